@@ -1,0 +1,1 @@
+//! progressd: every slow task gets a URL that streams its progress.

@@ -1,0 +1,3 @@
+//! The `progressd` binary.
+
+fn main() {}
