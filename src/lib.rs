@@ -1,1 +1,6 @@
 //! progressd: every slow task gets a URL that streams its progress.
+//!
+//! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
+
+pub mod event;
+pub mod journal;

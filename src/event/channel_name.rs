@@ -1,0 +1,140 @@
+//! Channel names: `task:{id}`, `user:{id}` and their like.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use uuid::Uuid;
+
+/// Longest name within a channel, such as a user's id, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// What a channel tells about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChannelKind {
+    /// One task.
+    Task,
+    /// One user: what is sent to them, and whether they are connected.
+    User,
+    /// An idempotency key: hidden events only, so nobody watches it; it is there for its condition.
+    Key,
+}
+
+impl ChannelKind {
+    /// The word before the colon.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Task => "task",
+            Self::User => "user",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// Name of a channel, such as `task:0199c0de-…`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName {
+    kind: ChannelKind,
+    text: Arc<str>,
+}
+
+impl ChannelName {
+    /// The channel of a task.
+    pub fn task(id: Uuid) -> Self {
+        Self { kind: ChannelKind::Task, text: format!("task:{id}").into() }
+    }
+
+    /// The channel of an idempotency key, by the digest of the key.
+    pub fn key(digest: Uuid) -> Self {
+        Self { kind: ChannelKind::Key, text: format!("key:{digest}").into() }
+    }
+
+    /// The channel of a user.
+    ///
+    /// # Errors
+    /// When the id is not a valid name.
+    pub fn user(user_id: &str) -> Result<Self, InvalidName> {
+        check_name(user_id)?;
+        Ok(Self { kind: ChannelKind::User, text: format!("user:{user_id}").into() })
+    }
+
+    /// What it tells about.
+    pub fn kind(&self) -> ChannelKind {
+        self.kind
+    }
+
+    /// The part behind the colon.
+    pub fn name(&self) -> &str {
+        &self.text[self.kind.as_str().len() + 1..]
+    }
+
+    /// The id of the task or key, when it is of such a kind.
+    pub fn id(&self) -> Option<Uuid> {
+        self.name().parse().ok()
+    }
+
+    /// The whole text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for ChannelName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = |name: &str| name.parse::<Uuid>().map_err(|_| InvalidName);
+        match text.split_once(':') {
+            Some(("task", name)) => Ok(Self::task(id(name)?)),
+            Some(("key", name)) => Ok(Self::key(id(name)?)),
+            Some(("user", name)) => Self::user(name),
+            _ => Err(InvalidName),
+        }
+    }
+}
+
+/// Checks a name that a client gives: 1 to 128 bytes of ASCII letters, digits and `-_.~@`.
+///
+/// # Errors
+/// When it is empty, too long, or has any other character.
+pub fn check_name(name: &str) -> Result<(), InvalidName> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~@".contains(&byte);
+    if (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) { Ok(()) } else { Err(InvalidName) }
+}
+
+/// The text is not a valid name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a name is 1 to 128 letters, digits or any of - _ . ~ @")]
+pub struct InvalidName;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_as_written() {
+        let names = [ChannelName::task(Uuid::now_v7()), ChannelName::key(Uuid::now_v7())];
+        for name in names.into_iter().chain(ChannelName::user("alice@example.org")) {
+            assert_eq!(name.as_str().parse::<ChannelName>(), Ok(name));
+        }
+    }
+
+    #[test]
+    fn refuses_names_that_could_break_a_frame_or_a_path() {
+        for name in ["", "a b", "a\nb", "a\rb", "a\0b", "a/b", "é", &"x".repeat(129)] {
+            assert_eq!(check_name(name), Err(InvalidName), "{name:?}");
+            assert_eq!(ChannelName::user(name), Err(InvalidName), "{name:?}");
+        }
+        assert_eq!(check_name(&"x".repeat(128)), Ok(()));
+    }
+}

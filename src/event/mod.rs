@@ -1,0 +1,84 @@
+//! The envelope: what the journal stores and what channels fan out.
+//!
+//! A leaf: it uses nothing of ours. It knows that an event happened on a channel and how it may be treated
+//! (kept, merged, hidden); it does not know what a task is, nor how an event looks on the wire.
+
+mod channel_name;
+mod cursor;
+mod time;
+
+pub use channel_name::{ChannelKind, ChannelName, InvalidName, NAME_BYTES_MAX, check_name};
+pub use cursor::{Cursor, Epoch, InvalidCursor, Seq};
+pub use time::Timestamp;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// How an event may be treated by those who store and send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A visible change; it is never dropped, at most trimmed with the channel's floor raised.
+    Change,
+    /// A visible change of which only the latest matters; it may be merged into a later one.
+    Tick,
+    /// The last visible event of its channel; it ends every stream.
+    Final,
+    /// Counts for conditions, but has no frame and does not move what a reader sees (a lease renewal).
+    Hidden,
+    /// The channel is forgotten; only the fact that it was there remains for a while.
+    Tombstone,
+}
+
+impl Class {
+    /// Whether watchers get a frame for it.
+    pub fn is_visible(self) -> bool {
+        matches!(self, Self::Change | Self::Tick | Self::Final)
+    }
+}
+
+/// The name in an SSE frame's `event:` field, such as `progress`; an event without one is an unnamed message.
+pub type EventName = Cow<'static, str>;
+
+/// What is to be appended to one channel; it becomes an [`Event`] when the journal gives it a [`Seq`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The channel on which it happens.
+    pub channel: ChannelName,
+    /// The name in its frame.
+    pub name: Option<EventName>,
+    /// How it may be treated.
+    pub class: Class,
+    /// The whole visible state after it (JSON), or the text as given; empty when hidden.
+    pub data: Bytes,
+    /// The private state of the channel's owner after it (JSON), never framed; `None` leaves the earlier one in force.
+    pub memo: Option<Bytes>,
+    /// What never changes (JSON), given with the first event of a channel only, so that later rows stay small.
+    pub origin: Option<Bytes>,
+}
+
+/// One thing that happened on one channel. Immutable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its place in the journal.
+    pub seq: Seq,
+    /// When the journal's writer decided it.
+    pub at: Timestamp,
+    /// The group with which it was committed, all or nothing.
+    pub group: Uuid,
+    /// What happened.
+    pub draft: Draft,
+}
+
+impl Event {
+    /// The channel on which it happened.
+    pub fn channel(&self) -> &ChannelName {
+        &self.draft.channel
+    }
+
+    /// How it may be treated.
+    pub fn class(&self) -> Class {
+        self.draft.class
+    }
+}

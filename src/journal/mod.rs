@@ -1,0 +1,216 @@
+//! The journal: the durable, totally ordered log of events. The truth.
+//!
+//! This page is its contract; one suite (`contract.rs`) holds every implementation to it. A journal stores envelopes
+//! and the last state of each channel; it does not know what a task is. It never assumes that it has one writer only,
+//! and neither may its callers.
+//!
+//! # Appending
+//! [`Journal::append`] takes groups. A group is all or nothing, has an id that is stored with its events, and says what
+//! it expects of channels. Groups are tried in order: one whose expectation does not hold, counting the groups before
+//! it in the same call, is left out as [`Outcome::Conflict`], and the others commit together. When the call returns,
+//! what was committed has reached the disk.
+//!
+//! The answer brings all events after the caller's `known_head`, others' events first-hand too, through the last one
+//! of the caller's, in seq order. A caller changes its own state from these only.
+//!
+//! Where the answer was lost on the way, the outcome is [`Outcome::Unknown`]: the group may be committed or not. Appending
+//! the same group (same id) again is then safe: a group whose id is found after `known_head` is answered as committed
+//! and not written twice.
+//!
+//! # Folding and trimming
+//! Behind the log stands one row a channel ([`Stored`]), folded from the log in slices off the hot path;
+//! every read answers as though the fold had caught up. Fold removes ticks that a later tick replaced, and the oldest
+//! events of a channel beyond its bound (then the channel's `floor` rises to the last of them that was not a tick). The
+//! last visible event is always kept. Nothing above [`Journal::folded_through`] is trimmed.
+
+pub mod memory;
+pub mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::event::{ChannelKind, ChannelName, Draft, Epoch, Event, Seq, Timestamp};
+use bytes::Bytes;
+
+/// What a group expects of one channel when it is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The channel's last event, hidden ones and tombstones too, has this seq.
+    At(Seq),
+    /// The channel has never had an event, or its tombstone has been swept.
+    Absent,
+}
+
+/// Events that are committed all or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Unique; stored with each of its events.
+    pub id: Uuid,
+    /// When it was decided; the `at` of each of its events.
+    pub at: Timestamp,
+    /// What must hold; a channel that is not named here may be in any state.
+    pub expects: Vec<(ChannelName, Expect)>,
+    /// What is appended, in this order.
+    pub drafts: Vec<Draft>,
+}
+
+/// What became of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on the disk.
+    Committed,
+    /// An expectation did not hold on this channel; nothing of the group was written.
+    Conflict(ChannelName),
+    /// The answer was lost; the group's id tells, see the module's page.
+    Unknown,
+}
+
+/// The answer to [`Journal::append`].
+#[derive(Clone, Debug, Default)]
+pub struct Appended {
+    /// One a group, in the order in which they were given.
+    pub outcomes: Vec<Outcome>,
+    /// All events after `known_head` through the last one appended, in seq order; none where an outcome is unknown.
+    pub events: Vec<Event>,
+}
+
+/// The state of one channel: its row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Seq of its first event.
+    pub created: Seq,
+    /// Seq of its last event of any class: what [`Expect::At`] compares with.
+    pub last: Seq,
+    /// Seq of the last event other than a tick that was trimmed; zero when none was.
+    pub floor: Seq,
+    /// The last visible event (its `memo` and `origin` are left out).
+    pub visible: Option<Event>,
+    /// The newest memo.
+    pub memo: Option<Bytes>,
+    /// What the first event gave.
+    pub origin: Option<Bytes>,
+    /// When its final event was decided.
+    pub finished_at: Option<Timestamp>,
+    /// Whether its last event is a tombstone; then `visible`, `memo` and `origin` are absent.
+    pub gone: bool,
+}
+
+/// The kept visible events of one channel after a seq, in seq order.
+///
+/// Ticks that a later tick replaced may or may not be among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// See [`Stored::floor`].
+    pub floor: Seq,
+    /// The events; `memo` and `origin` are left out.
+    pub events: Vec<Event>,
+}
+
+/// What [`Journal::tail`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Every event after the seq asked for, hidden ones too, in seq order, up to the limit.
+    Events(Vec<Event>),
+    /// Some events after it have been trimmed: load the channels anew.
+    Lapsed,
+}
+
+/// Which channels to list, newest first by [`Stored::created`]. Tombstones are never listed.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Of this kind.
+    pub kind: ChannelKind,
+    /// Only those whose visible state (JSON) has one of the values at each of these members.
+    pub members: Vec<(Member, Vec<String>)>,
+    /// Only channels without a final event.
+    pub live_only: bool,
+    /// Only those created before this seq.
+    pub created_before: Option<Seq>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Members of the visible state by which channels can be listed; stores keep them as columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// `status`
+    Status,
+    /// `kind`
+    Kind,
+    /// `userId`
+    UserId,
+    /// `queue`
+    Queue,
+}
+
+impl Member {
+    /// The member's name in the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Kind => "kind",
+            Self::UserId => "userId",
+            Self::Queue => "queue",
+        }
+    }
+}
+
+/// Why a call to a journal failed. Nothing of the call was committed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// There is no room left on the disk.
+    #[error("the disk is full")]
+    Full,
+    /// The store does not answer; trying again later may help.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store answered with something that it cannot have been given.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A journal; see the module's page for the contract.
+///
+/// # Cancel safety
+/// An append whose future is dropped may or may not commit; no read changes anything.
+#[async_trait]
+pub trait Journal: Send + Sync + 'static {
+    /// The name of this store.
+    fn epoch(&self) -> Epoch;
+
+    /// Everything at or before it is in the channels' rows.
+    fn folded_through(&self) -> Seq;
+
+    /// Seq of the last event; never goes back, also after trimming and restart.
+    async fn head(&self) -> Result<Seq, JournalError>;
+
+    /// Appends groups; see the module's page.
+    async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError>;
+
+    /// All events after a seq, at most `limit`.
+    async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError>;
+
+    /// The kept visible events of one channel after a seq.
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError>;
+
+    /// The state of one channel, or `None` when it has never had an event or its tombstone was swept.
+    async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError>;
+
+    /// The states of many channels.
+    async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
+
+    /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first, at most `limit`,
+    /// with the seq of their last event.
+    async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;
+
+    /// Removes tombstones older than `at`, and channels of kind [`ChannelKind::Key`] whose last event is older.
+    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError>;
+
+    /// Folds what is left and closes the store. Later calls answer [`JournalError::Unavailable`].
+    async fn close(&self) -> Result<(), JournalError>;
+}
