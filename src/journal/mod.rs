@@ -11,23 +11,35 @@
 //! what was committed has reached the disk.
 //!
 //! The answer brings all events after the caller's `known_head`, others' events first-hand too, through the last one
-//! of the caller's, in seq order. A caller changes its own state from these only.
+//! of the caller's, in seq order; where nothing of the caller's was written, through the head, so that a group that
+//! conflicted can be decided again. A caller changes its own state from these only.
 //!
 //! Where the answer was lost on the way, the outcome is [`Outcome::Unknown`]: the group may be committed or not. Appending
 //! the same group (same id) again is then safe: a group whose id is found after `known_head` is answered as committed
 //! and not written twice.
 //!
 //! # Folding and trimming
-//! Behind the log stands one row a channel ([`Stored`]), folded from the log in slices off the hot path;
-//! every read answers as though the fold had caught up. Fold removes ticks that a later tick replaced, and the oldest
-//! events of a channel beyond its bound (then the channel's `floor` rises to the last of them that was not a tick). The
-//! last visible event is always kept. Nothing above [`Journal::folded_through`] is trimmed.
+//! Behind the log stand one row a channel ([`Stored`]) and the channel's history of visible events, both folded from
+//! the log in slices off the hot path; [`Journal::last`], [`Journal::read`], [`Journal::list`] and
+//! [`Journal::finished_before`] answer as though the fold had caught up.
+//!
+//! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
+//! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
+//! kept. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
+//! its tombstone begins anew, above that floor.
+//!
+//! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and
+//! for finding group ids. Older ones are trimmed, but none above [`Journal::folded_through`]. An append
+//! with a `known_head` below which the log was trimmed is [`JournalError::Lapsed`].
 
+mod member;
 pub mod memory;
 pub mod sqlite;
 
 #[cfg(test)]
 mod contract;
+
+pub use member::Member;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -82,11 +94,12 @@ pub struct Appended {
 pub struct Stored {
     /// The channel.
     pub channel: ChannelName,
-    /// Seq of its first event.
+    /// Seq of its first event (after its tombstone, when it began anew).
     pub created: Seq,
     /// Seq of its last event of any class: what [`Expect::At`] compares with.
     pub last: Seq,
-    /// Seq of the last event other than a tick that was trimmed; zero when none was.
+    /// Seq of the last change, final or tombstone that was trimmed; zero when none was. Trimmed ticks do not lift it, since
+    /// a later tick stands for them, nor do hidden events, since nobody is shown them.
     pub floor: Seq,
     /// The last visible event (its `memo` and `origin` are left out).
     pub visible: Option<Event>,
@@ -96,7 +109,7 @@ pub struct Stored {
     pub origin: Option<Bytes>,
     /// When its final event was decided.
     pub finished_at: Option<Timestamp>,
-    /// Whether its last event is a tombstone; then `visible`, `memo` and `origin` are absent.
+    /// Whether its last event is a tombstone; then `visible`, `memo` and `origin` are absent, and `floor` is `last`.
     pub gone: bool,
 }
 
@@ -116,7 +129,7 @@ pub struct Log {
 pub enum Tail {
     /// Every event after the seq asked for, hidden ones too, in seq order, up to the limit.
     Events(Vec<Event>),
-    /// Some events after it have been trimmed: load the channels anew.
+    /// Some events after it have been trimmed from the log: load the channels anew.
     Lapsed,
 }
 
@@ -125,7 +138,7 @@ pub enum Tail {
 pub struct Listing {
     /// Of this kind.
     pub kind: ChannelKind,
-    /// Only those whose visible state (JSON) has one of the values at each of these members.
+    /// Only those whose visible state (JSON) has one of the values (strings) at each of these members.
     pub members: Vec<(Member, Vec<String>)>,
     /// Only channels without a final event.
     pub live_only: bool,
@@ -133,31 +146,6 @@ pub struct Listing {
     pub created_before: Option<Seq>,
     /// At most so many.
     pub limit: usize,
-}
-
-/// Members of the visible state by which channels can be listed; stores keep them as columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Member {
-    /// `status`
-    Status,
-    /// `kind`
-    Kind,
-    /// `userId`
-    UserId,
-    /// `queue`
-    Queue,
-}
-
-impl Member {
-    /// The member's name in the JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Kind => "kind",
-            Self::UserId => "userId",
-            Self::Queue => "queue",
-        }
-    }
 }
 
 /// Why a call to a journal failed. Nothing of the call was committed.
@@ -169,6 +157,9 @@ pub enum JournalError {
     /// The store does not answer; trying again later may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Some events after `known_head` have been trimmed from the log: load the channels anew, then decide again.
+    #[error("events after the known head have been trimmed")]
+    Lapsed,
     /// The store answered with something that it cannot have been given.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -189,7 +180,8 @@ pub trait Journal: Send + Sync + 'static {
     /// Seq of the last event; never goes back, also after trimming and restart.
     async fn head(&self) -> Result<Seq, JournalError>;
 
-    /// Appends groups; see the module's page.
+    /// Appends groups; see the module's page. A `known_head` above the head is [`JournalError::Damaged`]: this store
+    /// cannot have given it.
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError>;
 
     /// All events after a seq, at most `limit`.
@@ -204,11 +196,12 @@ pub trait Journal: Send + Sync + 'static {
     /// The states of many channels.
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
 
-    /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first, at most `limit`,
-    /// with the seq of their last event.
+    /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
+    /// at most `limit`, with the seq of their last event.
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;
 
-    /// Removes tombstones older than `at`, and channels of kind [`ChannelKind::Key`] whose last event is older.
+    /// Removes tombstones decided before `at`, and channels of kind [`ChannelKind::Key`] whose last event was decided
+    /// before it; then these channels are as though they had never been.
     async fn sweep(&self, at: Timestamp) -> Result<(), JournalError>;
 
     /// Folds what is left and closes the store. Later calls answer [`JournalError::Unavailable`].

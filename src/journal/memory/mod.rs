@@ -1,0 +1,265 @@
+//! The journal in memory, for tests: it forgets everything with its last handle, and it can be told to misbehave.
+//!
+//! It is written to be plainly right, not fast: it keeps every event of a channel and works out each answer from them
+//! ([`model`]), so that it is the model to which the other journals are held. It knows nothing of tasks.
+
+mod inject;
+mod model;
+
+pub use inject::{AppendGate, LostAnswer};
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, Stored, Tail, member::Members};
+use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use inject::{Gate, Injected};
+
+/// Changes and finals kept per channel, unless said otherwise.
+pub const HISTORY_DEFAULT: usize = 1_000;
+
+/// Events kept in the log, unless said otherwise.
+pub const LOG_DEFAULT: usize = 65_536;
+
+/// A journal in memory. Cheap to clone: clones share the store.
+#[derive(Clone)]
+pub struct MemoryJournal {
+    epoch: Epoch,
+    gate: Arc<Gate>,
+    // A std mutex: it is never held across an await, and no call under it is long.
+    store: Arc<Mutex<Store>>,
+}
+
+struct Store {
+    history_max: usize,
+    log_max: usize,
+    /// All events of each channel since it was swept.
+    channels: HashMap<ChannelName, Vec<Event>>,
+    /// The newest events of all channels, without a gap up to `head`.
+    log: VecDeque<Event>,
+    head: Seq,
+    folded_through: Seq,
+    /// Highest seq that was trimmed from the log.
+    trimmed_through: Seq,
+    closed: bool,
+    injected: Injected,
+}
+
+impl Default for MemoryJournal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryJournal {
+    /// An empty journal with the default bounds.
+    pub fn new() -> Self {
+        Self::with_bounds(HISTORY_DEFAULT, LOG_DEFAULT)
+    }
+
+    /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
+    pub fn with_bounds(history_max: usize, log_max: usize) -> Self {
+        let store = Store {
+            history_max: history_max.max(1),
+            log_max,
+            channels: HashMap::new(),
+            log: VecDeque::new(),
+            head: Seq::ZERO,
+            folded_through: Seq::ZERO,
+            trimmed_through: Seq::ZERO,
+            closed: false,
+            injected: Injected::default(),
+        };
+        Self { epoch: Epoch::random(), gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // No call under the lock leaves the store half-changed, so a panic elsewhere is no reason to stop.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_store(&self) -> Result<MutexGuard<'_, Store>, JournalError> {
+        let store = self.store();
+        if store.closed { Err(JournalError::Unavailable("the journal is closed".into())) } else { Ok(store) }
+    }
+}
+
+#[async_trait]
+impl Journal for MemoryJournal {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn folded_through(&self) -> Seq {
+        self.store().folded_through
+    }
+
+    async fn head(&self) -> Result<Seq, JournalError> {
+        Ok(self.open_store()?.head)
+    }
+
+    async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        self.open_store()?.injected.appends += 1;
+        self.gate.pass().await;
+        self.open_store()?.append(known_head, groups)
+    }
+
+    async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
+        let mut store = self.open_store()?;
+        if std::mem::take(&mut store.injected.lapse) || after < store.trimmed_through {
+            return Ok(Tail::Lapsed);
+        }
+        Ok(Tail::Events(store.after(after).take(limit).cloned().collect()))
+    }
+
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+        let store = self.open_store()?;
+        let Some(state) = store.state(channel) else { return Ok(Log::default()) };
+        let events = state.kept.into_iter().filter(|event| event.seq > after).collect();
+        Ok(Log { floor: state.stored.floor, events })
+    }
+
+    async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
+        Ok(self.open_store()?.state(channel).map(|state| state.stored))
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
+        let store = self.open_store()?;
+        let mut listed: Vec<Stored> = store
+            .states()
+            .map(|state| state.stored)
+            .filter(|stored| stored.channel.kind() == listing.kind && !stored.gone)
+            .filter(|stored| listing.created_before.is_none_or(|before| stored.created < before))
+            .filter(|stored| !listing.live_only || stored.finished_at.is_none())
+            .filter(|stored| {
+                let members = stored.visible.as_ref().map(|event| Members::of(&event.draft.data));
+                members.unwrap_or_default().match_all(&listing.members)
+            })
+            .collect();
+        listed.sort_by_key(|stored| std::cmp::Reverse(stored.created));
+        listed.truncate(listing.limit);
+        Ok(listed)
+    }
+
+    async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
+        let store = self.open_store()?;
+        let mut finished: Vec<(Timestamp, Stored)> = store
+            .states()
+            .filter(|state| !state.stored.gone)
+            .filter_map(|state| Some((state.stored.finished_at?, state.stored)))
+            .filter(|(finished_at, _)| *finished_at < at)
+            .collect();
+        finished.sort_by_key(|(finished_at, stored)| (*finished_at, stored.created));
+        Ok(finished.into_iter().take(limit).map(|(_, stored)| (stored.channel, stored.last)).collect())
+    }
+
+    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
+        self.open_store()?.channels.retain(|channel, events| {
+            let Some(last) = events.last() else { return false };
+            let may_go = last.class() == Class::Tombstone || channel.kind() == ChannelKind::Key;
+            !may_go || last.at >= at
+        });
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), JournalError> {
+        let mut store = self.open_store()?;
+        store.fold();
+        store.closed = true;
+        Ok(())
+    }
+}
+
+impl Store {
+    fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        if let Some(error) = self.injected.failure.take() {
+            return Err(error);
+        }
+        for group in std::mem::take(&mut self.injected.foreign_before_next_append) {
+            self.commit(&group);
+        }
+        if known_head > self.head {
+            return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
+        }
+        if known_head < self.trimmed_through {
+            return Err(JournalError::Lapsed);
+        }
+        self.injected.groups += groups.len();
+        let lost = self.injected.lost_answer.take();
+        if lost == Some(LostAnswer::NotCommitted) {
+            return Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() });
+        }
+        let mut committed: HashSet<Uuid> = self.after(known_head).map(|event| event.group).collect();
+        let outcomes: Vec<Outcome> = groups.iter().map(|group| self.try_group(group, &mut committed)).collect();
+        if lost.is_some() {
+            return Ok(Appended { outcomes: vec![Outcome::Unknown; outcomes.len()], events: Vec::new() });
+        }
+        let events = self.after(known_head).cloned().collect();
+        self.fold_unless_held();
+        Ok(Appended { outcomes, events })
+    }
+
+    fn try_group(&mut self, group: &Group, committed: &mut HashSet<Uuid>) -> Outcome {
+        if committed.contains(&group.id) {
+            return Outcome::Committed;
+        }
+        for (channel, expect) in &group.expects {
+            let last = self.channels.get(channel).and_then(|events| events.last()).map(|event| event.seq);
+            let holds = match expect {
+                Expect::At(seq) => last == Some(*seq),
+                Expect::Absent => last.is_none(),
+            };
+            if !holds {
+                return Outcome::Conflict(channel.clone());
+            }
+        }
+        committed.insert(group.id);
+        self.commit(group);
+        Outcome::Committed
+    }
+
+    /// Appends a group whatever it expects.
+    fn commit(&mut self, group: &Group) -> Vec<Event> {
+        let events: Vec<Event> = std::iter::zip(self.head.0 + 1.., &group.drafts)
+            .map(|(seq, draft)| Event { seq: Seq(seq), at: group.at, group: group.id, draft: draft.clone() })
+            .collect();
+        for event in &events {
+            self.head = event.seq;
+            self.log.push_back(event.clone());
+            self.channels.entry(event.channel().clone()).or_default().push(event.clone());
+        }
+        events
+    }
+
+    fn after(&self, seq: Seq) -> impl Iterator<Item = &Event> {
+        self.log.iter().skip(self.log.partition_point(|event| event.seq <= seq))
+    }
+
+    fn fold_unless_held(&mut self) {
+        if !self.injected.fold_held {
+            self.fold();
+        }
+    }
+
+    fn fold(&mut self) {
+        self.folded_through = self.head;
+        while self.log.len() > self.log_max {
+            if let Some(event) = self.log.pop_front() {
+                self.trimmed_through = event.seq;
+            }
+        }
+    }
+
+    fn state(&self, channel: &ChannelName) -> Option<model::State> {
+        model::state(self.channels.get(channel)?, self.history_max)
+    }
+
+    fn states(&self) -> impl Iterator<Item = model::State> {
+        self.channels.values().filter_map(|events| model::state(events, self.history_max))
+    }
+}

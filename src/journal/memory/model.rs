@@ -1,0 +1,59 @@
+//! The state of a channel, worked out from all its events: the contract's sentences as code.
+
+use crate::{
+    event::{Class, Draft, Event, Seq},
+    journal::Stored,
+};
+
+/// What a channel's events amount to.
+pub(super) struct State {
+    pub(super) stored: Stored,
+    /// Its history: the visible events that are kept, without their `memo` and `origin`.
+    pub(super) kept: Vec<Event>,
+}
+
+/// Works out the state of a channel from all its events, or `None` when it has none.
+pub(super) fn state(events: &[Event], history_max: usize) -> Option<State> {
+    let last = events.last()?;
+    let gone = last.class() == Class::Tombstone;
+    // Its present life: what is after its last tombstone, or, when it is gone, the life that this one ended.
+    let ended = if gone { events.len() - 1 } else { events.len() };
+    let born = events[..ended].iter().rposition(|event| event.class() == Class::Tombstone).map_or(0, |at| at + 1);
+    let life = &events[born..];
+    let before_birth = born.checked_sub(1).map_or(Seq::ZERO, |tombstone| events[tombstone].seq);
+
+    let kept = if gone { Vec::new() } else { kept(life, history_max) };
+    let floor = if gone { last.seq } else { floor(life, history_max).unwrap_or(before_birth) };
+    let newest_memo = life.iter().rev().find_map(|event| event.draft.memo.clone());
+    let stored = Stored {
+        channel: last.channel().clone(),
+        created: life.first().unwrap_or(last).seq,
+        last: last.seq,
+        floor,
+        visible: kept.last().cloned(),
+        memo: newest_memo.filter(|_| !gone),
+        origin: life.first().and_then(|first| first.draft.origin.clone()).filter(|_| !gone),
+        finished_at: life.iter().rev().find(|event| event.class() == Class::Final).map(|event| event.at),
+        gone,
+    };
+    Some(State { stored, kept })
+}
+
+/// The last change or final that is beyond the bound.
+fn floor(life: &[Event], history_max: usize) -> Option<Seq> {
+    life.iter().rev().filter(|event| is_lasting(event)).nth(history_max).map(|event| event.seq)
+}
+
+fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
+    let floor = floor(life, history_max).unwrap_or(Seq::ZERO);
+    let last_tick = life.iter().rev().find(|event| event.class() == Class::Tick).map(|event| event.seq);
+    life.iter()
+        .filter(|event| event.seq > floor)
+        .filter(|event| is_lasting(event) || last_tick == Some(event.seq))
+        .map(|event| Event { draft: Draft { memo: None, origin: None, ..event.draft.clone() }, ..event.clone() })
+        .collect()
+}
+
+fn is_lasting(event: &Event) -> bool {
+    matches!(event.class(), Class::Change | Class::Final)
+}
