@@ -1,0 +1,78 @@
+/** What several unit tests need: a task, answers of a server, a stream that the test writes. */
+
+import type { Task } from "../client/task.ts";
+
+export function task(fields: Partial<Task> & { taskId: string }): Task {
+  return {
+    kind: "simulate",
+    status: "processing",
+    stalled: false,
+    attempt: 1,
+    createdAt: "2026-01-01T00:00:00Z",
+    ...fields,
+  };
+}
+
+export function jsonResponse(body: unknown, status = 200, type = "application/json"): Response {
+  return new Response(JSON.stringify(body), { status, headers: { "content-type": type } });
+}
+
+export function problemResponse(status: number, detail: string): Response {
+  return jsonResponse({ status, detail, code: "test" }, status, "application/problem+json");
+}
+
+/** A complete event stream that ends after these chunks. */
+export function streamResponse(...chunks: readonly string[]): Response {
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      for (const chunk of chunks) controller.enqueue(new TextEncoder().encode(chunk));
+      controller.close();
+    },
+  });
+  return eventStream(body);
+}
+
+/** A stream that says these chunks and then neither speaks nor ends, until it is aborted. */
+export function openStreamResponse(signal: AbortSignal | null, ...chunks: string[]): Response {
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      for (const chunk of chunks) controller.enqueue(new TextEncoder().encode(chunk));
+      signal?.addEventListener("abort", () => controller.error(new DOMException("", "AbortError")));
+    },
+  });
+  return eventStream(body);
+}
+
+function eventStream(body: ReadableStream<Uint8Array>): Response {
+  return new Response(body, { headers: { "content-type": "text/event-stream" } });
+}
+
+/** One frame of the progress stream. */
+export function frame(id: string, fields: Partial<Task> & { taskId: string }): string {
+  return `id: ${id}\nevent: progress\ndata: ${JSON.stringify(task(fields))}\n\n`;
+}
+
+/** A `fetch` that gives one prepared answer after the other and keeps what it was asked. */
+export function scriptedFetch(
+  ...answers: readonly ((request: { signal: AbortSignal | null }) => Response | Promise<Response>)[]
+) {
+  const requests: { url: string; init: RequestInit }[] = [];
+  const send: typeof fetch = async (input, init = {}) => {
+    const answer = answers[requests.length];
+    requests.push({ url: String(input), init });
+    if (answer === undefined) throw new Error("the script has no further answer");
+    return answer({ signal: init.signal ?? null });
+  };
+  return { fetch: send, requests };
+}
+
+/** A promise that the test settles itself. */
+export function deferred<T>() {
+  let resolve: (value: T) => void = () => undefined;
+  let reject: (error: unknown) => void = () => undefined;
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes;
+    reject = no;
+  });
+  return { promise, resolve, reject };
+}
