@@ -2,5 +2,8 @@
 //!
 //! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
 
+pub mod channel;
 pub mod event;
 pub mod journal;
+pub mod task;
+pub mod wire;

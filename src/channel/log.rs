@@ -1,0 +1,111 @@
+//! The bounded log of one channel, and how a watcher joins it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    event::{Class, Cursor, Epoch, Seq},
+    wire::Frame,
+};
+
+/// What the journal holds of a channel.
+#[derive(Debug, Default)]
+pub struct History {
+    /// The seq of the last event other than a tick that was trimmed.
+    pub floor: Seq,
+    /// The kept visible events, in seq order.
+    pub frames: Vec<Frame>,
+}
+
+/// How a watcher begins.
+#[derive(Clone, Debug)]
+pub enum Join {
+    /// With the current state, where there is one.
+    First(Option<Arc<Frame>>),
+    /// With what comes after its cursor.
+    Resumed,
+    /// Its cursor is of no use: with the current state, declared as a reset.
+    Reset(Option<Arc<Frame>>),
+    /// It has seen the end.
+    Ended,
+}
+
+/// Every event other than a tick, up to a bound, and the latest tick.
+#[derive(Debug)]
+pub(super) struct Log {
+    bound: usize,
+    floor: Seq,
+    kept: VecDeque<Arc<Frame>>,
+    tick: Option<Arc<Frame>>,
+}
+
+impl Log {
+    pub(super) fn new(bound: usize) -> Self {
+        Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None }
+    }
+
+    pub(super) fn fill(&mut self, history: History) {
+        self.floor = self.floor.max(history.floor);
+        for frame in history.frames {
+            self.push(Arc::new(frame));
+        }
+    }
+
+    /// Adds a frame; one that is not newer than the last changes nothing.
+    pub(super) fn push(&mut self, frame: Arc<Frame>) {
+        if frame.seq() <= self.last() {
+            return;
+        }
+        if frame.class() == Class::Tick {
+            self.tick = Some(frame);
+            return;
+        }
+        self.kept.push_back(frame);
+        while self.kept.len() > self.bound {
+            if let Some(trimmed) = self.kept.pop_front() {
+                self.floor = self.floor.max(trimmed.seq());
+            }
+        }
+    }
+
+    /// Seq of the last frame.
+    pub(super) fn last(&self) -> Seq {
+        self.latest().map_or(Seq::ZERO, |frame| frame.seq())
+    }
+
+    /// The current state.
+    pub(super) fn latest(&self) -> Option<&Arc<Frame>> {
+        self.kept.back().into_iter().chain(&self.tick).max_by_key(|frame| frame.seq())
+    }
+
+    pub(super) fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// The first frame after `position` that is not after `through`.
+    pub(super) fn next(&self, position: Seq, through: Seq) -> Option<&Arc<Frame>> {
+        let index = self.kept.partition_point(|frame| frame.seq() <= position);
+        let kept = self.kept.get(index);
+        let tick = self.tick.as_ref().filter(|tick| tick.seq() > position);
+        kept.into_iter().chain(tick).min_by_key(|frame| frame.seq()).filter(|frame| frame.seq() <= through)
+    }
+
+    /// How a watcher with this cursor begins, and where it then stands. The outer `None` is a first connect, the inner
+    /// one a cursor that could not be read.
+    pub(super) fn join(&self, cursor: Option<Option<Cursor>>, epoch: Epoch, head: Seq) -> (Join, Seq) {
+        let latest = self.latest().cloned();
+        let last = self.last();
+        let Some(cursor) = cursor else { return (Join::First(latest), last) };
+        let seq = match cursor {
+            Some(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
+            _ => return (Join::Reset(latest), last),
+        };
+        let ended = latest.as_ref().is_some_and(|frame| frame.class() == Class::Final && frame.seq() <= seq);
+        if ended {
+            (Join::Ended, last)
+        } else if seq < self.floor {
+            (Join::Reset(latest), last)
+        } else {
+            (Join::Resumed, seq)
+        }
+    }
+}

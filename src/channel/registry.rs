@@ -1,0 +1,211 @@
+//! Which channels are being watched, and the one pacer for all of them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
+
+use super::{Channel, History, Join, Subscriber};
+use crate::{
+    event::{ChannelName, Cursor, Epoch, Event, Seq},
+    wire::Frame,
+};
+
+/// The bounds of the fan-out.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Events other than ticks kept in memory per channel.
+    pub history: usize,
+    /// Time between two ticks of one channel.
+    pub tick_interval: Duration,
+    /// Watchers in all.
+    pub streams: usize,
+    /// Watchers of one channel.
+    pub streams_per_channel: usize,
+}
+
+/// Why a watcher cannot be let in now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// There are as many streams as this server allows.
+    #[error("there are too many streams on this server")]
+    TooManyStreams,
+    /// There are as many streams on this channel as are allowed.
+    #[error("there are too many streams on this channel")]
+    TooManyOnChannel,
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Draining,
+}
+
+/// All channels that are being watched. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    limits: Limits,
+    epoch: Epoch,
+    head: AtomicU64,
+    draining: AtomicBool,
+    permits: Arc<Semaphore>,
+    channels: Mutex<HashMap<ChannelName, Weak<Channel>>>,
+    held: Mutex<VecDeque<(Instant, Weak<Channel>)>>,
+    held_one: Notify,
+}
+
+impl Registry {
+    /// An empty registry of the store with this epoch.
+    pub fn new(epoch: Epoch, limits: Limits) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                limits,
+                epoch,
+                head: AtomicU64::new(0),
+                draining: AtomicBool::new(false),
+                permits: Arc::new(Semaphore::new(limits.streams)),
+                channels: Mutex::new(HashMap::new()),
+                held: Mutex::new(VecDeque::new()),
+                held_one: Notify::new(),
+            }),
+        }
+    }
+
+    /// The last seq of the store that this node has seen.
+    pub fn head(&self) -> Seq {
+        Seq(self.shared.head.load(Ordering::Acquire))
+    }
+
+    /// Raises the head.
+    pub fn advance(&self, head: Seq) {
+        self.shared.head.fetch_max(head.0, Ordering::AcqRel);
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.shared.limits.streams.saturating_sub(self.shared.permits.available_permits())
+    }
+
+    /// Hands an event that has become durable to those who watch its channel.
+    pub fn publish(&self, event: &Event) {
+        let Some(channel) = self.find(event.channel()) else { return };
+        if event.class() == crate::event::Class::Tombstone {
+            channel.hang_up();
+            return;
+        }
+        if !event.class().is_visible() {
+            return;
+        }
+        let frame = Arc::new(Frame::new(self.shared.epoch, event.clone()));
+        if let Some(due) = channel.publish(frame, self.shared.limits.tick_interval) {
+            self.shared.lock_held().push_back((due, Arc::downgrade(&channel)));
+            self.shared.held_one.notify_one();
+        }
+    }
+
+    /// Lets a watcher in. `load` brings the channel's history where nobody watches it yet.
+    ///
+    /// `cursor` is `None` for a first connect, `Some(None)` for a cursor that could not be read.
+    ///
+    /// # Errors
+    /// The outer error is `load`'s; the inner one tells that a bound is reached or the service is stopping.
+    pub async fn open<E>(
+        &self,
+        name: &ChannelName,
+        cursor: Option<Option<Cursor>>,
+        load: impl AsyncFnOnce() -> Result<History, E>,
+    ) -> Result<Result<(Join, Subscriber), OpenError>, E> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Ok(Err(OpenError::Draining));
+        }
+        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
+            return Ok(Err(OpenError::TooManyStreams));
+        };
+        // It is registered before it is loaded, so that what is committed meanwhile is not missed.
+        let channel = self.shared.register(name);
+        channel
+            .loaded
+            .get_or_try_init(async || {
+                channel.fill(load().await?);
+                Ok(())
+            })
+            .await?;
+        let (join, position, number, subscribers) = channel.join(cursor, self.shared.epoch, self.head());
+        let subscriber = Subscriber::new(channel, number, position, &join, permit);
+        if subscribers > self.shared.limits.streams_per_channel {
+            return Ok(Err(OpenError::TooManyOnChannel));
+        }
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Ok(Err(OpenError::Draining));
+        }
+        Ok(Ok((join, subscriber)))
+    }
+
+    /// The channel, if somebody watches it.
+    pub fn find(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.shared.lock_channels().get(name).and_then(Weak::upgrade)
+    }
+
+    /// Ends all streams after what has been published, and lets nobody in.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Release);
+        let channels: Vec<_> = self.shared.lock_channels().values().filter_map(Weak::upgrade).collect();
+        channels.iter().for_each(|channel| channel.drain());
+    }
+
+    /// Releases held ticks when their time comes. Runs for ever; dropping it loses no event, only the pace.
+    pub async fn pace(&self) {
+        loop {
+            let next = self.shared.lock_held().pop_front();
+            match next {
+                // All ticks wait for the same interval, so the queue is in order of time.
+                Some((due, channel)) => {
+                    tokio::time::sleep_until(due).await;
+                    if let Some(channel) = channel.upgrade() {
+                        channel.release();
+                    }
+                }
+                None => self.shared.held_one.notified().await,
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn register(self: &Arc<Self>, name: &ChannelName) -> Arc<Channel> {
+        let mut channels = self.lock_channels();
+        if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {
+            return channel;
+        }
+        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history));
+        channels.insert(name.clone(), Arc::downgrade(&channel));
+        channel
+    }
+
+    /// Removes the entry of a channel that is gone, but not that of its successor.
+    pub(super) fn forget(&self, name: &ChannelName) {
+        let mut channels = self.lock_channels();
+        if channels.get(name).is_some_and(|channel| channel.strong_count() == 0) {
+            channels.remove(name);
+        }
+    }
+
+    fn lock_channels(&self) -> MutexGuard<'_, HashMap<ChannelName, Weak<Channel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, VecDeque<(Instant, Weak<Channel>)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,188 @@
+//! How fast a task goes, and when it may end.
+//!
+//! The rate is an exponentially weighted mean, so that it follows what happens now. The estimate of the end comes from
+//! the mean over the whole attempt, which does not jump about; where the recent speed differs, the low and high bounds
+//! spread towards it, and both close in as more reports come.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::event::Timestamp;
+
+/// Time constant of the exponentially weighted means, in seconds.
+const WINDOW_SECONDS: f64 = 10.0;
+/// No estimate before so many reports that advanced the task …
+const ADVANCES_MIN: u32 = 3;
+/// … nor before so much of the attempt has passed …
+const ELAPSED_SECONDS_MIN: f64 = 1.0;
+/// … nor before so much of the work is done (a fraction).
+const FRACTION_MIN: f64 = 0.01;
+/// An estimate beyond this says nothing (ten years, in seconds).
+const SECONDS_MAX: f64 = 315_360_000.0;
+
+/// When a task is expected to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Eta {
+    /// The point in time.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Seconds from the event's `updatedAt` until then.
+    pub seconds: u64,
+    /// Seconds if it goes well.
+    pub low: u64,
+    /// Seconds if it goes badly.
+    pub high: u64,
+}
+
+/// What rate and estimate are computed from; goes with the task's events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Reports of this attempt that advanced the task.
+    #[serde(rename = "n")]
+    advances: u32,
+    /// The last of them.
+    #[serde(rename = "last", default, skip_serializing_if = "Option::is_none")]
+    last: Option<Sample>,
+    /// Fraction of the whole per second, recently.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    speed: Option<f64>,
+    /// Units per second, recently.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    rate: Option<f64>,
+}
+
+/// Where a task stood at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Sample {
+    #[serde(rename = "t")]
+    at: Timestamp,
+    #[serde(rename = "f")]
+    fraction: f64,
+    #[serde(rename = "c")]
+    current: u64,
+}
+
+impl Pace {
+    /// The pace of an attempt which begins now.
+    pub fn starting(at: Timestamp, current: u64) -> Self {
+        Self { last: Some(Sample { at, fraction: 0.0, current }), ..Self::default() }
+    }
+
+    /// Takes in where the task stands: `fraction` of the whole (0–1) and units done.
+    pub fn observe(&mut self, now: Timestamp, fraction: f64, current: Option<u64>) {
+        let current = current.unwrap_or(0);
+        let Some(last) = self.last else {
+            self.last = Some(Sample { at: now, fraction, current });
+            return;
+        };
+        let advanced = fraction > last.fraction || current > last.current;
+        let seconds = now.since(last.at).as_secs_f64();
+        // Two reports within one millisecond count as one: the later is measured against the sample before both.
+        if !advanced || seconds <= 0.0 {
+            return;
+        }
+        let weight = 1.0 - (-seconds / WINDOW_SECONDS).exp();
+        let blend = |old: Option<f64>, new: f64| Some(old.map_or(new, |old| old + weight * (new - old)));
+        self.speed = blend(self.speed, (fraction - last.fraction).max(0.0) / seconds);
+        if current >= last.current {
+            self.rate = blend(self.rate, (current - last.current) as f64 / seconds);
+        }
+        self.advances = self.advances.saturating_add(1);
+        self.last = Some(Sample { at: now, fraction, current });
+    }
+
+    /// Units a second, rounded to three decimals.
+    pub fn rate(&self) -> Option<f64> {
+        self.rate.filter(|rate| rate.is_finite() && *rate > 0.0).map(|rate| (rate * 1000.0).round() / 1000.0)
+    }
+
+    /// When the task may end, seen from `now`, at `fraction` of the whole; `None` without ground for it.
+    pub fn eta(&self, started_at: Timestamp, now: Timestamp, fraction: f64) -> Option<Eta> {
+        let elapsed = now.since(started_at).as_secs_f64();
+        let grounded = self.advances >= ADVANCES_MIN && elapsed >= ELAPSED_SECONDS_MIN && fraction >= FRACTION_MIN;
+        if !grounded || fraction >= 1.0 {
+            return None;
+        }
+        let left = 1.0 - fraction;
+        let mean = elapsed * left / fraction;
+        let recent = self.speed.filter(|speed| *speed > 0.0).map_or(mean, |speed| left / speed);
+        let doubt = 1.0 / f64::from(self.advances);
+        let low = mean.min(recent) * (1.0 - doubt);
+        let high = (mean.max(recent) * (1.0 + doubt)).min(SECONDS_MAX);
+        if mean > SECONDS_MAX {
+            return None;
+        }
+        Some(Eta {
+            at: now + std::time::Duration::from_secs_f64(mean),
+            seconds: mean.round() as u64,
+            low: low.floor() as u64,
+            high: high.ceil() as u64,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seconds(count: i64) -> Timestamp {
+        Timestamp::from_millis(count * 1000)
+    }
+
+    #[test]
+    fn a_steady_task_is_told_its_true_end() {
+        let mut pace = Pace::starting(seconds(0), 0);
+        for second in 1..=20 {
+            pace.observe(seconds(second), second as f64 / 100.0, Some(second as u64 * 7));
+        }
+        let eta = pace.eta(seconds(0), seconds(20), 0.2).expect("there is ground");
+        assert_eq!((eta.seconds, eta.at), (80, seconds(100)));
+        assert!(eta.low < 80 && eta.high > 80, "{eta:?}");
+        assert_eq!(pace.rate(), Some(7.0));
+    }
+
+    #[test]
+    fn bounds_spread_towards_the_recent_speed_and_close_in_with_reports() {
+        let mut pace = Pace::starting(seconds(0), 0);
+        let mut fraction = 0.0;
+        for second in 1..=60 {
+            fraction += if second <= 30 { 0.01 } else { 0.001 };
+            pace.observe(seconds(second), fraction, None);
+        }
+        let eta = pace.eta(seconds(0), seconds(60), fraction).expect("there is ground");
+        assert!(eta.high > 3 * eta.seconds, "the slow end must show in the upper bound: {eta:?}");
+    }
+
+    #[test]
+    fn no_estimate_without_ground() {
+        let mut pace = Pace::starting(seconds(0), 0);
+        assert_eq!(pace.eta(seconds(0), seconds(5), 0.5), None, "no report");
+        for step in 1..=3 {
+            pace.observe(Timestamp::from_millis(step * 10), step as f64 / 10.0, None);
+        }
+        assert_eq!(pace.eta(seconds(0), Timestamp::from_millis(30), 0.3), None, "too early");
+        assert!(pace.eta(seconds(0), seconds(2), 0.3).is_some());
+        assert_eq!(pace.eta(seconds(0), seconds(2), 0.001), None, "too little");
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_hold_the_estimate_and_nothing_overflows(
+            reports in prop::collection::vec((0i64..1_000_000_000, 0.0f64..=1.0, any::<u64>()), 0..40)
+        ) {
+            let mut pace = Pace::starting(Timestamp::from_millis(0), 0);
+            let (mut now, mut fraction) = (0, 0.0f64);
+            for (step, to, current) in reports {
+                now += step;
+                fraction = fraction.max(to);
+                pace.observe(Timestamp::from_millis(now), fraction, Some(current));
+            }
+            if let Some(eta) = pace.eta(Timestamp::from_millis(0), Timestamp::from_millis(now), fraction) {
+                prop_assert!(eta.low <= eta.seconds && eta.seconds <= eta.high.max(eta.seconds));
+            }
+            prop_assert!(pace.rate().is_none_or(f64::is_finite));
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What can be asked of a task, with the bounds of each member.
+
+use std::{borrow::Cow, time::Duration};
+
+use garde::Validate;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::state::{Lease, TaskError};
+use crate::event::check_name;
+
+/// Longest title, in bytes.
+pub const TITLE_BYTES_MAX: usize = 256;
+/// Longest message, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1024;
+/// Largest `input`, `metadata` or `result`, in bytes of JSON.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// Most steps of a task.
+pub const STEPS_MAX: usize = 100;
+/// Most tasks on a page of the list.
+pub const LIST_LIMIT_MAX: usize = 500;
+
+/// A task to be made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewTask {
+    /// What kind of work it is: letters, digits or any of `-_.~@`, up to 128; `task` when absent. Jobs of the service
+    /// take `simulate` and `upload`; any other kind waits for whoever reports on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(name)))]
+    pub kind: Option<String>,
+    /// A name for people, up to 256 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(length(bytes, min = 1, max = TITLE_BYTES_MAX), custom(one_line)))]
+    pub title: Option<String>,
+    /// The user for whom it is done: a name like `kind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(name)))]
+    pub user_id: Option<String>,
+    /// The queue in which it waits: a name like `kind`; `default` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(name)))]
+    pub queue: Option<String>,
+    /// Units in all, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub total: Option<u64>,
+    /// What is counted, such as `bytes` or `rows`: a name like `kind`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(name)))]
+    pub unit: Option<String>,
+    /// Its steps, up to 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[garde(length(max = STEPS_MAX), dive)]
+    pub steps: Vec<StepSpec>,
+    /// What the job or worker is to work on, up to 64 KiB of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(payload)))]
+    pub input: Option<Value>,
+    /// Anything that the submitter wants to find again, up to 64 KiB of JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(payload)))]
+    pub metadata: Option<Value>,
+    /// How often it is tried when its worker is lost, 1–100; 1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 100)))]
+    pub max_attempts: Option<u32>,
+    /// Whether the submitter does the work: the task is `processing` from the first moment, and no job takes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub start: Option<bool>,
+}
+
+impl NewTask {
+    /// Tells one request from another: the first 128 bits of BLAKE3 over its JSON, members in order.
+    pub fn digest(&self) -> Uuid {
+        // A struct of strings, numbers and JSON values always has a JSON text.
+        digest(&serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// Names the channel of an idempotency key: the first 128 bits of BLAKE3 over its text.
+pub fn key_digest(key: &str) -> Uuid {
+    digest(key.as_bytes())
+}
+
+fn digest(bytes: &[u8]) -> Uuid {
+    let hash = blake3::hash(bytes);
+    let (half, _) = hash.as_bytes().split_at(16);
+    uuid::Builder::from_custom_bytes(half.try_into().unwrap_or_default()).into_uuid()
+}
+
+/// A step to be made: its name alone, or with a weight.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepSpec {
+    /// What is done in it, up to 256 bytes.
+    #[garde(length(bytes, min = 1, max = TITLE_BYTES_MAX), custom(one_line))]
+    pub name: String,
+    /// Its share of the whole relative to the other steps' weights, above 0; 1 when absent.
+    #[serde(default = "weight_default")]
+    #[garde(custom(positive))]
+    pub weight: f64,
+}
+
+fn weight_default() -> f64 {
+    1.0
+}
+
+/// What a worker says of a task. Members that are absent stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Report {
+    /// `processing`, or how it ended: `completed`, `error` or `cancelled`.
+    #[garde(skip)]
+    #[serde(default)]
+    pub status: Option<ReportedStatus>,
+    /// How far the whole is, 0–100 percent.
+    #[garde(inner(range(min = 0.0, max = 100.0)))]
+    #[serde(default)]
+    pub progress: Option<f64>,
+    /// One line about what is going on, up to 1024 bytes; an empty one takes it away.
+    #[garde(inner(length(bytes, max = MESSAGE_BYTES_MAX)))]
+    #[serde(default)]
+    pub message: Option<String>,
+    /// Units done.
+    #[garde(skip)]
+    #[serde(default)]
+    pub current: Option<u64>,
+    /// Units in all.
+    #[garde(skip)]
+    #[serde(default)]
+    pub total: Option<u64>,
+    /// What is counted.
+    #[garde(inner(custom(name)))]
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Index of the current step, from 0; an earlier one than the current is passed over.
+    #[garde(skip)]
+    #[serde(default)]
+    pub step: Option<usize>,
+    /// How far the current step is, 0–100 percent.
+    #[garde(inner(range(min = 0.0, max = 100.0)))]
+    #[serde(default)]
+    pub step_progress: Option<f64>,
+    /// What came of it, with status `completed`; up to 64 KiB of JSON.
+    #[garde(inner(custom(payload)))]
+    #[serde(default)]
+    pub result: Option<Value>,
+    /// Why it failed, with status `error`: a sentence, or a problem with a `code`.
+    #[garde(dive)]
+    #[serde(default)]
+    pub error: Option<ReportedError>,
+}
+
+/// The statuses that a report can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportedStatus {
+    /// It is being worked on.
+    Processing,
+    /// It is done.
+    Completed,
+    /// It failed.
+    Error,
+    /// The worker stopped, as it was asked to.
+    Cancelled,
+}
+
+/// Why a task failed, as a worker tells it.
+#[derive(Clone, Debug, Default, PartialEq, Validate, ToSchema)]
+pub struct ReportedError {
+    /// A stable word for programs; `failed` when absent.
+    #[garde(inner(custom(name)))]
+    pub code: Option<String>,
+    /// A short summary; `The task failed` when absent.
+    #[garde(inner(length(bytes, max = TITLE_BYTES_MAX)))]
+    pub title: Option<String>,
+    /// What went wrong this time.
+    #[garde(inner(length(bytes, max = MESSAGE_BYTES_MAX)))]
+    pub detail: Option<String>,
+    /// The HTTP status that describes it best; 500 when absent.
+    #[garde(inner(range(min = 400, max = 599)))]
+    pub status: Option<u16>,
+}
+
+impl<'de> Deserialize<'de> for ReportedError {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Members {
+            #[serde(rename = "type")]
+            _kind: Option<String>,
+            code: Option<String>,
+            title: Option<String>,
+            detail: Option<String>,
+            status: Option<u16>,
+        }
+        match Value::deserialize(deserializer)? {
+            Value::String(detail) => Ok(Self { detail: Some(detail), ..Self::default() }),
+            object @ Value::Object(_) => {
+                let Members { code, title, detail, status, .. } =
+                    serde_json::from_value(object).map_err(de::Error::custom)?;
+                Ok(Self { code, title, detail, status })
+            }
+            _ => Err(de::Error::custom("error is a sentence, or an object with code, title, detail and status")),
+        }
+    }
+}
+
+impl From<&ReportedError> for TaskError {
+    fn from(reported: &ReportedError) -> Self {
+        let code = reported.code.as_deref().unwrap_or("failed");
+        let title = reported.title.as_deref().unwrap_or("The task failed");
+        Self { detail: reported.detail.clone(), ..Self::new(code, title, reported.status.unwrap_or(500), "") }
+    }
+}
+
+/// What can be asked of one task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Intent {
+    /// Make it.
+    Create {
+        /// What it is to be.
+        new: NewTask,
+        /// The channel of its idempotency key, and its digest.
+        key: Option<Uuid>,
+    },
+    /// Take it out of its queue and begin.
+    Claim(Lease),
+    /// Keep the right to report.
+    Renew {
+        /// Proves it.
+        token: Uuid,
+        /// How long it shall last from now.
+        lease: Duration,
+    },
+    /// Tell how it goes.
+    Report {
+        /// What is told.
+        report: Report,
+        /// Proves the right to, where the task is leased.
+        token: Option<Uuid>,
+    },
+    /// Ask that it stop.
+    Cancel,
+    /// Whoever held its lease is gone.
+    Abandon {
+        /// Only if the lease is still this holder's.
+        holder: String,
+        /// And still this one, where given.
+        token: Option<Uuid>,
+    },
+    /// One of its times has come: see [`super::Entry::due`].
+    Due,
+    /// Forget it, once it is finished.
+    Delete,
+}
+
+fn name(value: &str, _: &()) -> garde::Result {
+    check_name(value).map_err(garde::Error::new)
+}
+
+fn one_line(value: &str, _: &()) -> garde::Result {
+    if value.chars().any(char::is_control) {
+        Err(garde::Error::new("must not have control characters"))
+    } else {
+        Ok(())
+    }
+}
+
+fn positive(value: &f64, _: &()) -> garde::Result {
+    if *value > 0.0 && *value <= 1e6 { Ok(()) } else { Err(garde::Error::new("a weight is above 0, up to 1000000")) }
+}
+
+fn payload(value: &Value, _: &()) -> garde::Result {
+    let size = serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
+    if size <= PAYLOAD_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(garde::Error::new(Cow::from(format!("{size} bytes of JSON are more than {PAYLOAD_BYTES_MAX}"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_does_not_depend_on_the_order_of_members() {
+        let digest = |json: &str| serde_json::from_str::<NewTask>(json).map(|new| new.digest()).expect("valid");
+        assert_eq!(digest(r#"{"kind":"a","input":{"x":1,"y":2}}"#), digest(r#"{"input":{"y":2,"x":1},"kind":"a"}"#));
+        assert_ne!(digest(r#"{"kind":"a"}"#), digest(r#"{"kind":"b"}"#));
+    }
+
+    #[test]
+    fn names_the_member_that_is_out_of_bounds() {
+        let member = |json: &str| {
+            let new: NewTask = serde_json::from_str(json).expect("well-formed");
+            new.validate().expect_err("out of bounds").iter().map(|(path, _)| path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(member(r#"{"kind":"a b"}"#), ["kind"]);
+        assert_eq!(member(r#"{"title":"a\nb"}"#), ["title"]);
+        assert_eq!(member(r#"{"steps":[{"name":"x"},{"name":"y","weight":0}]}"#), ["steps[1].weight"]);
+        assert_eq!(member(r#"{"maxAttempts":0}"#), ["max_attempts"]);
+        assert_eq!(member(&format!(r#"{{"metadata":"{}"}}"#, "x".repeat(PAYLOAD_BYTES_MAX))), ["metadata"]);
+    }
+
+    #[test]
+    fn an_error_is_a_sentence_or_a_problem() {
+        let error = |json: &str| serde_json::from_str::<Report>(json).map(|report| report.error);
+        assert_eq!(error(r#"{"error":"no"}"#).ok().flatten().and_then(|error| error.detail).as_deref(), Some("no"));
+        assert_eq!(
+            error(r#"{"error":{"code":"x"}}"#).ok().flatten().and_then(|error| error.code).as_deref(),
+            Some("x")
+        );
+        assert!(error(r#"{"error":[1]}"#).is_err() && error(r#"{"error":{"colour":1}}"#).is_err());
+    }
+}

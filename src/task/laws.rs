@@ -1,0 +1,312 @@
+//! The laws of the task table, for any intents in any order.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::*;
+use crate::event::{Class, Event, Seq, Timestamp};
+
+const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30) };
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A table with the journal that made it.
+struct World {
+    table: Table,
+    journal: Vec<Event>,
+    now: Timestamp,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { table: Table::new(POLICY), journal: Vec::new(), now: Timestamp::from_millis(1_000_000) }
+    }
+
+    fn entry(&self, id: Uuid) -> Option<&Entry> {
+        self.table.get(id).map(AsRef::as_ref)
+    }
+
+    fn decide(&mut self, id: Uuid, intent: &Intent) -> Result<usize, Refusal> {
+        let drafts = decide(id, self.entry(id), intent, self.now, &POLICY)?;
+        let count = drafts.len();
+        for draft in drafts {
+            let seq = Seq(self.journal.len() as u64 + 1);
+            let event = Event { seq, at: self.now, group: Uuid::nil(), draft };
+            self.table.apply(&event).expect("what was decided can be applied");
+            self.journal.push(event);
+        }
+        Ok(count)
+    }
+
+    fn replayed(&self) -> Table {
+        let mut table = Table::new(POLICY);
+        self.journal.iter().for_each(|event| table.apply(event).expect("replays"));
+        table
+    }
+}
+
+fn token(nth: u8) -> Uuid {
+    Uuid::from_u128(u128::from(nth))
+}
+
+fn any_report() -> impl Strategy<Value = Report> {
+    let status = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(ReportedStatus::Processing)),
+        1 => Just(Some(ReportedStatus::Completed)),
+        1 => Just(Some(ReportedStatus::Error)),
+        1 => Just(Some(ReportedStatus::Cancelled)),
+    ];
+    let numbers = (prop::option::of(0.0..=100.0), prop::option::of(0u64..2000), prop::option::of(0u64..1500));
+    let steps = (prop::option::of(0usize..4), prop::option::of(0.0..=100.0));
+    (status, numbers, steps).prop_map(|(status, (progress, current, total), (step, step_progress))| Report {
+        status,
+        progress,
+        current,
+        total,
+        step,
+        step_progress,
+        ..Report::default()
+    })
+}
+
+fn any_intent() -> impl Strategy<Value = Intent> {
+    let lease = (0u8..3).prop_map(|nth| Lease {
+        holder: format!("holder-{nth}"),
+        token: token(nth),
+        expires_at: Timestamp::from_millis(1_000_000) + LEASE * u32::from(nth + 1),
+    });
+    let create = (0usize..4, any::<bool>(), 1u32..4).prop_map(|(steps, start, max_attempts)| Intent::Create {
+        new: NewTask {
+            steps: (0..steps).map(|nth| StepSpec { name: format!("s{nth}"), weight: nth as f64 + 1.0 }).collect(),
+            start: Some(start),
+            max_attempts: Some(max_attempts),
+            ..NewTask::default()
+        },
+        key: None,
+    });
+    prop_oneof![
+        2 => create,
+        2 => lease.prop_map(Intent::Claim),
+        1 => (0u8..3).prop_map(|nth| Intent::Renew { token: token(nth), lease: LEASE }),
+        12 => (any_report(), prop::option::of((0u8..3).prop_map(token)))
+            .prop_map(|(report, token)| Intent::Report { report, token }),
+        1 => Just(Intent::Cancel),
+        2 => (0u8..3).prop_map(|nth| Intent::Abandon { holder: format!("holder-{nth}"), token: None }),
+        3 => Just(Intent::Due),
+        1 => Just(Intent::Delete),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn laws_hold(steps in prop::collection::vec((0u64..40_000, any_intent()), 1..60)) {
+        let id = Uuid::from_u128(7);
+        let mut world = World::new();
+        for (pass_ms, intent) in steps {
+            world.now = world.now + Duration::from_millis(pass_ms);
+            let before = world.entry(id).cloned();
+            let outcome = world.decide(id, &intent);
+            let after = world.entry(id).cloned();
+            let (Some(before), Some(after)) = (before, after) else { continue };
+
+            if outcome.is_err() || outcome == Ok(0) {
+                prop_assert_eq!(&before, &after, "a refusal changes nothing");
+            }
+            if before.task.status.is_final() {
+                prop_assert_eq!(&before.task, &after.task, "a final status is final");
+            }
+            if before.task.attempt == after.task.attempt {
+                prop_assert!(before.task.progress.unwrap_or(0.0) <= after.task.progress.unwrap_or(0.0), "progress fell");
+            } else {
+                prop_assert!(after.task.attempt == before.task.attempt + 1 && after.task.attempt <= after.task.max_attempts);
+            }
+            let complete = after.task.progress == Some(100.0);
+            prop_assert_eq!(complete, after.task.status == Status::Completed, "100 means completed");
+            prop_assert_eq!(after.task.finished_at.is_some(), after.task.status.is_final());
+            prop_assert!(!(after.task.stalled && after.task.status != Status::Processing));
+            prop_assert!(after.task.updated_at >= before.task.updated_at);
+            prop_assert_eq!(after.memo.lease.is_some() && after.task.status.is_final(), false, "the end frees the lease");
+        }
+    }
+
+    #[test]
+    fn replaying_gives_the_same_table(steps in prop::collection::vec((0u64..40_000, 0u128..3, any_intent()), 1..60)) {
+        let mut world = World::new();
+        for (pass_ms, id, intent) in steps {
+            world.now = world.now + Duration::from_millis(pass_ms);
+            let _refused = world.decide(Uuid::from_u128(id + 1), &intent);
+        }
+        let replayed = world.replayed();
+        prop_assert_eq!(format!("{:?}", sorted(&replayed)), format!("{:?}", sorted(&world.table)));
+        prop_assert_eq!(replayed.counts(), world.table.counts());
+        prop_assert_eq!(replayed.next_due(), world.table.next_due());
+    }
+
+    #[test]
+    fn the_visible_state_is_the_last_visible_event(steps in prop::collection::vec((0u64..40_000, any_intent()), 1..60)) {
+        let id = Uuid::from_u128(7);
+        let mut world = World::new();
+        for (pass_ms, intent) in steps {
+            world.now = world.now + Duration::from_millis(pass_ms);
+            let _refused = world.decide(id, &intent);
+            let Some(entry) = world.entry(id) else { continue };
+            let last = world.journal.iter().rev().find(|event| event.class().is_visible()).expect("it was created");
+            prop_assert_eq!(entry.visible, last.seq);
+            prop_assert_eq!(&serde_json::from_slice::<Task>(&last.draft.data).expect("a task"), &entry.task);
+        }
+    }
+
+    #[test]
+    fn a_tick_changes_neither_status_nor_step(steps in prop::collection::vec(any_intent(), 1..40)) {
+        let id = Uuid::from_u128(7);
+        let mut world = World::new();
+        for intent in steps {
+            let before = world.entry(id).map(|entry| (entry.task.status, entry.task.step));
+            let drafted = world.decide(id, &intent).unwrap_or(0);
+            let Some(last) = world.journal.last().filter(|_| drafted > 0) else { continue };
+            let Some(entry) = world.entry(id) else { continue };
+            if last.class() == Class::Tick {
+                prop_assert_eq!(before, Some((entry.task.status, entry.task.step)));
+            }
+            prop_assert_eq!(last.class() == Class::Final, entry.task.status.is_final() && last.class().is_visible());
+        }
+    }
+}
+
+/// What each task looks like, in the order of creation.
+fn sorted(table: &Table) -> Vec<Entry> {
+    table.newest_first(None).map(|entry| Entry::clone(entry)).collect()
+}
+
+fn report(json: &str) -> Intent {
+    Intent::Report { report: serde_json::from_str(json).expect("a report"), token: None }
+}
+
+fn started(new: &str) -> (World, Uuid) {
+    let (mut world, id) = (World::new(), Uuid::now_v7());
+    let new = serde_json::from_str(new).expect("a new task");
+    world.decide(id, &Intent::Create { new, key: None }).expect("created");
+    (world, id)
+}
+
+/// What a task made from `new` looks like after these reports, as (progress, step).
+#[track_caller]
+fn check(new: &str, reports: &[&str], expected: (Option<f64>, Option<usize>)) {
+    let (mut world, id) = started(new);
+    for json in reports {
+        world.decide(id, &report(json)).expect("accepted");
+    }
+    let task = &world.entry(id).expect("it is there").task;
+    assert_eq!((task.progress, task.step), expected, "{reports:?}");
+}
+
+#[test]
+fn progress_comes_from_what_is_told() {
+    check("{}", &["{}"], (None, None));
+    check("{}", &[r#"{"progress":40}"#, r#"{"progress":30}"#], (Some(40.0), None));
+    check("{}", &[r#"{"progress":100}"#], (Some(99.9), None));
+    check("{}", &[r#"{"current":1,"total":3}"#], (Some(33.33), None));
+    check("{}", &[r#"{"current":5,"total":3}"#], (Some(99.9), None));
+    check(r#"{"total":0}"#, &[r#"{"current":5}"#], (Some(0.0), None));
+    let steps = r#"{"steps":[{"name":"a","weight":3},{"name":"b"}]}"#;
+    check(steps, &[r#"{"stepProgress":50}"#], (Some(37.5), Some(0)));
+    check(steps, &[r#"{"step":1}"#], (Some(75.0), Some(1)));
+    check(steps, &[r#"{"step":1,"stepProgress":40}"#, r#"{"step":0,"stepProgress":90}"#], (Some(85.0), Some(1)));
+    check(steps, &[r#"{"status":"completed"}"#], (Some(100.0), Some(0)));
+}
+
+#[test]
+fn what_does_not_fit_the_task_is_refused_by_name() {
+    let (mut world, id) = started("{}");
+    for (json, member) in [
+        (r#"{"step":0}"#, "step"),
+        (r#"{"stepProgress":1}"#, "stepProgress"),
+        (r#"{"result":1}"#, "result"),
+        (r#"{"error":"x"}"#, "error"),
+    ] {
+        let refusal = world.decide(id, &report(json)).expect_err("refused");
+        assert!(matches!(refusal, Refusal::Invalid { member: named, .. } if named == member), "{refusal:?}");
+    }
+    assert_eq!(world.journal.len(), 1, "nothing was written");
+}
+
+#[test]
+fn silence_stalls_and_a_word_ends_it() {
+    let (mut world, id) = started(r#"{"start":true}"#);
+    assert_eq!(world.table.next_due(), Some(world.now + POLICY.stalled_after));
+    world.now = world.now + POLICY.stalled_after;
+    assert_eq!(world.decide(id, &Intent::Due), Ok(1));
+    assert!(world.entry(id).is_some_and(|entry| entry.task.stalled));
+    assert_eq!(world.table.next_due(), None, "it stalls once");
+    world.decide(id, &report("{}")).expect("accepted");
+    assert!(world.entry(id).is_some_and(|entry| !entry.task.stalled));
+}
+
+#[test]
+fn a_lost_worker_leads_to_another_attempt_then_to_an_error() {
+    let (mut world, id) = started(r#"{"maxAttempts":2}"#);
+    for (attempt, status) in [(1, Status::Pending), (2, Status::Error)] {
+        let lease = Lease { holder: "n".into(), token: token(attempt), expires_at: world.now + LEASE };
+        world.decide(id, &Intent::Claim(lease)).expect("claimed");
+        let told = Intent::Report {
+            report: serde_json::from_str(r#"{"progress":50}"#).expect("a report"),
+            token: Some(token(attempt)),
+        };
+        world.decide(id, &told).expect("accepted");
+        assert_eq!(world.decide(id, &report("{}")), Err(Refusal::Leased));
+        world.now = world.now + LEASE;
+        world.decide(id, &Intent::Due).expect("due");
+        assert_eq!(world.entry(id).map(|entry| entry.task.status), Some(status));
+        assert!(world.decide(id, &told).is_err(), "the token of an ended lease is worth nothing");
+    }
+    let error = world.entry(id).and_then(|entry| entry.task.error.clone()).expect("an error");
+    assert_eq!(error.code, "worker_lost");
+}
+
+#[test]
+fn a_renewal_is_hidden_and_rare() {
+    let (mut world, id) = started("{}");
+    let lease = Lease { holder: "n".into(), token: token(1), expires_at: world.now + LEASE };
+    world.decide(id, &Intent::Claim(lease)).expect("claimed");
+    let renew = Intent::Renew { token: token(1), lease: LEASE };
+    assert_eq!(world.decide(id, &renew), Ok(0));
+    let seen = world.entry(id).map(|entry| entry.visible);
+    world.now = world.now + LEASE / 2;
+    assert_eq!(world.decide(id, &renew), Ok(1));
+    assert_eq!(world.entry(id).map(|entry| entry.visible), seen);
+    let expires_at = world.entry(id).and_then(|entry| entry.memo.lease.as_ref().map(|lease| lease.expires_at));
+    assert_eq!(expires_at, Some(world.now + LEASE), "the renewal counts");
+}
+
+#[test]
+fn cancelling_asks_the_worker_and_does_not_wait_for_ever() {
+    let (mut world, id) = started(r#"{"start":true}"#);
+    assert_eq!(world.decide(id, &Intent::Cancel), Ok(1));
+    assert_eq!(world.decide(id, &Intent::Cancel), Ok(0), "idempotent");
+    world.now = world.now + POLICY.stalled_after;
+    world.decide(id, &Intent::Due).expect("due");
+    assert_eq!(world.entry(id).map(|entry| entry.task.status), Some(Status::Cancelled));
+    assert_eq!(world.decide(id, &Intent::Cancel), Ok(0), "idempotent at the end too");
+}
+
+#[test]
+fn a_repeated_request_is_the_same_task_and_another_is_refused() {
+    let (mut world, id) = started(r#"{"kind":"a"}"#);
+    let create =
+        |kind: &str| Intent::Create { new: NewTask { kind: Some(kind.into()), ..NewTask::default() }, key: None };
+    assert_eq!(world.decide(id, &create("a")), Ok(0));
+    assert_eq!(world.decide(id, &create("b")), Err(Refusal::Mismatch));
+}
+
+#[test]
+fn what_has_ended_leaves_memory_once_it_is_folded() {
+    let (mut world, id) = started("{}");
+    world.decide(id, &report(r#"{"status":"completed"}"#)).expect("accepted");
+    world.table.forget_folded(Seq(1));
+    assert!(world.table.get(id).is_some(), "its end is not folded");
+    world.table.forget_folded(Seq(2));
+    assert!(world.table.get(id).is_none());
+    assert_eq!(world.table.counts(), [0; 6]);
+}

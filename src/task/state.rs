@@ -1,0 +1,302 @@
+//! What a task is: its visible state, and what its owner keeps beside it.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::eta::{Eta, Pace};
+use crate::event::{ChannelName, Event, Seq, Timestamp};
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Accepted; nobody works on it yet.
+    Pending,
+    /// Somebody works on it.
+    Processing,
+    /// Somebody works on it and has been asked to stop.
+    Cancelling,
+    /// Done. Final.
+    Completed,
+    /// Failed. Final.
+    Error,
+    /// Stopped on request. Final.
+    Cancelled,
+}
+
+impl Status {
+    /// All of them, in the order of a task's life.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Processing, Self::Cancelling, Self::Completed, Self::Error, Self::Cancelled];
+
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Error | Self::Cancelled)
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Cancelling => "cancelling",
+            Self::Completed => "completed",
+            Self::Error => "error",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One of the weighted steps of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    /// What is done in it.
+    pub name: String,
+    /// Its share of the whole, relative to the other steps' weights.
+    pub weight: f64,
+    /// How far it is, 0–100 percent.
+    pub progress: f64,
+}
+
+/// Why a task failed: a problem (RFC 9457) with a stable code.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskError {
+    /// A URI reference that identifies the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A short summary, the same for every problem of this kind.
+    pub title: String,
+    /// The HTTP status that describes it best.
+    pub status: u16,
+    /// What went wrong this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// A stable word for programs.
+    pub code: String,
+}
+
+impl TaskError {
+    /// A problem of the service's own kinds, such as code `worker_lost`.
+    pub fn new(code: &str, title: &str, status: u16, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:progressd:problem:{code}"),
+            title: title.into(),
+            status,
+            detail: Some(detail.into()),
+            code: code.into(),
+        }
+    }
+}
+
+/// The visible state of a task, as every event of its channel carries it. Members that do not apply are absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Task {
+    /// Its id.
+    pub task_id: Uuid,
+    /// What kind of work it is; a job of the service takes `simulate` and `upload`.
+    pub kind: String,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The user for whom it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+    /// The queue in which it waits.
+    pub queue: String,
+    /// Where it stands.
+    pub status: Status,
+    /// How far it is, 0–100 percent; absent while that is not known. 100 means completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// One line about what is going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Units done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
+    /// Units in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// What `current` and `total` count, such as `bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Index of the current step, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+    /// Its steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Units a second, exponentially weighted towards the last ten seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// When it is expected to end; absent before there is ground for saying so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta: Option<Eta>,
+    /// Whether it is being worked on and nothing has been heard for a while.
+    pub stalled: bool,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// How many tries there are.
+    pub max_attempts: u32,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When work on this attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When this state was reached.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// What came of it, when it completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<TaskError>,
+}
+
+/// A time-limited right to report on one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who holds it: the name of a node, or of a worker.
+    pub holder: String,
+    /// Proves it in a report.
+    pub token: Uuid,
+    /// When it ends unless renewed.
+    pub expires_at: Timestamp,
+}
+
+/// What is kept beside the visible state: never sent to a watcher.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Memo {
+    /// Who alone may report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// When something was last heard of it.
+    pub heard_at: Timestamp,
+    /// From which rate and ETA come.
+    pub pace: Pace,
+}
+
+/// What never changes: kept once, not in each event.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// What the job or worker is to work on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Anything that the submitter wants to find again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+    /// Digest of the request that made it: tells a repeated request from another one.
+    pub digest: Uuid,
+}
+
+/// The memo of an idempotency key's channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyMemo {
+    /// The task that the first request with this key made.
+    pub task_id: Uuid,
+}
+
+/// A task in the table: its state after its last event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The visible state.
+    pub task: Task,
+    /// The same as its last visible event carries it (JSON).
+    pub data: Bytes,
+    /// What is kept beside it.
+    pub memo: Memo,
+    /// What never changes.
+    pub origin: Arc<Origin>,
+    /// Seq of its first event: its place among all tasks.
+    pub created: Seq,
+    /// Seq of its last visible event.
+    pub visible: Seq,
+    /// Seq of its last event.
+    pub last: Seq,
+}
+
+impl Entry {
+    /// From the first event of a task.
+    pub(super) fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
+        let draft = &event.draft;
+        Ok(Self {
+            task: parse(event.seq, &draft.data)?,
+            data: draft.data.clone(),
+            memo: parse(event.seq, draft.memo.as_ref().ok_or(InvalidEvent(event.seq))?)?,
+            origin: Arc::new(parse(event.seq, draft.origin.as_ref().ok_or(InvalidEvent(event.seq))?)?),
+            created: event.seq,
+            visible: event.seq,
+            last: event.seq,
+        })
+    }
+
+    /// From what the journal keeps of a task: its last visible event, its newest memo, its origin.
+    ///
+    /// # Errors
+    /// When they do not hold what this version writes.
+    pub fn from_kept(
+        created: Seq,
+        last: Seq,
+        visible: &Event,
+        memo: &[u8],
+        origin: &[u8],
+    ) -> Result<Self, InvalidEvent> {
+        Ok(Self {
+            task: parse(visible.seq, &visible.draft.data)?,
+            data: visible.draft.data.clone(),
+            memo: parse(last, memo)?,
+            origin: Arc::new(parse(created, origin)?),
+            created,
+            visible: visible.seq,
+            last,
+        })
+    }
+
+    /// The state after a later event of this task.
+    pub(super) fn follow(&mut self, event: &Event) -> Result<(), InvalidEvent> {
+        if let Some(memo) = &event.draft.memo {
+            self.memo = parse(event.seq, memo)?;
+        }
+        if event.class().is_visible() {
+            self.task = parse(event.seq, &event.draft.data)?;
+            self.data = event.draft.data.clone();
+            self.visible = event.seq;
+        }
+        self.last = event.seq;
+        Ok(())
+    }
+
+    /// The channel of this task.
+    pub fn channel(&self) -> ChannelName {
+        ChannelName::task(self.task.task_id)
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(seq: Seq, json: &'a [u8]) -> Result<T, InvalidEvent> {
+    serde_json::from_slice(json).map_err(|_| InvalidEvent(seq))
+}
+
+/// An event in the journal does not hold what this version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {0} does not hold the state of a task")]
+pub struct InvalidEvent(pub Seq);

@@ -1,0 +1,68 @@
+//! Server-Sent Events framing, WHATWG HTML section 9.2.
+//!
+//! Lines end in LF only. A text of several lines becomes several `data:` lines, whatever ended them.
+
+use std::{fmt::Write as _, time::Duration};
+
+use bytes::Bytes;
+
+use super::with_members;
+use crate::event::{ChannelName, Cursor, Draft};
+
+/// A comment, which keeps a quiet stream alive and is no event.
+pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+
+/// A named event with its id; its data is an object, to which the cursor is added.
+pub(super) fn named(cursor: Cursor, draft: &Draft) -> Bytes {
+    let mut head = format!("id: {cursor}\n");
+    if let Some(name) = &draft.name {
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(head, "event: {name}");
+    }
+    let data = with_members(&draft.data, &[("cursor", format!("\"{cursor}\"").as_bytes())]);
+    let mut frame = Vec::with_capacity(head.len() + data.len() + 16);
+    frame.extend_from_slice(head.as_bytes());
+    data_lines(&mut frame, &data);
+    frame.into()
+}
+
+/// An unnamed event without id: the text as given.
+pub fn text(text: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(text.len() + 16);
+    data_lines(&mut frame, text);
+    frame.into()
+}
+
+/// Tells the client how long to wait before it connects again.
+pub fn retry(wait: Duration) -> Bytes {
+    format!("retry: {}\n\n", wait.as_millis()).into()
+}
+
+/// Tells the client that what it knew of a channel is void; the channel's current state follows.
+pub fn reset(channel: &ChannelName) -> Bytes {
+    format!("event: reset\ndata: {{\"channel\":\"{channel}\"}}\n\n").into()
+}
+
+/// Tells the client why there is nothing to see now, and when to come again.
+///
+/// `code` is a word of this program's own; `detail` a sentence.
+pub fn refused(code: &str, detail: &str, wait: Duration) -> Bytes {
+    let retry_ms = wait.as_millis();
+    let data = serde_json::json!({ "code": code, "detail": detail, "retryAfterMs": retry_ms as u64 });
+    format!("event: refused\ndata: {data}\nretry: {retry_ms}\n\n").into()
+}
+
+fn data_lines(frame: &mut Vec<u8>, mut text: &[u8]) {
+    loop {
+        frame.extend_from_slice(b"data: ");
+        let Some(end) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+            frame.extend_from_slice(text);
+            frame.extend_from_slice(b"\n\n");
+            return;
+        };
+        frame.extend_from_slice(&text[..end]);
+        frame.push(b'\n');
+        let ending = if text[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        text = &text[end + ending..];
+    }
+}
