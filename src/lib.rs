@@ -5,5 +5,11 @@
 pub mod channel;
 pub mod event;
 pub mod journal;
+pub mod server;
 pub mod task;
 pub mod wire;
+
+pub mod cli;
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;

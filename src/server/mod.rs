@@ -1,0 +1,1 @@
+//! Connections: from the listening socket to the request handler.
