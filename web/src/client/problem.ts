@@ -25,6 +25,11 @@ export async function problemOf(response: Response): Promise<ProblemError> {
   return new ProblemError(response.status, parseBody(body) ?? {});
 }
 
+/** Whether what was asked for does not exist, or no more. */
+export function isGone(error: unknown): boolean {
+  return error instanceof ProblemError && (error.status === 404 || error.status === 410);
+}
+
 /** One plain sentence for a person. */
 export function explain(error: unknown): string {
   if (error instanceof ProblemError) return sentence(explainProblem(error));

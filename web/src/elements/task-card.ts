@@ -72,7 +72,7 @@ export class TaskCard extends HTMLElement {
     this.#bar.show(task, `Progress of ${name}`);
     setText(this.#message, task.message);
     setText(this.#error, task.status === "error" ? errorText(task) : undefined);
-    setText(this.#facts, facts(task, context.note).join(" · "));
+    setText(this.#facts, facts(task, context.note).join("\u00a0· "));
     this.#showActions(task, name);
     this.#details.show(task, context.progressUrl);
   }

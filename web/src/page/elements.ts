@@ -6,7 +6,7 @@
 
 import { isFinal, type Task } from "../client/task.ts";
 import { CopyText } from "../elements/copy-text.ts";
-import { byId, setText } from "../elements/dom.ts";
+import { byId, setAttribute, setText } from "../elements/dom.ts";
 import { LiveAnnouncer } from "../elements/live-announcer.ts";
 import { NoticeList } from "../elements/notice-list.ts";
 import type { TaskAction } from "../elements/task-card.ts";
@@ -42,6 +42,7 @@ export function findPageElements() {
       const active = tasks?.filter((task) => !isFinal(task.status)).length ?? 0;
       const finished = (tasks?.length ?? 0) - active;
       setText(summary, tasks?.length ? `${active} active, ${finished} finished` : undefined);
+      setAttribute(taskList, "aria-busy", String(tasks === undefined));
       empty.hidden = tasks === undefined || tasks.length > 0;
     },
 

@@ -70,7 +70,7 @@ it("goes on with the next file after a failure", async () => {
   const broken = new TypeError("line broke");
   sent[0]?.end.reject(broken);
   await vi.waitFor(() => expect(sent).toHaveLength(2));
-  expect(onFailure).toHaveBeenCalledExactlyOnceWith(first, broken);
+  expect(onFailure).toHaveBeenCalledExactlyOnceWith(first, "id-1", broken);
 });
 
 it("does not send a file whose task could not be made", async () => {

@@ -3,8 +3,8 @@
  *
  * One at a time, because two uploads share one line anyway, and a third of the browser's six
  * connections would be gone. Owns the files that wait and the one request that is on its way.
- * Knows no DOM; what a file became is told by its task, and only what the task cannot tell (it
- * could not be made, the line broke) goes to `onFailure`.
+ * Knows no DOM; what a file became is told by its task; a file that did not get through goes to
+ * `onFailure`.
  */
 
 import type { Client } from "../client/client.ts";
@@ -28,7 +28,7 @@ export interface UploadState {
 export interface UploadQueueOptions {
   client: Pick<Client, "put" | "sendFile">;
   onTask(task: Task): void;
-  onFailure(file: File, error: unknown): void;
+  onFailure(file: File, taskId: string, error: unknown): void;
   onState(state: UploadState): void;
   makeId?: () => string;
 }
@@ -67,7 +67,7 @@ export function createUploadQueue(options: UploadQueueOptions): UploadQueue {
       await client.sendFile(taskId, file, stop.signal);
     } catch (error) {
       // An upload that was stopped on purpose is no failure: its task says what became of it.
-      if (!stop.signal.aborted) options.onFailure(file, error);
+      if (!stop.signal.aborted) options.onFailure(file, taskId, error);
     }
   }
 
