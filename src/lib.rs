@@ -2,12 +2,16 @@
 //!
 //! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
 
-pub mod channel;
-pub mod event;
-pub mod journal;
 pub mod server;
+
+pub mod event;
 pub mod task;
+pub mod people;
+pub mod tracker;
+pub mod journal;
 pub mod wire;
+pub mod channel;
+pub mod stream;
 
 pub mod cli;
 pub mod config;

@@ -97,8 +97,8 @@ impl Registry {
         self.shared.limits.streams.saturating_sub(self.shared.permits.available_permits())
     }
 
-    /// Hands an event that has become durable to those who watch its channel.
-    pub fn publish(&self, event: &Event) {
+    /// Hands an event that has become durable to those who watch its channel. `decided` is when it was decided here.
+    pub fn publish(&self, event: &Event, decided: std::time::Instant) {
         let Some(channel) = self.find(event.channel()) else { return };
         if event.class() == crate::event::Class::Tombstone {
             channel.hang_up();
@@ -107,7 +107,7 @@ impl Registry {
         if !event.class().is_visible() {
             return;
         }
-        let frame = Arc::new(Frame::new(self.shared.epoch, event.clone()));
+        let frame = Arc::new(Frame::new(self.shared.epoch, event.clone(), Some(decided)));
         if let Some(due) = channel.publish(frame, self.shared.limits.tick_interval) {
             self.shared.lock_held().push_back((due, Arc::downgrade(&channel)));
             self.shared.held_one.notify_one();
@@ -157,11 +157,19 @@ impl Registry {
         self.shared.lock_channels().get(name).and_then(Weak::upgrade)
     }
 
+    /// Ends the streams that there are now, so that their clients resume by their cursors.
+    pub fn hang_up_all(&self) {
+        self.all().iter().for_each(|channel| channel.hang_up());
+    }
+
     /// Ends all streams after what has been published, and lets nobody in.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        let channels: Vec<_> = self.shared.lock_channels().values().filter_map(Weak::upgrade).collect();
-        channels.iter().for_each(|channel| channel.drain());
+        self.all().iter().for_each(|channel| channel.drain());
+    }
+
+    fn all(&self) -> Vec<Arc<Channel>> {
+        self.shared.lock_channels().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Releases held ticks when their time comes. Runs for ever; dropping it loses no event, only the pace.

@@ -236,8 +236,19 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The state after one more event of this task, the first where there was none.
+    ///
+    /// # Errors
+    /// When the event does not hold what this version writes.
+    pub fn after(before: Option<Self>, event: &Event) -> Result<Self, InvalidEvent> {
+        match before {
+            Some(mut entry) => entry.follow(event).map(|()| entry),
+            None => Self::from_first(event),
+        }
+    }
+
     /// From the first event of a task.
-    pub(super) fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
+    fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
         let draft = &event.draft;
         Ok(Self {
             task: parse(event.seq, &draft.data)?,
@@ -273,7 +284,7 @@ impl Entry {
     }
 
     /// The state after a later event of this task.
-    pub(super) fn follow(&mut self, event: &Event) -> Result<(), InvalidEvent> {
+    fn follow(&mut self, event: &Event) -> Result<(), InvalidEvent> {
         if let Some(memo) = &event.draft.memo {
             self.memo = parse(event.seq, memo)?;
         }

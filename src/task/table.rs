@@ -120,14 +120,10 @@ impl Table {
             ChannelKind::Task => {
                 let entry = match self.tasks.get(&id) {
                     Some(entry) if entry.last >= event.seq => return Ok(()),
-                    Some(entry) => {
-                        let mut entry = Entry::clone(entry);
-                        entry.follow(event)?;
-                        entry
-                    }
+                    Some(entry) => Entry::after(Some(Entry::clone(entry)), event)?,
                     // The first events of a task that has left memory, seen again.
                     None if event.draft.origin.is_none() => return Ok(()),
-                    None => Entry::from_first(event)?,
+                    None => Entry::after(None, event)?,
                 };
                 self.insert(entry);
             }
@@ -154,6 +150,12 @@ impl Table {
     pub fn restore_key(&mut self, key: Uuid, memo: KeyMemo, last: Seq) {
         self.keys.insert(key, memo);
         self.finished.insert(last, Finished::Key(key));
+    }
+
+    /// Notes that a task was deleted, as was learnt from the store.
+    pub fn restore_gone(&mut self, id: Uuid, last: Seq) {
+        self.gone.insert(id);
+        self.finished.insert(last, Finished::Gone(id));
     }
 
     /// Lets go of what has ended and is folded: the store can answer for it now.

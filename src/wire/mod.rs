@@ -7,7 +7,10 @@ mod document;
 mod parse;
 mod sse;
 
-use std::{sync::OnceLock, time::Instant};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -31,18 +34,18 @@ pub enum Dialect {
 pub struct Frame {
     cursor: Cursor,
     event: Event,
-    published: Instant,
+    decided: Option<Instant>,
     progress: OnceLock<Bytes>,
     plain: OnceLock<Bytes>,
 }
 
 impl Frame {
-    /// A frame of this event; nothing is encoded yet.
-    pub fn new(epoch: Epoch, event: Event) -> Self {
+    /// A frame of this event; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
+    pub fn new(epoch: Epoch, event: Event, decided: Option<Instant>) -> Self {
         Self {
             cursor: Cursor { epoch, seq: event.seq },
             event,
-            published: Instant::now(),
+            decided,
             progress: OnceLock::new(),
             plain: OnceLock::new(),
         }
@@ -63,9 +66,9 @@ impl Frame {
         self.event.class()
     }
 
-    /// When this process learnt of it.
-    pub fn published(&self) -> Instant {
-        self.published
+    /// How long ago it was decided; `None` for one that was loaded from the journal.
+    pub fn age(&self) -> Option<Duration> {
+        self.decided.map(|decided| decided.elapsed())
     }
 
     /// Its bytes in a dialect, ready for the socket.

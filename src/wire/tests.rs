@@ -18,7 +18,7 @@ fn frame(name: Option<&'static str>, data: &[u8]) -> Frame {
         origin: None,
     };
     let event = Event { seq: Seq(7), at: Timestamp::from_millis(0), group: Uuid::nil(), draft };
-    Frame::new("k3f90000".parse().expect("an epoch"), event)
+    Frame::new("k3f90000".parse().expect("an epoch"), event, None)
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! The body of an SSE response.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep};
+
+use super::{CROWD, Heartbeat, Style, jittered_retry};
+use crate::{
+    channel::{Delivery, Join, Subscriber},
+    telemetry::Metrics,
+    wire::{self, Dialect},
+};
+
+/// An endless body that ends with its task.
+pub struct StreamBody {
+    subscriber: Option<Subscriber>,
+    dialect: Dialect,
+    ready: VecDeque<Bytes>,
+    heartbeat: Heartbeat,
+    beat_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    metrics: Metrics,
+}
+
+impl StreamBody {
+    /// A stream for this watcher.
+    pub fn new(join: &Join, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
+        metrics.streams_open.inc();
+        let beat_at = Instant::now() + style.heartbeat.every;
+        Self {
+            ready: style.opening(join, subscriber.channel().name()).into(),
+            subscriber: Some(subscriber),
+            dialect: style.dialect,
+            heartbeat: style.heartbeat,
+            beat_at,
+            timer: Box::pin(tokio::time::sleep_until(beat_at)),
+            metrics,
+        }
+    }
+
+    fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(subscriber) = &mut self.subscriber else { return Poll::Ready(None) };
+        let delivery = ready!(subscriber.poll_next(context));
+        if let Delivery::Frame(frame) = delivery {
+            if let Some(age) = frame.age() {
+                self.metrics.delivery_lag_seconds.observe(age.as_secs_f64());
+            }
+            return Poll::Ready(Some(frame.bytes(self.dialect)));
+        }
+        self.subscriber = None;
+        self.metrics.streams_open.dec();
+        // A client that is told to come back is told when, so that not all come at once.
+        let comes_back = match delivery {
+            Delivery::Ended { watchers } => watchers > CROWD,
+            Delivery::Lapsed | Delivery::Draining => true,
+            Delivery::HungUp | Delivery::Frame(_) => false,
+        };
+        Poll::Ready(comes_back.then(|| wire::retry(jittered_retry())))
+    }
+
+    fn poll_heartbeat(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+        loop {
+            ready!(self.timer.as_mut().poll(context));
+            let now = Instant::now();
+            let is_due = now >= self.beat_at;
+            if is_due {
+                self.beat_at = now + self.heartbeat.every;
+            }
+            // What was sent in between moved the beat; the timer is set anew only here, not with each event.
+            self.timer.as_mut().reset(self.beat_at);
+            if is_due {
+                return Poll::Ready(self.heartbeat.bytes.clone());
+            }
+        }
+    }
+}
+
+impl Body for StreamBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(bytes) = self.ready.pop_front() {
+            self.metrics.frames_delivered.inc();
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        if let Poll::Ready(bytes) = self.poll_delivery(context) {
+            if self.heartbeat.when_quiet {
+                self.beat_at = Instant::now() + self.heartbeat.every;
+            }
+            self.metrics.frames_delivered.inc_by(u64::from(bytes.is_some()));
+            return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
+        }
+        self.poll_heartbeat(context).map(|bytes| Some(Ok(Frame::data(bytes))))
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if self.subscriber.take().is_some() {
+            self.metrics.streams_open.dec();
+        }
+    }
+}

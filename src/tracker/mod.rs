@@ -1,0 +1,235 @@
+//! The spine: the one writer, and the handle through which all else asks it.
+//!
+//! One task owns every change: it takes requests from a bounded queue in batches, decides them against a scratch
+//! overlay, appends, and lets the table follow the events that the journal answers with. So every change has its place
+//! in one order, one durable commit answers many callers, and a caller who is dropped half-way leaves no half change.
+//!
+//! It never assumes that it is alone: what a group expected of the journal may not hold, because another node was
+//! quicker; then the group is decided again upon what came back. Reads do not pass through the queue.
+
+mod batch;
+mod clock;
+mod reads;
+mod writer;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub use clock::Clock;
+pub use reads::{Found, Page, TaskFilter};
+
+use crate::{
+    channel::Registry,
+    event::{Cursor, Draft, Seq},
+    journal::{Journal, JournalError},
+    shutdown::Stage,
+    task::{Entry, Intent, NewTask, Policy, Refusal, Table, key_digest},
+    telemetry::Metrics,
+};
+use batch::Change;
+
+/// How long a request waits for a place in the queue before it is turned away.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Settings of the tracker.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// On what decisions depend.
+    pub policy: Policy,
+    /// Requests that wait for the writer, at most.
+    pub queue_length: usize,
+    /// How long a finished task is kept, from its finish.
+    pub retention: Duration,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrackerError {
+    /// The task's state does not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// More requests wait than the queue holds.
+    #[error("too many requests wait for the store")]
+    Busy,
+    /// There is no room left on the disk. Nothing was changed.
+    #[error("the disk is full")]
+    Full,
+    /// The store does not answer.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store holds what this version cannot have written.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+impl From<JournalError> for TrackerError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full => Self::Full,
+            JournalError::Damaged(what) => Self::Damaged(what),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The task as it is now; absent when it was deleted, or the request was none on a task.
+    pub entry: Option<Arc<Entry>>,
+    /// Everything that was asked for is at or before it in the journal; zero when nothing had to be written.
+    pub seq: Seq,
+    /// Whether anything had to be written.
+    pub changed: bool,
+}
+
+/// The way to the one writer. Cheap to clone.
+#[derive(Clone)]
+pub struct Tracker {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+}
+
+struct Shared {
+    journal: Arc<dyn Journal>,
+    table: RwLock<Table>,
+    registry: Registry,
+    clock: Clock,
+    work: watch::Sender<()>,
+    metrics: Metrics,
+}
+
+/// One request on its way to the writer.
+#[derive(Debug)]
+struct Request {
+    change: Change,
+    /// The task, where it had left memory: it is finished, so nothing but its deletion can come of the request.
+    found: Option<Arc<Entry>>,
+    reply: Option<oneshot::Sender<Result<Answer, TrackerError>>>,
+    conflicts: u32,
+}
+
+impl Request {
+    fn answer(self, answer: Result<Answer, TrackerError>) {
+        if let Some(reply) = self.reply {
+            // Whoever hung up does not want to know.
+            let _hung_up = reply.send(answer);
+        }
+    }
+}
+
+impl Tracker {
+    /// Restores the table from the journal and starts the writer as a task of `stage`.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn start(
+        journal: Arc<dyn Journal>,
+        registry: Registry,
+        options: Options,
+        metrics: Metrics,
+        stage: &Stage,
+    ) -> Result<Self, TrackerError> {
+        let (requests, queue) = mpsc::channel(options.queue_length.max(1));
+        let shared = Arc::new(Shared {
+            journal,
+            table: RwLock::new(Table::new(options.policy)),
+            registry: registry.clone(),
+            clock: options.clock,
+            work: watch::Sender::new(()),
+            metrics,
+        });
+        let writer = writer::Writer::restore(Arc::clone(&shared), queue, options.retention).await?;
+        let stop = stage.stop();
+        stage.spawn(writer.run(stop));
+        stage.spawn(pace(registry, stage.stop()));
+        Ok(Self { shared, requests })
+    }
+
+    /// Asks for something of a task.
+    ///
+    /// # Errors
+    /// When it is refused, or the store cannot take it.
+    ///
+    /// # Cancel safety
+    /// Once the request is in the queue it is carried out, whether anybody waits for the answer or not.
+    pub async fn submit(&self, id: Uuid, intent: Intent) -> Result<Answer, TrackerError> {
+        let found = self.find(id).await?.entry()?;
+        self.ask(Change::Task(id, intent), Some(found)).await
+    }
+
+    /// Makes a task. With a key, the same request makes the same task again and again.
+    ///
+    /// # Errors
+    /// See [`Tracker::submit`].
+    pub async fn create(&self, id: Uuid, new: NewTask, key: Option<&str>) -> Result<Answer, TrackerError> {
+        let key = key.map(key_digest);
+        self.ask(Change::Task(id, Intent::Create { new, key }), None).await
+    }
+
+    /// Appends an event to a channel that is no task's.
+    ///
+    /// # Errors
+    /// See [`Tracker::submit`].
+    pub async fn append(&self, draft: Draft) -> Result<Answer, TrackerError> {
+        self.ask(Change::Append(draft), None).await
+    }
+
+    /// The cursor of a place in this store.
+    pub fn cursor(&self, seq: Seq) -> Cursor {
+        Cursor { epoch: self.shared.journal.epoch(), seq }
+    }
+
+    /// The clock by which decisions are made.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock
+    }
+
+    /// The channels that are being watched.
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Changes whenever a task waits for work, is to be cancelled, or has ended.
+    pub fn work(&self) -> watch::Receiver<()> {
+        self.shared.work.subscribe()
+    }
+
+    async fn ask(&self, change: Change, found: Option<Arc<Entry>>) -> Result<Answer, TrackerError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { change, found, reply: Some(reply), conflicts: 0 };
+        match self.requests.send_timeout(request, QUEUE_WAIT_MAX).await {
+            Ok(()) => answer.await.unwrap_or(Err(TrackerError::Stopping)),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(TrackerError::Busy),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(TrackerError::Stopping),
+        }
+    }
+}
+
+impl Shared {
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn pace(registry: Registry, stop: CancellationToken) {
+    stop.run_until_cancelled(registry.pace()).await;
+}
+
+#[cfg(test)]
+mod tests;

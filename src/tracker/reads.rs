@@ -1,0 +1,182 @@
+//! Reading: never behind the writer. Memory answers for what is live, the journal for the rest.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{Tracker, TrackerError};
+use crate::{
+    channel::{History, Join, OpenError, Subscriber},
+    event::{ChannelKind, ChannelName, Cursor, Seq},
+    journal::{Listing, Member, Stored},
+    people::{PresenceMemo, read_presence},
+    task::{Entry, Refusal, Status, Table},
+    wire::Frame,
+};
+
+/// What is known of a task.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It is there.
+    Task(Arc<Entry>),
+    /// It was there.
+    Gone,
+    /// It never was, or that was long ago.
+    Unknown,
+}
+
+impl Found {
+    /// The task.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn entry(self) -> Result<Arc<Entry>, Refusal> {
+        match self {
+            Self::Task(entry) => Ok(entry),
+            Self::Gone => Err(Refusal::Gone),
+            Self::Unknown => Err(Refusal::NotFound),
+        }
+    }
+}
+
+/// Which tasks to list. An empty list of values lets all through.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// With one of these statuses.
+    pub statuses: Vec<Status>,
+    /// Of one of these kinds.
+    pub kinds: Vec<String>,
+    /// Of one of these users.
+    pub user_ids: Vec<String>,
+    /// In one of these queues.
+    pub queues: Vec<String>,
+}
+
+/// A page of the list, newest first.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The tasks.
+    pub tasks: Vec<Entry>,
+    /// Where the next page begins: after the task that was created at this seq.
+    pub next: Option<Seq>,
+}
+
+impl Tracker {
+    /// Looks for a task.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn find(&self, id: Uuid) -> Result<Found, TrackerError> {
+        if let Some(found) = in_memory(&self.shared.table(), id) {
+            return Ok(found);
+        }
+        match self.shared.journal.last(&ChannelName::task(id)).await? {
+            None => Ok(Found::Unknown),
+            Some(stored) if stored.gone => Ok(Found::Gone),
+            Some(stored) => Ok(Found::Task(Arc::new(entry(&stored)?))),
+        }
+    }
+
+    /// Lists tasks, newest first, created before the given seq.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list(&self, filter: TaskFilter, before: Option<Seq>, limit: usize) -> Result<Page, TrackerError> {
+        let statuses = filter.statuses.iter().map(ToString::to_string).collect();
+        let members = [
+            (Member::Status, statuses),
+            (Member::Kind, filter.kinds),
+            (Member::UserId, filter.user_ids),
+            (Member::Queue, filter.queues),
+        ];
+        let listing = Listing {
+            kind: ChannelKind::Task,
+            members: members.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
+            live_only: false,
+            created_before: before,
+            limit: limit + 1,
+        };
+        let mut stored = self.shared.journal.list(listing).await?;
+        let more = stored.len() > limit;
+        stored.truncate(limit);
+        let next = stored.last().filter(|_| more).map(|last| last.created);
+        Ok(Page { tasks: stored.iter().map(entry).collect::<Result<_, _>>()?, next })
+    }
+
+    /// Lets a watcher in on a channel.
+    ///
+    /// # Errors
+    /// The outer error is the store's; the inner one tells that a bound is reached or the service is stopping.
+    pub async fn watch(
+        &self,
+        channel: &ChannelName,
+        cursor: Option<Option<Cursor>>,
+    ) -> Result<Result<(Join, Subscriber), OpenError>, TrackerError> {
+        let shared = &self.shared;
+        let epoch = shared.journal.epoch();
+        // Only after catching up with the store can it be said that a cursor is from the future.
+        let ahead = cursor.flatten().filter(|cursor| cursor.epoch == epoch && cursor.seq > shared.registry.head());
+        if ahead.is_some() {
+            shared.registry.advance(shared.journal.head().await?);
+        }
+        let load = async || {
+            let log = shared.journal.read(channel, Seq::ZERO).await?;
+            let frames = log.events.into_iter().map(|event| Frame::new(epoch, event, None)).collect();
+            Ok::<_, TrackerError>(History { floor: log.floor, frames })
+        };
+        shared.registry.open(channel, cursor, load).await
+    }
+
+    /// The users that the journal remembers, at most `limit`, with what it remembers.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn known_users(&self, limit: usize) -> Result<Vec<(ChannelName, PresenceMemo)>, TrackerError> {
+        let listing =
+            Listing { kind: ChannelKind::User, members: Vec::new(), live_only: false, created_before: None, limit };
+        let mut users = Vec::new();
+        for stored in self.shared.journal.list(listing).await? {
+            if let Some(memo) = &stored.memo {
+                let memo = read_presence(memo).map_err(|_| damaged(&stored))?;
+                users.push((stored.channel, memo));
+            }
+        }
+        Ok(users)
+    }
+
+    /// The oldest pending tasks of a kind, at most `limit`.
+    pub fn pending(&self, kind: &str, limit: usize) -> Vec<Arc<Entry>> {
+        self.shared.table().pending(kind).take(limit).cloned().collect()
+    }
+
+    /// A task that is in memory.
+    pub fn live(&self, id: Uuid) -> Option<Arc<Entry>> {
+        self.shared.table().get(id).cloned()
+    }
+
+    /// The tasks whose lease this holder has.
+    pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
+        self.shared.table().leased_to(holder)
+    }
+}
+
+fn in_memory(table: &Table, id: Uuid) -> Option<Found> {
+    match table.get(id) {
+        Some(entry) => Some(Found::Task(Arc::clone(entry))),
+        None => table.is_gone(id).then_some(Found::Gone),
+    }
+}
+
+/// Reads a task from its row.
+pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
+    match (&stored.visible, &stored.memo, &stored.origin) {
+        (Some(visible), Some(memo), Some(origin)) => {
+            Entry::from_kept(stored.created, stored.last, visible, memo, origin).map_err(|_| damaged(stored))
+        }
+        _ => Err(damaged(stored)),
+    }
+}
+
+fn damaged(stored: &Stored) -> TrackerError {
+    TrackerError::Damaged(format!("the row of {} does not hold what this version writes", stored.channel))
+}
