@@ -1,0 +1,210 @@
+//! One connection, from its first byte to its last.
+//!
+//! The task that runs [`run`] owns everything of the connection: dropping it frees all of it, the requests under way
+//! included. hyper's connection types are driven directly, since its ready-made servers keep silent clients for ever.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt};
+
+use super::body::{RequestBody, ResponseBody};
+use super::pace::{Pace, TimedOut};
+use super::preface::{Protocol, detect};
+use super::timed_io::TimedIo;
+use crate::config::ConnectionConfig;
+
+/// The most that is read at once of an upload, or queued for a slow client by HTTP/1 beside its last buffer. hyper
+/// starts at 8 KiB and grows only while reads fill the buffer, so connections without uploads never get there.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Requests at once on one HTTP/2 connection; a browser's page needs some tens.
+const MAX_CONCURRENT_REQUESTS: u32 = 256;
+
+/// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] is among the request's
+/// extensions.
+pub trait App:
+    Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+    /// The body of its responses.
+    type ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
+}
+
+impl<S, B> App for S
+where
+    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
+{
+    type ResponseBody = B;
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// In order: the client hung up between two requests, or the service shuts down.
+    Closed,
+    /// The client kept the connection waiting for too long.
+    TimedOut(TimedOut),
+    /// The client broke off or broke the rules, which clients do all the time.
+    Client(Box<dyn Error + Send + Sync>),
+    /// A response's body failed.
+    Response(hyper::Error),
+}
+
+/// Runs a connection to its end. Once `shutdown` is cancelled the requests under way are still answered, and no more.
+pub(super) async fn run<I, A>(
+    io: I,
+    peer: SocketAddr,
+    app: A,
+    limits: &ConnectionConfig,
+    shutdown: CancellationToken,
+) -> End
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: App,
+{
+    let pace = Arc::new(Pace::new(limits));
+    let mut io = TimedIo::new(io, Arc::clone(&pace));
+    let begin = pace.drive(shutdown.run_until_cancelled(detect(&mut io)));
+    let protocol = match begin.await {
+        // A client that has said nothing clear yet has nothing to lose.
+        Ok(None) => return End::Closed,
+        Ok(Some(Ok((_, bytes)))) if bytes.is_empty() => return End::Closed,
+        Ok(Some(Ok((protocol, bytes)))) => {
+            io.put_back(bytes.into());
+            protocol
+        }
+        Ok(Some(Err(error))) => return End::Client(error.into()),
+        Err(timed_out) => return End::TimedOut(timed_out),
+    };
+    let handler = Handler { app, peer, pace: Arc::clone(&pace), body_timeout: limits.body_timeout };
+    let outcome = match protocol {
+        Protocol::Http1 => pace.drive(run_http1(io, handler, limits, shutdown)).await,
+        Protocol::Http2 => {
+            pace.multiplex();
+            pace.drive(run_http2(io, handler, limits, shutdown)).await
+        }
+    };
+    match outcome {
+        Ok(Ok(())) => End::Closed,
+        Ok(Err(error)) if error.is_user() => End::Response(error),
+        Ok(Err(error)) => End::Client(error.into()),
+        Err(timed_out) => End::TimedOut(timed_out),
+    }
+}
+
+async fn run_http1<I, A>(
+    io: TimedIo<I>,
+    handler: Handler<A>,
+    limits: &ConnectionConfig,
+    shutdown: CancellationToken,
+) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: App,
+{
+    // Frames are queued as they are and written with one system call as soon as the response's body has no more
+    // ready: hyper chooses vectored writes by itself on a socket.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // `Pace` bounds the head, and tells it from the time between two requests.
+        .header_read_timeout(None)
+        // The number of header lines stays at hyper's own bound of 100: with any other it allocates for each request.
+        .max_header_size(limits.max_header_bytes)
+        .max_buf_size(MAX_BUFFER_BYTES.max(limits.max_header_bytes))
+        .serve_connection(TokioIo::new(io), handler);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+async fn run_http2<I, A>(
+    io: TimedIo<I>,
+    handler: Handler<A>,
+    limits: &ConnectionConfig,
+    shutdown: CancellationToken,
+) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: App,
+{
+    let cut = CancellationToken::new();
+    let _cut_requests_at_the_end = cut.clone().drop_guard();
+    let connection = http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut })
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_CONCURRENT_REQUESTS)
+        .max_send_buf_size(MAX_BUFFER_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), handler);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Runs the requests of one HTTP/2 connection, each in a task, none longer than the connection.
+#[derive(Clone)]
+struct RequestTasks {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for RequestTasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, request: F) {
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(request));
+    }
+}
+
+/// Hands the requests of one connection to the application.
+struct Handler<A> {
+    app: A,
+    peer: SocketAddr,
+    pace: Arc<Pace>,
+    body_timeout: Duration,
+}
+
+impl<A: App> hyper::service::Service<Request<Incoming>> for Handler<A> {
+    type Response = Response<ResponseBody<A::ResponseBody>>;
+    type Error = Infallible;
+    // Boxed, so that it is gone while the response's body is sent: hyper keeps room for the future in each connection.
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let under_way = self.pace.begin_request();
+        let mut request = request.map(|body| RequestBody::new(body, self.body_timeout));
+        request.extensions_mut().insert(self.peer);
+        let answer = self.app.clone().oneshot(request);
+        Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })
+    }
+}

@@ -1,0 +1,167 @@
+//! A client's bytes, watched: tells the connection's [`Pace`] when bytes come and when the client takes none.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pace::Pace;
+
+/// Reads and writes of one client, which its [`Pace`] hears of.
+pub(super) struct TimedIo<I> {
+    io: I,
+    pace: Arc<Pace>,
+    /// Bytes that were read to look at them, and are to be read again.
+    put_back: Bytes,
+}
+
+impl<I> TimedIo<I> {
+    /// Watches `io`.
+    pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
+        Self { io, pace, put_back: Bytes::new() }
+    }
+
+    /// The next reads give `bytes` first.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
+        self.put_back = bytes;
+    }
+
+    /// A write that is pending waits for the client; any other outcome is progress, or an end.
+    fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.pace.write_is_blocked(outcome.is_pending());
+        outcome
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.put_back.is_empty() {
+            let length = this.put_back.len().min(buffer.remaining());
+            buffer.put_slice(&this.put_back[..length]);
+            this.put_back.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut this.io).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            this.pace.bytes_came();
+        }
+        outcome
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.note(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.note(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.io).poll_flush(context);
+        if outcome.is_pending() { self.note(outcome) } else { outcome }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.io).poll_shutdown(context);
+        self.note(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::config::ConnectionConfig;
+    use crate::server::pace::TimedOut;
+
+    fn pace() -> Arc<Pace> {
+        Arc::new(Pace::new(&ConnectionConfig { write_timeout: Duration::from_secs(30), ..ConnectionConfig::default() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let pace = pace();
+        let _request = pace.begin_request();
+        let (ours, _theirs) = duplex(1024);
+        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let start = Instant::now();
+        let outcome = pace.drive(async { io.write_all(&[0; 1025]).await }).await;
+        assert_eq!(outcome.expect_err("nobody reads"), TimedOut::Write);
+        assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_little_is_served() {
+        let pace = pace();
+        let _request = pace.begin_request();
+        let (ours, mut theirs) = duplex(8);
+        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let slow = async {
+            let mut byte = [0];
+            for _ in 0..64 {
+                sleep(Duration::from_secs(29)).await;
+                theirs.read_exact(&mut byte).await.expect("a byte");
+            }
+        };
+        let writing = pace.drive(async { io.write_all(&[0; 64]).await });
+        let (outcome, ()) = tokio::join!(writing, slow);
+        outcome.expect("the client takes a byte in time").expect("the write succeeds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_pending_means_no_time_out() {
+        let pace = pace();
+        let _request = pace.begin_request();
+        let (ours, mut theirs) = duplex(1024);
+        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let quiet = async {
+            io.write_all(b"a").await.expect("room");
+            io.flush().await.expect("room");
+            sleep(Duration::from_secs(3600)).await;
+            io.write_all(b"b").await.expect("room");
+        };
+        pace.drive(quiet).await.expect("a quiet stream is fine");
+        let mut both = [0; 2];
+        theirs.read_exact(&mut both).await.expect("two bytes");
+        assert_eq!(&both, b"ab");
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_put_back_come_first() {
+        let (ours, mut theirs) = duplex(64);
+        theirs.write_all(b"world").await.expect("room");
+        drop(theirs);
+        let mut io = TimedIo::new(ours, pace());
+        io.put_back(Bytes::from_static(b"hello "));
+        let mut small = [0; 4];
+        io.read_exact(&mut small).await.expect("four bytes");
+        let mut rest = String::new();
+        io.read_to_string(&mut rest).await.expect("text");
+        assert_eq!((&small, rest.as_str()), (b"hell", "o world"));
+    }
+}
