@@ -26,6 +26,12 @@ describe("withFirstPage", () => {
     expect(ids(board)).toEqual(["t3", "t2", "t1"]);
   });
 
+  it("orders times with and without a fraction", () => {
+    const times = ["2026-01-01T00:00:05Z", "2026-01-01T00:00:05.25Z", "2026-01-01T00:00:05.3Z"];
+    const tasks = times.map((createdAt) => task({ taskId: createdAt, createdAt }));
+    expect(ids(withFirstPage(emptyBoard, { tasks }, 0))).toEqual(times.toReversed());
+  });
+
   it("does not replace what was learned after it was asked for", () => {
     const known = withTask(emptyBoard, at(1, { progress: 60 }), 500);
     const board = withFirstPage(known, { tasks: [at(1, { progress: 40 })] }, 400);

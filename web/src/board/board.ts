@@ -101,8 +101,13 @@ function entry(board: Board, task: Task, seenAtMs: number): Entry {
 }
 
 function newestFirst(left: Task, right: Task): number {
-  const byTime = compare(right.createdAt, left.createdAt);
+  const byTime = compare(sortable(right.createdAt), sortable(left.createdAt));
   return byTime === 0 ? compare(right.taskId, left.taskId) : byTime;
+}
+
+/** RFC 3339 in UTC sorts as text once the Z is gone, which would come after any fraction. */
+function sortable(time: string): string {
+  return time.replace(/Z$/, "");
 }
 
 function compare(left: string, right: string): number {

@@ -59,11 +59,16 @@ describe("watchStream", () => {
     expect(sentCursors(requests)).toEqual([null]);
   });
 
-  it("understands frames that are cut anywhere", async () => {
-    const whole = `: comment\r\n\r\n${active("a-1", 10)}${completed("a-2")}`;
-    const pieces = Array.from(whole);
-    const { fetch } = scriptedFetch(() => streamResponse(...pieces));
-    expect(kinds(await readAll(fetch))).toEqual(["open", "a-1:10", "a-2:100"]);
+  it("understands frames that are cut anywhere, even within a letter", async () => {
+    const message = "größer als 1 €";
+    const first = frame("a-1", { taskId: "t", progress: 10, message });
+    const bytes = new TextEncoder().encode(`: comment\r\n\r\n${first}${completed("a-2")}`);
+    const { fetch } = scriptedFetch(() =>
+      streamResponse(...Array.from(bytes, (byte) => Uint8Array.of(byte))),
+    );
+    const events = await readAll(fetch);
+    expect(kinds(events)).toEqual(["open", "a-1:10", "a-2:100"]);
+    expect(events[1]).toMatchObject({ task: { message } });
   });
 
   it("resumes after the last cursor and stops on 204", async () => {

@@ -22,10 +22,11 @@ export function problemResponse(status: number, detail: string): Response {
 }
 
 /** A complete event stream that ends after these chunks. */
-export function streamResponse(...chunks: readonly string[]): Response {
+export function streamResponse(...chunks: readonly (string | Uint8Array)[]): Response {
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      for (const chunk of chunks) controller.enqueue(new TextEncoder().encode(chunk));
+      for (const chunk of chunks)
+        controller.enqueue(typeof chunk === "string" ? new TextEncoder().encode(chunk) : chunk);
       controller.close();
     },
   });

@@ -36,6 +36,14 @@ it("asks nothing while nobody looks, and at once when somebody does", async () =
   expect(asked).toHaveBeenCalledTimes(2);
 });
 
+it("asks once for a change while nobody looks, and not again", async () => {
+  const { poller, asked } = harness();
+  poller.setVisible(false);
+  poller.refresh();
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(asked).toHaveBeenCalledTimes(1);
+});
+
 it("asks less often the longer the server is away, to a bound", async () => {
   const { poller, asked, onOutcome } = harness(() => Promise.reject(new TypeError("away")));
   const times: number[] = [];
