@@ -13,6 +13,8 @@ pub mod wire;
 pub mod channel;
 pub mod stream;
 
+pub mod presence;
+
 pub mod cli;
 pub mod config;
 pub mod shutdown;
