@@ -9,8 +9,10 @@ import { make } from "./dom.ts";
 import { type CardContext, TaskCard } from "./task-card.ts";
 
 interface Row {
-  item: HTMLLIElement;
-  card: TaskCard;
+  readonly item: HTMLLIElement;
+  readonly card: TaskCard;
+  /** What the card shows now. */
+  shown?: { task: Task; note: string | undefined };
 }
 
 export class TaskList extends HTMLElement {
@@ -40,14 +42,14 @@ export class TaskList extends HTMLElement {
       // Moving a node takes its focus away, so a row is only inserted where it is not already.
       if (row.item === place) place = place.nextElementSibling;
       else this.#list.insertBefore(row.item, place);
-      row.card.show(task, contextOf(task));
+      update(row, task, contextOf(task));
     }
   }
 
   #add(taskId: string): Row {
     const card = new TaskCard();
     const item = make("li", { "data-task-id": taskId }, card);
-    const row = { item, card };
+    const row: Row = { item, card };
     this.#rows.set(taskId, row);
     this.#observer.observe(item);
     return row;
@@ -83,6 +85,13 @@ export class TaskList extends HTMLElement {
     }
     this.dispatchEvent(new CustomEvent("screen-change", { bubbles: true }));
   }
+}
+
+/** A tick of one task must not cost a rendering of all others. */
+function update(row: Row, task: Task, context: CardContext): void {
+  if (row.shown?.task === task && row.shown.note === context.note) return;
+  row.shown = { task, note: context.note };
+  row.card.show(task, context);
 }
 
 customElements.define("task-list", TaskList);
