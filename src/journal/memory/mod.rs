@@ -1,7 +1,7 @@
 //! The journal in memory, for tests: it forgets everything with its last handle, and it can be told to misbehave.
 //!
 //! It is written to be plainly right, not fast: it keeps every event of a channel and works out each answer from them
-//! ([`model`]), so that it is the model to which the other journals are held. It knows nothing of tasks.
+//! (`model.rs`), so that it is the model to which the other journals are held. It knows nothing of tasks.
 
 mod inject;
 mod model;

@@ -1,0 +1,217 @@
+//! What is kept, for how long, and what survives a restart.
+
+use super::*;
+use crate::journal::{Log, Stored};
+
+/// Reads the whole history, without ticks that need not be in it.
+async fn history(journal: &dyn Journal, channel: &ChannelName) -> (u64, Vec<u64>) {
+    let Log { floor, events } = journal.read(channel, Seq::ZERO).await.unwrap();
+    assert_eq!(journal.last(channel).await.unwrap().unwrap().floor, floor);
+    (floor.0, seqs(&settled(events)))
+}
+
+pub(super) async fn keeps_of_ticks_at_least_the_last<S: Store>() {
+    let mut store = S::open(10, 100);
+    add(store.journal(), &task(1), Class::Change, "{}").await;
+    for _ in 0..5 {
+        add(store.journal(), &task(1), Class::Tick, "{}").await;
+        store.fold().await;
+    }
+    let newest = [draft(&task(1), Class::Tick, "6"), draft(&task(1), Class::Tick, "7")];
+    commit(store.journal(), [group(newest)]).await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![1, 8]), "{moment:?}");
+        let last = store.journal().last(&task(1)).await.unwrap().unwrap();
+        assert_eq!(last.visible.unwrap().draft.data, "7", "{moment:?}");
+    }
+}
+
+pub(super) async fn keeps_a_tick_before_a_change<S: Store>() {
+    for fold_between in [false, true] {
+        let mut store = S::open(10, 100);
+        for class in [Class::Change, Class::Tick, Class::Change, Class::Change] {
+            add(store.journal(), &task(1), class, "{}").await;
+            if fold_between {
+                store.fold().await;
+            }
+        }
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &task(1)).await, (0, vec![1, 2, 3, 4]), "{moment:?}");
+        }
+        add(store.journal(), &task(1), Class::Tick, "{}").await;
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &task(1)).await, (0, vec![1, 3, 4, 5]), "{moment:?}");
+        }
+    }
+}
+
+pub(super) async fn trims_the_oldest_beyond_the_bound_and_raises_the_floor<S: Store>() {
+    let mut store = S::open(2, 100);
+    let steps: [(Class, u64, &[u64]); 6] = [
+        (Class::Change, 0, &[1]),
+        (Class::Tick, 0, &[1, 2]),
+        (Class::Change, 0, &[1, 2, 3]),
+        // With the first change goes nothing that is newer than it.
+        (Class::Change, 1, &[2, 3, 4]),
+        (Class::Change, 3, &[4, 5]),
+        (Class::Final, 4, &[5, 6]),
+    ];
+    for (class, floor, kept) in steps {
+        add(store.journal(), &task(1), class, "{}").await;
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &task(1)).await, (floor, kept.to_vec()), "{moment:?} {kept:?}");
+        }
+    }
+    // Many at once, so that some of them never reach the history.
+    let many: Vec<Draft> = (0..5).map(|_| draft(&task(2), Class::Change, "{}")).collect();
+    commit(store.journal(), [group(many)]).await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &task(2)).await, (9, vec![10, 11]), "{moment:?}");
+    }
+    let after = store.journal().read(&task(2), Seq(10)).await.unwrap();
+    assert_eq!((after.floor, seqs(&after.events)), (Seq(9), vec![11]));
+}
+
+pub(super) async fn neither_ticks_nor_hidden_events_push_others_out<S: Store>() {
+    let mut store = S::open(2, 100);
+    for class in [Class::Change, Class::Change] {
+        add(store.journal(), &task(1), class, "{}").await;
+    }
+    for _ in 0..4 {
+        add(store.journal(), &task(1), Class::Tick, "{}").await;
+        add(store.journal(), &task(1), Class::Hidden, "").await;
+    }
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![1, 2, 9]), "{moment:?}");
+        let last = store.journal().last(&task(1)).await.unwrap().unwrap();
+        assert_eq!((last.last, last.visible.unwrap().seq), (Seq(10), Seq(9)), "{moment:?}");
+    }
+}
+
+pub(super) async fn a_tombstone_leaves_only_that_it_was_there<S: Store>() {
+    for fold_before in [false, true] {
+        let mut store = S::open(10, 100);
+        let opening = Draft {
+            memo: Some(Bytes::from_static(b"memo")),
+            origin: Some(Bytes::from_static(b"origin")),
+            ..draft(&task(1), Class::Change, "{}")
+        };
+        commit(store.journal(), [group([opening])]).await;
+        add(store.journal(), &task(1), Class::Tick, "{}").await;
+        commit(store.journal(), [group_at(5, [draft(&task(1), Class::Final, "{}")])]).await;
+        if fold_before {
+            store.fold().await;
+        }
+        add(store.journal(), &task(1), Class::Tombstone, "").await;
+        let gone = Stored {
+            channel: task(1),
+            created: Seq(1),
+            last: Seq(4),
+            floor: Seq(4),
+            visible: None,
+            memo: None,
+            origin: None,
+            finished_at: Some(at(5)),
+            gone: true,
+        };
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(store.journal().last(&task(1)).await.unwrap(), Some(gone.clone()), "{moment:?}");
+            assert_eq!(history(store.journal(), &task(1)).await, (4, vec![]), "{moment:?}");
+        }
+    }
+}
+
+pub(super) async fn a_channel_begins_anew_after_its_tombstone<S: Store>() {
+    for fold_between in [false, true] {
+        let mut store = S::open(10, 100);
+        let origin = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let first = Draft { origin: origin("first"), ..draft(&task(1), Class::Change, "{}") };
+        let again = Draft { origin: origin("again"), ..draft(&task(1), Class::Change, "{\"status\":\"pending\"}") };
+        let end = draft(&task(1), Class::Final, "{}");
+        let tombstone = draft(&task(1), Class::Tombstone, "");
+        for step in [first, end, tombstone, again] {
+            commit(store.journal(), [group([step])]).await;
+            if fold_between {
+                store.fold().await;
+            }
+        }
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            let stored = store.journal().last(&task(1)).await.unwrap().unwrap();
+            assert_eq!((stored.created, stored.last, stored.floor), (Seq(4), Seq(4), Seq(3)), "{moment:?}");
+            assert_eq!((stored.origin, stored.finished_at, stored.gone), (origin("again"), None, false));
+            assert_eq!(history(store.journal(), &task(1)).await, (3, vec![4]), "{moment:?}");
+        }
+    }
+}
+
+pub(super) async fn sweeps_old_tombstones_and_keys<S: Store>() {
+    for moment in MOMENTS {
+        let mut store = S::open(10, 100);
+        let channels = [task(1), task(2), task(3), key(4), key(5)];
+        let classes = [Class::Tombstone, Class::Tombstone, Class::Final, Class::Hidden, Class::Hidden];
+        let times = [9, 10, 9, 9, 9];
+        for ((channel, class), time) in channels.iter().zip(classes).zip(times) {
+            commit(store.journal(), [group_at(1, [draft(channel, Class::Change, "{}")])]).await;
+            commit(store.journal(), [group_at(time, [draft(channel, class, "{}")])]).await;
+        }
+        commit(store.journal(), [group_at(10, [draft(&key(5), Class::Hidden, "")])]).await;
+        store = moment.of(store).await;
+        store.journal().sweep(at(10)).await.unwrap();
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            for (channel, stays) in channels.iter().zip([false, true, true, false, true]) {
+                let found = store.journal().last(channel).await.unwrap();
+                assert_eq!(found.is_some(), stays, "{moment:?} {channel}");
+            }
+        }
+        let anew = [task(1), key(4)]
+            .map(|channel| expecting(&channel, Expect::Absent, [draft(&channel, Class::Change, "{}")]));
+        commit(store.journal(), anew).await;
+        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![12]));
+    }
+}
+
+pub(super) async fn never_gives_a_seq_again<S: Store>() {
+    let mut store = S::open(1, 0);
+    for class in [Class::Change, Class::Final, Class::Tombstone] {
+        add(store.journal(), &task(1), class, "{}").await;
+    }
+    store.journal().sweep(at(1)).await.unwrap();
+    assert_eq!(store.journal().last(&task(1)).await.unwrap(), None);
+    store = store.restarted().await;
+    assert_eq!(store.journal().head().await.unwrap(), Seq(3));
+    assert_eq!(add(store.journal(), &task(1), Class::Change, "{}").await, Seq(4));
+    store = store.crashed();
+    assert_eq!(add(store.journal(), &task(1), Class::Change, "{}").await, Seq(5));
+}
+
+pub(super) async fn keeps_its_epoch_and_head<S: Store>() {
+    let mut store = S::open(10, 100);
+    let epoch = store.journal().epoch();
+    assert_ne!(S::open(10, 100).journal().epoch(), epoch);
+    add(store.journal(), &task(1), Class::Change, "{}").await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(store.journal().epoch(), epoch, "{moment:?}");
+        assert_eq!(store.journal().head().await.unwrap(), Seq(1), "{moment:?}");
+    }
+}
+
+pub(super) async fn folds_all_that_there_is<S: Store>() {
+    let mut store = S::open(10, 100);
+    add(store.journal(), &task(1), Class::Change, "{}").await;
+    store.fold().await;
+    assert_eq!(store.journal().folded_through(), Seq(1));
+    add(store.journal(), &task(1), Class::Change, "{}").await;
+    store = store.crashed();
+    store.fold().await;
+    assert_eq!(store.journal().folded_through(), Seq(2));
+}

@@ -1,0 +1,202 @@
+//! Random appends, folds and restarts: SQLite answers as the journal in memory, which is the model.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    event::ChannelKind,
+    journal::{Listing, Log, Member, Stored, Tail},
+};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Groups, appended by one who is so many events behind.
+    Append {
+        behind: u64,
+        groups: Vec<RandomGroup>,
+    },
+    Fold,
+    Restart,
+    Crash,
+    Sweep {
+        before: i64,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct RandomGroup {
+    at: i64,
+    expects: Vec<(usize, RandomExpect)>,
+    drafts: Vec<RandomDraft>,
+    /// Whether it has the id of the group that was appended last.
+    repeats: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum RandomExpect {
+    Last,
+    Absent,
+    At(u64),
+}
+
+#[derive(Clone, Debug)]
+struct RandomDraft {
+    channel: usize,
+    class: Class,
+    status: &'static str,
+    memo: Option<u8>,
+    origin: Option<u8>,
+}
+
+fn channels() -> [ChannelName; 5] {
+    [task(1), task(2), task(3), key(4), ChannelName::user("alice").unwrap()]
+}
+
+fn random_draft() -> impl Strategy<Value = RandomDraft> {
+    let class = prop_oneof![
+        3 => Just(Class::Change), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
+        1 => Just(Class::Final), 1 => Just(Class::Tombstone),
+    ];
+    let status = prop_oneof![Just("pending"), Just("processing"), Just("completed")];
+    (0..5_usize, class, status, any::<Option<u8>>(), any::<Option<u8>>())
+        .prop_map(|(channel, class, status, memo, origin)| RandomDraft { channel, class, status, memo, origin })
+}
+
+fn random_group() -> impl Strategy<Value = RandomGroup> {
+    let expect = prop_oneof![
+        3 => Just(RandomExpect::Last), 1 => Just(RandomExpect::Absent), 1 => (0..20_u64).prop_map(RandomExpect::At),
+    ];
+    let expects = prop::collection::vec((0..5_usize, expect), 0..3);
+    let drafts = prop::collection::vec(random_draft(), 0..6);
+    (0..50_i64, expects, drafts, prop::bool::weighted(0.1)).prop_map(|(at, expects, drafts, repeats)| RandomGroup {
+        at,
+        expects,
+        drafts,
+        repeats,
+    })
+}
+
+fn random_step() -> impl Strategy<Value = Step> {
+    let groups = prop::collection::vec(random_group(), 0..4);
+    prop_oneof![
+        8 => (0..6_u64, groups).prop_map(|(behind, groups)| Step::Append { behind, groups }),
+        3 => Just(Step::Fold),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Crash),
+        1 => (0..50_i64).prop_map(|before| Step::Sweep { before }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sqlite_answers_as_the_model(
+        history in 1..4_usize,
+        log in prop_oneof![Just(0_usize), Just(5), Just(1_000)],
+        steps in prop::collection::vec(random_step(), 1..25),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(run(history, log, steps));
+    }
+}
+
+async fn run(history: usize, log: usize, steps: Vec<Step>) {
+    let mut model = InMemory::open(history, log);
+    let mut store = InSqlite::open(history, log);
+    let mut last_id = Uuid::new_v4();
+    for step in steps {
+        match &step {
+            Step::Append { behind, groups } => {
+                let head = model.journal().head().await.unwrap();
+                // Further behind than the log's bound, either may have trimmed already.
+                let known_head = Seq(head.0.saturating_sub((*behind).min(log as u64)));
+                let mut built = Vec::new();
+                for group in groups {
+                    built.push(build(model.journal(), group, &mut last_id).await);
+                }
+                let expected = model.journal().append(known_head, built.clone()).await.unwrap();
+                let found = store.journal().append(known_head, built).await.unwrap();
+                assert_eq!((found.outcomes, found.events), (expected.outcomes, expected.events));
+            }
+            Step::Fold => {
+                model.fold().await;
+                store.fold().await;
+            }
+            Step::Restart => {
+                model = model.restarted().await;
+                store = store.restarted().await;
+            }
+            Step::Crash => {
+                model = model.crashed();
+                store = store.crashed();
+            }
+            Step::Sweep { before } => {
+                model.journal().sweep(at(*before)).await.unwrap();
+                store.journal().sweep(at(*before)).await.unwrap();
+            }
+        }
+        compare(model.journal(), store.journal(), log as u64).await;
+    }
+}
+
+async fn build(model: &dyn Journal, random: &RandomGroup, last_id: &mut Uuid) -> Group {
+    if !random.repeats {
+        *last_id = Uuid::new_v4();
+    }
+    let mut expects = Vec::new();
+    for (channel, expect) in &random.expects {
+        let channel = channels()[*channel].clone();
+        let last = model.last(&channel).await.unwrap().map(|stored| stored.last);
+        let expect = match (expect, last) {
+            (RandomExpect::At(seq), _) => Expect::At(Seq(*seq)),
+            (RandomExpect::Last, Some(last)) => Expect::At(last),
+            (RandomExpect::Last, None) | (RandomExpect::Absent, _) => Expect::Absent,
+        };
+        expects.push((channel, expect));
+    }
+    let drafts = random.drafts.iter().map(|random| Draft {
+        memo: random.memo.map(|byte| Bytes::from(vec![byte])),
+        origin: random.origin.map(|byte| Bytes::from(vec![byte; 2])),
+        ..draft(&channels()[random.channel], random.class, &format!("{{\"status\":\"{}\"}}", random.status))
+    });
+    Group { id: *last_id, at: at(random.at), expects, drafts: drafts.collect() }
+}
+
+async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
+    let head = model.head().await.unwrap();
+    assert_eq!(store.head().await.unwrap(), head);
+    for channel in channels() {
+        assert_eq!(store.last(&channel).await.unwrap(), model.last(&channel).await.unwrap());
+        for after in [Seq::ZERO, Seq(head.0 / 2), head] {
+            let read = async |journal: &dyn Journal| {
+                let Log { floor, events } = journal.read(&channel, after).await.unwrap();
+                (floor, settled(events))
+            };
+            assert_eq!(read(store).await, read(model).await, "{channel} after {after}");
+        }
+    }
+    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key] {
+        for (live_only, limit, members) in
+            [(false, 9, vec![]), (true, 9, vec![]), (false, 1, vec![(Member::Status, vec!["pending".to_owned()])])]
+        {
+            let listing = Listing { kind, members, live_only, created_before: Some(head), limit };
+            let list = async |journal: &dyn Journal| -> Vec<Stored> { journal.list(listing.clone()).await.unwrap() };
+            assert_eq!(list(store).await, list(model).await, "{listing:?}");
+        }
+    }
+    for limit in [1, 9] {
+        let found = store.finished_before(at(25), limit).await.unwrap();
+        assert_eq!(found, model.finished_before(at(25), limit).await.unwrap());
+    }
+    for after in [Seq::ZERO, Seq(head.0.saturating_sub(log)), Seq(head.0.saturating_sub(3)), head] {
+        let found = store.tail(after, 4).await.unwrap();
+        let expected = model.tail(after, 4).await.unwrap();
+        // When the log is trimmed is each journal's own affair, but it is never shorter than its bound.
+        if found == Tail::Lapsed || expected == Tail::Lapsed {
+            assert!(after.0 + log < head.0, "lapsed after {after} of {head}");
+        } else {
+            assert_eq!(found, expected);
+        }
+    }
+}

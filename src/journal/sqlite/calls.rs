@@ -1,0 +1,76 @@
+//! What passes between a handle and its writer: calls one way, a few numbers the other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    event::{Seq, Timestamp},
+    journal::{Appended, Group, JournalError},
+};
+
+/// What the writer is asked to do. Its permit is a place in the queue.
+pub(super) struct Call {
+    pub(super) work: Work,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+pub(super) enum Work {
+    Append {
+        known_head: Seq,
+        groups: Vec<Group>,
+        answer: Answer<Appended>,
+    },
+    /// The head, once it is known what is on the disk.
+    Head {
+        answer: Answer<Seq>,
+    },
+    Fold {
+        answer: Answer<()>,
+    },
+    /// Removes some of what may go; answers whether there is more.
+    Sweep {
+        at: Timestamp,
+        answer: Answer<bool>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
+    #[cfg(test)]
+    Inject(Injected),
+}
+
+type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+
+/// What tests can do to the writer.
+#[cfg(test)]
+pub(super) enum Injected {
+    /// The next append's commit fails as though the disk had failed, before or after it was written.
+    CommitFails { written: bool },
+    /// From now on the file may have so many pages.
+    PagesMax(u32),
+}
+
+/// What others may read of the writer without asking it.
+#[derive(Default)]
+pub(super) struct Gauges {
+    head: AtomicU64,
+    folded_through: AtomicU64,
+    /// Whether it is not known what is on the disk, so that `head` may be too low.
+    pub(super) unsettled: AtomicBool,
+}
+
+impl Gauges {
+    pub(super) fn set(&self, folded_through: Seq, head: Seq) {
+        self.folded_through.store(folded_through.0, Ordering::Release);
+        self.head.store(head.0, Ordering::Release);
+    }
+
+    pub(super) fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    pub(super) fn folded_through(&self) -> Seq {
+        Seq(self.folded_through.load(Ordering::Acquire))
+    }
+}

@@ -1,0 +1,232 @@
+//! The journal in one SQLite file, for one process: durable with no other service.
+//!
+//! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
+//! neither waits for the other. The file and its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`.
+//! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
+
+mod calls;
+mod connect;
+mod error;
+mod fold;
+mod log;
+mod open;
+mod plan;
+mod pool;
+mod read;
+mod record;
+mod schema;
+mod sweep;
+mod wal;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::OpenError;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::Ordering,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, oneshot};
+
+use self::{
+    calls::{Call, Gauges, Work},
+    fold::Bounds,
+    open::Home,
+    pool::Pool,
+    writer::Writer,
+};
+use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, Stored, Tail};
+use crate::event::{ChannelName, Epoch, Seq, Timestamp};
+
+/// Calls that may wait for the writer.
+const QUEUE_CALLS_MAX: usize = 64;
+
+/// How much the journal keeps, and how it opens.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Changes and finals kept per channel, at least one.
+    pub history: usize,
+    /// Events kept in the log behind the fold, ticks and hidden ones too; see the contract's page.
+    pub log: usize,
+    /// A store of up to so many bytes is checked whole when it is opened.
+    pub check_bytes_max: u64,
+    /// The file may have so many pages (of 4096 bytes); no bound when absent.
+    pub pages_max: Option<u32>,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { history: 1_000, log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
+    }
+}
+
+impl SqliteOptions {
+    fn bounds(&self) -> Bounds {
+        Bounds { history: self.history.max(1) as u64, log: self.log as u64 }
+    }
+}
+
+/// A journal in one SQLite file.
+///
+/// Dropping it without [`Journal::close`] is like a crash: nothing acknowledged is lost, and the next start says so. The
+/// drop waits for the writer to finish what it is doing.
+pub struct SqliteJournal {
+    epoch: Epoch,
+    bounds: Bounds,
+    places: Arc<Semaphore>,
+    // Each call has a place, so sending never waits. None once it is being dropped.
+    calls: Option<SyncSender<Call>>,
+    pool: Arc<Pool>,
+    gauges: Arc<Gauges>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteJournal {
+    /// Opens the journal in a data directory, which is made if it is missing, and folds what an earlier process left.
+    /// Blocks; call it before serving, or on a blocking thread.
+    ///
+    /// # Errors
+    /// When the directory is in use or cannot be used, or the store is another's, newer, or damaged.
+    pub fn open(directory: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
+        let home = Home::enter(directory)?;
+        let opened = open::open(&home, options)?;
+        let epoch = opened.1.epoch;
+        let bounds = options.bounds();
+        let pool = Pool::new(home.file.clone());
+        let gauges = Arc::<Gauges>::default();
+        let writer = Writer::new(home, opened, bounds, Arc::clone(&pool), Arc::clone(&gauges));
+        let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
+        let thread = thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| OpenError::Io { path: directory.into(), source })?;
+        Ok(Self {
+            epoch,
+            bounds,
+            places: Arc::new(Semaphore::new(QUEUE_CALLS_MAX)),
+            calls: Some(calls),
+            pool,
+            gauges,
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Seq of the last event that is known to be on the disk; for metrics.
+    pub fn last_seq(&self) -> Seq {
+        self.gauges.head()
+    }
+
+    /// Folds everything now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn fold(&self) -> Result<(), JournalError> {
+        self.call(|answer| Work::Fold { answer }).await
+    }
+
+    /// Asks the writer, and waits for its answer.
+    async fn call<T>(
+        &self,
+        work: impl FnOnce(oneshot::Sender<Result<T, JournalError>>) -> Work,
+    ) -> Result<T, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(work(answer)).await?;
+        answered.await.unwrap_or_else(|_| Err(JournalError::Unavailable("the journal's writer is gone".into())))
+    }
+
+    async fn send(&self, work: Work) -> Result<(), JournalError> {
+        let closed = || JournalError::Unavailable("the journal is closed".into());
+        let permit = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let calls = self.calls.as_ref().ok_or_else(closed)?;
+        calls.try_send(Call { work, permit }).map_err(|_| closed())
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn folded_through(&self) -> Seq {
+        self.gauges.folded_through()
+    }
+
+    async fn head(&self) -> Result<Seq, JournalError> {
+        // Nobody else writes to the file, so what the writer has published is the head, unless a commit was lost.
+        if self.places.is_closed() || self.gauges.unsettled.load(Ordering::Acquire) {
+            return self.call(|answer| Work::Head { answer }).await;
+        }
+        Ok(self.gauges.head())
+    }
+
+    async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        let (answer, answered) = oneshot::channel();
+        let outcomes = vec![Outcome::Unknown; groups.len()];
+        self.send(Work::Append { known_head, groups, answer }).await?;
+        // The writer went away on the way: it may have committed.
+        answered.await.unwrap_or(Ok(Appended { outcomes, events: Vec::new() }))
+    }
+
+    async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
+        self.pool.read(move |connection| read::tail(connection, after, limit)).await
+    }
+
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+        let (channel, history_max) = (channel.clone(), self.bounds.history);
+        self.pool.read(move |connection| read::read(connection, history_max, &channel, after)).await
+    }
+
+    async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
+        let (channel, history_max) = (channel.clone(), self.bounds.history);
+        self.pool.read(move |connection| read::last(connection, history_max, &channel)).await
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
+        let history_max = self.bounds.history;
+        self.pool.read(move |connection| read::list(connection, history_max, &listing)).await
+    }
+
+    async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
+        let history_max = self.bounds.history;
+        self.pool.read(move |connection| read::finished_before(connection, history_max, at, limit)).await
+    }
+
+    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
+        while self.call(|answer| Work::Sweep { at, answer }).await? {}
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), JournalError> {
+        let closed = self.call(|answer| Work::Close { answer }).await;
+        self.places.close();
+        let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It has answered, or is gone: there is next to nothing to wait for.
+            let joined = tokio::task::spawn_blocking(|| thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                return Err(JournalError::Unavailable("the journal's writer has failed".into()));
+            }
+        }
+        closed
+    }
+}
+
+impl Drop for SqliteJournal {
+    fn drop(&mut self) {
+        self.calls = None;
+        let thread = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = thread.map(JoinHandle::join) {
+            tracing::error!("the journal's writer has failed");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Opening: the directory, the lock, and everything that is checked before the first append.
+//!
+//! # What is checked
+//! Always: that the file is ours and of a known version, that the write-ahead log is whole but for a cut-off end, the
+//! tables, the row of facts, and every event in the log. A store of up to [`SqliteOptions::check_bytes_max`] is checked whole
+//! besides: SQLite's own check of pages and indexes, and the checksum of every row. It takes about a second per half a
+//! gigabyte, which a start can bear; of a bigger store, rows are checked when they are read, so damage in the
+//! history of a task that nobody asks for is found when somebody does. Nothing damaged is ever skipped or repaired: the store
+//! is refused.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+
+use super::{
+    SqliteOptions,
+    connect::{checkpoint, connect, make_durable},
+    error::{OpenError, StoreError},
+    fold, read,
+    schema::{self, APPLICATION_ID, Facts, VERSION},
+    wal::{self, Wal},
+};
+use crate::event::Event;
+
+const FILE: &str = "journal.db";
+const WAL_SUFFIX: &str = "-wal";
+const LOCK: &str = "lock";
+/// Events that are read at a time.
+pub(super) const SLICE_EVENTS: usize = 1_024;
+
+/// The data directory, for this process alone.
+pub(super) struct Home {
+    pub(super) file: PathBuf,
+    /// Holds the lock until it is dropped.
+    _lock: File,
+}
+
+impl Home {
+    /// Makes the directory if it is missing, and locks it.
+    pub(super) fn enter(directory: &Path) -> Result<Self, OpenError> {
+        if !directory.is_dir() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
+            sync_directory(directory.parent())?;
+        }
+        let path = directory.join(LOCK);
+        let lock = private_file().open(&path).map_err(at(&path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { file: directory.join(FILE), _lock: lock }),
+            Err(error) if error == rustix::io::Errno::WOULDBLOCK => Err(OpenError::InUse(directory.into())),
+            Err(error) => Err(at(&path)(error.into())),
+        }
+    }
+}
+
+/// Opens the store, checks it, and folds what an earlier process left.
+pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, Facts), OpenError> {
+    let path = &home.file;
+    prepare_file(path)?;
+    let cut_off_bytes = look_at_wal(path)?;
+    let store = |error: StoreError| error.at_open(path.clone());
+    let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(store)?;
+    recognise(&mut connection, path)?;
+    make_durable(&connection).map_err(store)?;
+    let facts = check(&connection, options).map_err(store)?;
+    if !facts.closed {
+        let head = schema::read_head(&connection, &facts).map_err(store)?;
+        tracing::warn!(
+            journal.unfolded_events = head.0 - facts.folded_through.0,
+            journal.cut_off_bytes = cut_off_bytes,
+            "the journal was not closed by the last process; what it committed has been recovered"
+        );
+    }
+    if let Some(pages) = options.pages_max {
+        connection.pragma_update(None, "max_page_count", pages).map_err(|error| store(error.into()))?;
+    }
+    let facts = take_up(&mut connection, facts, options).map_err(store)?;
+    Ok((connection, facts))
+}
+
+/// Opens the store again after an error of the disk.
+///
+/// What an fsync that failed was to write may be gone from the disk and yet be read from memory, and the next fsync would
+/// not say so. So all that is read is written again, into the file itself, before anything is appended.
+pub(super) fn reopen(path: &Path, before: &Facts) -> Result<(Connection, Facts), StoreError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    make_durable(&connection)?;
+    checkpoint(&connection)?;
+    let facts = schema::read_facts(&connection)?;
+    if facts.epoch != before.epoch {
+        return Err(StoreError::Damaged(format!("it is another store, {} and not {}", facts.epoch, before.epoch)));
+    }
+    Ok((connection, facts))
+}
+
+/// Makes the file if there is none, readable by its owner only; SQLite gives its other files the same mode.
+fn prepare_file(path: &Path) -> Result<(), OpenError> {
+    let file = private_file().open(path).map_err(at(path))?;
+    if file.metadata().map_err(at(path))?.len() == 0 {
+        file.sync_all().map_err(at(path))?;
+        sync_directory(path.parent())?;
+    }
+    Ok(())
+}
+
+fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
+    let mut wal_path = path.as_os_str().to_owned();
+    wal_path.push(WAL_SUFFIX);
+    let wal_path = PathBuf::from(wal_path);
+    match wal::look(&wal_path).map_err(at(&wal_path))? {
+        Wal::Empty | Wal::Whole => Ok(0),
+        Wal::CutOff { bytes } => {
+            tracing::warn!(
+                journal.cut_off_bytes = bytes,
+                "the journal ends with a write that was cut off; nobody was told that it was done, and it is dropped"
+            );
+            Ok(bytes)
+        }
+        Wal::Damaged => Err(OpenError::Damaged {
+            path: wal_path,
+            what: "a frame before committed ones is not what was written".into(),
+        }),
+    }
+}
+
+/// Tells our store from another's file, before anything of it is changed, and makes the tables of a new one.
+fn recognise(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+    let store = |error: StoreError| error.at_open(path.into());
+    let number = |connection: &Connection, pragma| {
+        let read = connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
+        read.map_err(StoreError::from)
+    };
+    let application_id = match number(connection, "application_id") {
+        // SQLite cannot even read its header: it was never a database, or it is damaged; either way not ours to touch.
+        Err(StoreError::Damaged(_)) => return Err(OpenError::NotAJournal(path.into())),
+        other => other.map_err(store)?,
+    };
+    let version = number(connection, "user_version").map_err(store)?;
+    if application_id == APPLICATION_ID && version == VERSION {
+        return Ok(());
+    }
+    if application_id == APPLICATION_ID && version > VERSION {
+        return Err(OpenError::Newer { path: path.into(), found: version, supported: VERSION });
+    }
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| store(error.into()));
+    // A new file, or one whose making was cut off: that was one transaction, so there is nothing in it.
+    let is_new = count("SELECT count(*) FROM sqlite_schema")? == 0 && count("PRAGMA page_count")? <= 1;
+    if application_id != 0 || !is_new {
+        return Err(OpenError::NotAJournal(path.into()));
+    }
+    schema::create(connection).map_err(store)
+}
+
+fn check(connection: &Connection, options: &SqliteOptions) -> Result<Facts, StoreError> {
+    schema::check_tables(connection)?;
+    let facts = schema::read_facts(connection)?;
+    let bytes: i64 =
+        connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
+            row.get(0)
+        })?;
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes <= options.check_bytes_max) {
+        let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(StoreError::Damaged(found));
+        }
+        read::check_channels(connection)?;
+    }
+    let head = schema::read_head(connection, &facts)?;
+    let mut through = facts.trimmed_through;
+    loop {
+        let events = read::events_after(connection, through, SLICE_EVENTS)?;
+        let Some(last) = events.last() else { break };
+        through = last.seq;
+    }
+    if through != head {
+        return Err(StoreError::Damaged(format!("the log has no events from {} to {head}", through.next())));
+    }
+    Ok(facts)
+}
+
+/// Folds what is left, and notes that the store is in use.
+fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -> Result<Facts, StoreError> {
+    let mut facts = facts;
+    loop {
+        let events: Vec<Event> = read::events_after(connection, facts.folded_through, SLICE_EVENTS)?;
+        if events.is_empty() {
+            break;
+        }
+        facts = fold::fold(connection, &facts, options.bounds(), &events)?;
+    }
+    facts.closed = false;
+    schema::write_facts(connection, &facts)?;
+    Ok(facts)
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+/// A new name is on the disk only when its directory has been synced.
+fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
+    let Some(directory) = directory else { return Ok(()) };
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    File::open(directory).and_then(|opened| opened.sync_all()).map_err(at(directory))
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { path: path.clone(), source }
+}

@@ -1,0 +1,134 @@
+//! The connections for reading: a few, opened when needed, used on the blocking threads.
+//!
+//! It owns its connections and knows nothing of what is read. The writer can make it wait with none open, because
+//! after an error of the disk nothing that was opened before may be used again.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::{connect, error::StoreError};
+use crate::journal::JournalError;
+
+/// Connections open for reading at the same time.
+const READERS_MAX: usize = 4;
+
+pub(super) struct Pool {
+    path: PathBuf,
+    permits: Arc<Semaphore>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Connection>,
+    in_use: usize,
+    paused: bool,
+    closed: bool,
+}
+
+impl Pool {
+    pub(super) fn new(path: PathBuf) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(READERS_MAX));
+        Arc::new(Self { path, permits, state: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// Runs a read on a connection of the pool, inside one transaction.
+    pub(super) async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let closed = || JournalError::Unavailable("the journal is closed".into());
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let pool = Arc::clone(self);
+        let joined = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let slot = pool.take()?.ok_or_else(closed)?;
+            slot.run(work).map_err(JournalError::from)
+        })
+        .await;
+        joined.unwrap_or_else(|error| Err(JournalError::Unavailable(format!("a read failed: {error}"))))
+    }
+
+    /// Waits for running reads, and closes all connections; later reads wait for [`Self::resume`].
+    pub(super) fn pause(&self) {
+        let mut state = self.state();
+        state.paused = true;
+        while state.in_use > 0 {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle.clear();
+    }
+
+    pub(super) fn resume(&self) {
+        self.state().paused = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits for running reads, and refuses later ones.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.pause();
+        self.state().closed = true;
+        self.resume();
+    }
+
+    fn take(self: Arc<Self>) -> Result<Option<Slot>, StoreError> {
+        let mut state = self.state();
+        while state.paused {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            return Ok(None);
+        }
+        state.in_use += 1;
+        let idle = state.idle.pop();
+        drop(state);
+        let mut slot = Slot { connection: idle, pool: self };
+        if slot.connection.is_none() {
+            slot.connection = Some(connect::connect(&slot.pool.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+        }
+        Ok(Some(slot))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is whole between its changes, so a panic elsewhere is no reason to stop reading.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in use; it goes back when its work has succeeded, and is closed otherwise.
+struct Slot {
+    connection: Option<Connection>,
+    pool: Arc<Pool>,
+}
+
+impl Slot {
+    fn run<T>(mut self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let Some(mut connection) = self.connection.take() else { return Err(rusqlite::Error::InvalidQuery.into()) };
+        let transaction = connection.transaction()?;
+        let answer = work(&transaction)?;
+        transaction.finish()?;
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let connection = self.connection.take();
+        let mut state = self.pool.state();
+        state.in_use -= 1;
+        if let Some(connection) = connection.filter(|_| !state.paused) {
+            state.idle.push(connection);
+        }
+        drop(state);
+        self.pool.changed.notify_all();
+    }
+}

@@ -1,0 +1,300 @@
+//! What is read from the file. Every answer is that of rows and log together, as though the fold had caught up.
+//!
+//! Each function needs a connection inside a transaction, so that rows and log are of one moment.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+
+use super::{
+    error::StoreError,
+    fold::{by_channel, nth_lasting},
+    plan::{Plan, plan},
+    record::{self, CHANNEL_COLUMNS, EVENT_COLUMNS, HISTORY_COLUMNS, Record, signed},
+    schema,
+};
+use crate::{
+    event::{ChannelName, Class, Event, Seq, Timestamp},
+    journal::{Listing, Log, Member, Stored, Tail},
+};
+
+/// The row of one channel, without its origin.
+pub(super) fn record(connection: &Connection, channel: &ChannelName) -> Result<Option<Record>, StoreError> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE channel = ?1"))?;
+    let mut rows = statement.query([channel.as_str()])?;
+    rows.next()?.map(Record::read).transpose()
+}
+
+/// The last seq in the row of one channel.
+pub(super) fn last_seq(connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
+    Ok(record(connection, channel)?.map(|record| record.stored.last))
+}
+
+/// Events of the log after a seq, at most `limit`, in order and without a gap.
+pub(super) fn events_after(connection: &Connection, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
+    let mut rows = statement.query((signed(after), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut events: Vec<Event> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let event = record::event(row)?;
+        let expected = events.last().map_or(after, |last| last.seq).next();
+        if event.seq != expected {
+            return Err(StoreError::Damaged(format!("event {expected} is missing from the log")));
+        }
+        events.push(event);
+    }
+    Ok(events)
+}
+
+/// All events after a seq, or that some were trimmed.
+pub(super) fn tail(connection: &Connection, after: Seq, limit: usize) -> Result<Tail, StoreError> {
+    if after < schema::read_facts(connection)?.trimmed_through {
+        return Ok(Tail::Lapsed);
+    }
+    events_after(connection, after, limit).map(Tail::Events)
+}
+
+/// The state of one channel.
+pub(super) fn last(
+    connection: &Connection,
+    history_max: u64,
+    channel: &ChannelName,
+) -> Result<Option<Stored>, StoreError> {
+    Ok(caught_up(connection, history_max, channel)?.1.map(|plan| plan.record.stored))
+}
+
+/// The kept visible events of one channel after a seq.
+pub(super) fn read(
+    connection: &Connection,
+    history_max: u64,
+    channel: &ChannelName,
+    after: Seq,
+) -> Result<Log, StoreError> {
+    let (folded, plan) = caught_up(connection, history_max, channel)?;
+    let Some(plan) = plan else { return Ok(Log::default()) };
+    let mut log = Log { floor: plan.record.stored.floor, events: Vec::new() };
+    if let Some(folded) = folded.filter(|_| !plan.cleared) {
+        log.events = history(connection, &folded.stored, after.max(plan.trimmed_through))?;
+        log.events.retain(|event| event.seq != plan.replaced_tick);
+        let lasting = log.events.iter().filter(|event| event.class() != Class::Tick).count() as u64;
+        if after == Seq::ZERO && plan.trimmed_through == Seq::ZERO && lasting != folded.lasting {
+            return Err(miscounted(channel));
+        }
+    }
+    // A tick that is the last visible event stands in the row only.
+    let tick = plan.record.stored.visible.filter(|event| event.class() == Class::Tick);
+    log.events.extend(plan.kept.into_iter().chain(tick).filter(|event| event.seq > after));
+    Ok(log)
+}
+
+/// Channels by creation, newest first.
+pub(super) fn list(connection: &Connection, history_max: u64, listing: &Listing) -> Result<Vec<Stored>, StoreError> {
+    let unfolded = unfolded_channels(connection, history_max)?;
+    let wanted = |record: &Record| {
+        let stored = &record.stored;
+        stored.channel.kind() == listing.kind
+            && !stored.gone
+            && (!listing.live_only || stored.finished_at.is_none())
+            && listing.created_before.is_none_or(|before| stored.created < before)
+            && record.members.match_all(&listing.members)
+    };
+    let (condition, values) = listing_condition(listing);
+    let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    // The inner query is answered from an index where there is one; only rows that are wanted are read whole.
+    let limit = i64::try_from(listing.limit.saturating_add(unfolded.len())).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT {CHANNEL_COLUMNS} FROM channels WHERE created IN
+            (SELECT created FROM channels WHERE {condition} ORDER BY created DESC LIMIT {limit})
+         ORDER BY created DESC"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(&values[..])?;
+    let folded = take_others(&mut rows, listing.limit, &unfolded)?;
+    let fresh = unfolded.into_values().filter(wanted);
+    let mut records: Vec<Record> = folded.into_iter().chain(fresh).collect();
+    records.sort_by_key(|record| std::cmp::Reverse(record.stored.created));
+    records.truncate(listing.limit);
+    records.into_iter().map(|record| with_origin(connection, record).map(|record| record.stored)).collect()
+}
+
+/// Channels that finished before a time, oldest finish first.
+pub(super) fn finished_before(
+    connection: &Connection,
+    history_max: u64,
+    at: Timestamp,
+    limit: usize,
+) -> Result<Vec<(ChannelName, Seq)>, StoreError> {
+    let unfolded = unfolded_channels(connection, history_max)?;
+    let sql = format!(
+        "SELECT {CHANNEL_COLUMNS} FROM channels
+         WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1 ORDER BY finished_at, created"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([at.as_millis()])?;
+    let folded = take_others(&mut rows, limit, &unfolded)?;
+    let mut finished: Vec<(Timestamp, Stored)> = folded
+        .into_iter()
+        .chain(unfolded.into_values())
+        .filter(|record| !record.stored.gone)
+        .filter_map(|record| Some((record.stored.finished_at?, record.stored)))
+        .filter(|(finished_at, _)| *finished_at < at)
+        .collect();
+    finished.sort_by_key(|(finished_at, stored)| (*finished_at, stored.created));
+    Ok(finished.into_iter().take(limit).map(|(_, stored)| (stored.channel, stored.last)).collect())
+}
+
+/// Verifies every row of channels, origins and histories, and that histories are what their rows count.
+pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT {CHANNEL_COLUMNS} FROM channels"))?;
+    let mut rows = statement.query([])?;
+    let mut kept = 0_i64;
+    while let Some(row) = rows.next()? {
+        let record = with_origin(connection, Record::read(row)?)?;
+        let events = history(connection, &record.stored, Seq::ZERO)?;
+        let ticks: Vec<Seq> =
+            events.iter().filter(|event| event.class() == Class::Tick).map(|event| event.seq).collect();
+        let tick = [record.tick];
+        let counted = if record.tick == Seq::ZERO { &[][..] } else { &tick[..] };
+        if ticks != counted || (events.len() - ticks.len()) as u64 != record.lasting {
+            return Err(miscounted(&record.stored.channel));
+        }
+        kept += i64::try_from(events.len()).unwrap_or(i64::MAX);
+    }
+    let all: i64 = connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0))?;
+    if all == kept {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged("there is history of channels that are not there".into()))
+    }
+}
+
+fn miscounted(channel: &ChannelName) -> StoreError {
+    StoreError::Damaged(format!("the history of {channel} is not what its row counts"))
+}
+
+/// The row of one channel as it is folded, and what it comes to with the events that are not.
+fn caught_up(
+    connection: &Connection,
+    history_max: u64,
+    channel: &ChannelName,
+) -> Result<(Option<Record>, Option<Plan>), StoreError> {
+    let folded_through = schema::read_facts(connection)?.folded_through;
+    let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
+    let events = unfolded_events(connection, folded_through, channel)?;
+    let events: Vec<&Event> = events.iter().collect();
+    let created = folded.as_ref().map(|record| record.stored.created);
+    let bound = if events.is_empty() { u64::MAX } else { history_max };
+    let plan = plan(folded.clone(), &events, bound, |n| nth_lasting(connection, created, n))?;
+    Ok((folded, plan))
+}
+
+/// The states of all channels that have events which are not folded yet; there are never many of these.
+fn unfolded_channels(connection: &Connection, history_max: u64) -> Result<BTreeMap<ChannelName, Record>, StoreError> {
+    let folded_through = schema::read_facts(connection)?.folded_through;
+    let events = events_after(connection, folded_through, usize::MAX)?;
+    let mut records = BTreeMap::new();
+    for (channel, events) in by_channel(&events) {
+        let folded = record(connection, channel)?;
+        let created = folded.as_ref().map(|record| record.stored.created);
+        if let Some(plan) = plan(folded, &events, history_max, |n| nth_lasting(connection, created, n))? {
+            records.insert(channel.clone(), plan.record);
+        }
+    }
+    Ok(records)
+}
+
+fn unfolded_events(
+    connection: &Connection,
+    folded_through: Seq,
+    channel: &ChannelName,
+) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?1 AND channel = ?2 ORDER BY seq"))?;
+    let mut rows = statement.query(params![signed(folded_through), channel.as_str()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(record::event(row)?);
+    }
+    Ok(events)
+}
+
+fn history(connection: &Connection, stored: &Stored, after: Seq) -> Result<Vec<Event>, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {HISTORY_COLUMNS} FROM history WHERE channel = ?1 AND seq > ?2 ORDER BY seq"
+    ))?;
+    let mut rows = statement.query((signed(stored.created), signed(after)))?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        events.push(record::kept_event(row, stored)?);
+    }
+    Ok(events)
+}
+
+/// A channel that is not folded yet and began in the log has its origin from there, the others from their table.
+fn with_origin(connection: &Connection, mut record: Record) -> Result<Record, StoreError> {
+    let stored = &mut record.stored;
+    if stored.origin.is_some() || stored.gone {
+        return Ok(record);
+    }
+    let read = |row: &Row<'_>| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?));
+    let found = connection
+        .prepare_cached("SELECT origin, checksum FROM origins WHERE channel = ?1")?
+        .query_row([signed(stored.created)], read)
+        .optional()?;
+    if let Some((origin, checksum)) = found {
+        record::verify(checksum, record::origin_checksum(stored.created, &origin), || {
+            format!("the origin of {}", stored.channel)
+        })?;
+        stored.origin = Some(origin.into());
+    }
+    Ok(record)
+}
+
+/// Takes the first rows whose channel is not among those that are not folded yet.
+fn take_others(
+    rows: &mut rusqlite::Rows<'_>,
+    limit: usize,
+    unfolded: &BTreeMap<ChannelName, Record>,
+) -> Result<Vec<Record>, StoreError> {
+    let mut taken = Vec::new();
+    while taken.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let record = Record::read(row)?;
+        if !unfolded.contains_key(&record.stored.channel) {
+            taken.push(record);
+        }
+    }
+    Ok(taken)
+}
+
+/// The condition on rows, and its values. The text has no value in it, so it is prepared once a form of filter.
+fn listing_condition(listing: &Listing) -> (String, Vec<String>) {
+    let mut condition = String::from("channel_kind = ?1 AND gone = 0");
+    let mut values = vec![listing.kind.as_str().to_owned()];
+    if listing.live_only {
+        condition.push_str(" AND finished_at IS NULL");
+    }
+    if let Some(before) = listing.created_before {
+        // A number of our own; as text it would compare greater than all.
+        condition.push_str(&format!(" AND created < CAST(?{} AS INTEGER)", values.len() + 1));
+        values.push(signed(before).to_string());
+    }
+    for (member, wanted) in &listing.members {
+        let places: Vec<String> = (1..=wanted.len()).map(|n| format!("?{}", values.len() + n)).collect();
+        condition.push_str(&format!(" AND {} IN ({})", column(*member), places.join(", ")));
+        values.extend(wanted.iter().cloned());
+    }
+    (condition, values)
+}
+
+fn column(member: Member) -> &'static str {
+    match member {
+        Member::Status => "status",
+        Member::Kind => "kind",
+        Member::UserId => "user_id",
+        Member::Queue => "queue",
+    }
+}

@@ -1,0 +1,267 @@
+//! Events and channels as rows, each with a checksum that is compared whenever the row is read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use rusqlite::{Row, types::ValueRef};
+use uuid::Uuid;
+
+use super::error::StoreError;
+use crate::{
+    event::{Class, Draft, Event, Seq, Timestamp},
+    journal::{Stored, member::Members},
+};
+
+/// Columns of `events`, in the order in which [`event`] reads them.
+pub(super) const EVENT_COLUMNS: &str = "seq, at, class, channel, grouped, name, data, memo, origin, checksum";
+
+/// Columns of `history`, in the order in which [`kept_event`] reads them.
+pub(super) const HISTORY_COLUMNS: &str = "seq, channel, at, class, grouped, name, data, checksum";
+
+/// Columns of `channels`, in the order in which [`Record::read`] reads them.
+pub(super) const CHANNEL_COLUMNS: &str = "created, channel, last, last_at, floor, lasting, tick, finished_at, gone, \
+     status, kind, user_id, queue, visible, visible_at, visible_class, visible_grouped, visible_name, data, memo, checksum";
+
+/// A channel's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// What readers get; its `origin` stands in a table of its own and is absent until it is loaded.
+    pub(super) stored: Stored,
+    /// When its last event was decided.
+    pub(super) last_at: Timestamp,
+    /// How many changes and finals its history has.
+    pub(super) lasting: u64,
+    /// The one tick in its history, or zero; a tick that is the last visible event stands in the row only.
+    pub(super) tick: Seq,
+    /// The members of the visible state.
+    pub(super) members: Members,
+}
+
+impl Record {
+    /// Reads and verifies a row of [`CHANNEL_COLUMNS`].
+    pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let created = seq_at(row, 0)?;
+        let text: String = row.get(1)?;
+        let channel = text.parse().map_err(|_| damaged("the name of channel", created))?;
+        let visible = match row.get_ref(13)? {
+            ValueRef::Null => None,
+            _ => Some(Event {
+                seq: seq_at(row, 13)?,
+                at: Timestamp::from_millis(row.get(14)?),
+                group: group_at(row, 16)?,
+                draft: Draft {
+                    channel: std::clone::Clone::clone(&channel),
+                    name: name_at(row, 17)?,
+                    class: class_at(row, 15)?,
+                    data: bytes_at(row, 18)?.unwrap_or_default(),
+                    memo: None,
+                    origin: None,
+                },
+            }),
+        };
+        let record = Self {
+            stored: Stored {
+                channel,
+                created,
+                last: seq_at(row, 2)?,
+                floor: seq_at(row, 4)?,
+                visible,
+                memo: bytes_at(row, 19)?,
+                origin: None,
+                finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis),
+                gone: row.get(8)?,
+            },
+            last_at: Timestamp::from_millis(row.get(3)?),
+            lasting: seq_at(row, 5)?.0,
+            tick: seq_at(row, 6)?,
+            members: Members { status: row.get(9)?, kind: row.get(10)?, user_id: row.get(11)?, queue: row.get(12)? },
+        };
+        verify(row.get(20)?, record.checksum(), || format!("channel {}", record.stored.channel))?;
+        Ok(record)
+    }
+
+    pub(super) fn checksum(&self) -> i64 {
+        let stored = &self.stored;
+        let mut sum = Checksum::new()
+            .seq(stored.created)
+            .bytes(stored.channel.as_str().as_bytes())
+            .seq(stored.last)
+            .number(self.last_at.as_millis())
+            .seq(stored.floor)
+            .seq(Seq(self.lasting))
+            .seq(self.tick)
+            .optional(stored.finished_at.map(|at| at.as_millis().to_le_bytes()).as_ref().map(|bytes| &bytes[..]))
+            .number(i64::from(stored.gone));
+        for member in [&self.members.status, &self.members.kind, &self.members.user_id, &self.members.queue] {
+            sum = sum.optional(member.as_ref().map(String::as_bytes));
+        }
+        if let Some(event) = &stored.visible {
+            sum = sum.number(kept_checksum(stored.created, event));
+        }
+        sum.optional(stored.memo.as_deref()).finish()
+    }
+}
+
+/// Reads and verifies a row of [`EVENT_COLUMNS`].
+pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
+    let seq = seq_at(row, 0)?;
+    let text = text_at(row, 3)?;
+    let event = Event {
+        seq,
+        at: Timestamp::from_millis(row.get(1)?),
+        group: group_at(row, 4)?,
+        draft: Draft {
+            channel: text.parse().map_err(|_| damaged("the channel's name of event", seq))?,
+            name: name_at(row, 5)?,
+            class: class_at(row, 2)?,
+            data: bytes_at(row, 6)?.unwrap_or_default(),
+            memo: bytes_at(row, 7)?,
+            origin: bytes_at(row, 8)?,
+        },
+    };
+    verify(row.get(9)?, event_checksum(&event), || format!("event {seq}"))?;
+    Ok(event)
+}
+
+/// Reads and verifies a row of [`HISTORY_COLUMNS`] of the channel that is given.
+pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreError> {
+    let seq = seq_at(row, 0)?;
+    let event = Event {
+        seq,
+        at: Timestamp::from_millis(row.get(2)?),
+        group: group_at(row, 4)?,
+        draft: Draft {
+            channel: stored.channel.clone(),
+            name: name_at(row, 5)?,
+            class: class_at(row, 3)?,
+            data: bytes_at(row, 6)?.unwrap_or_default(),
+            memo: None,
+            origin: None,
+        },
+    };
+    verify(row.get(7)?, kept_checksum(seq_at(row, 1)?, &event), || format!("event {seq} of {}", stored.channel))?;
+    Ok(event)
+}
+
+/// The checksum of a row of `events`.
+pub(super) fn event_checksum(event: &Event) -> i64 {
+    envelope(Checksum::new().bytes(event.channel().as_str().as_bytes()), event)
+        .optional(event.draft.memo.as_deref())
+        .optional(event.draft.origin.as_deref())
+        .finish()
+}
+
+/// The checksum of a row of `history`.
+pub(super) fn kept_checksum(channel: Seq, event: &Event) -> i64 {
+    envelope(Checksum::new().seq(channel), event).finish()
+}
+
+/// The checksum of a row of `origins`.
+pub(super) fn origin_checksum(channel: Seq, origin: &[u8]) -> i64 {
+    Checksum::new().seq(channel).bytes(origin).finish()
+}
+
+fn envelope(sum: Checksum, event: &Event) -> Checksum {
+    sum.seq(event.seq)
+        .number(event.at.as_millis())
+        .number(class_code(event.class()))
+        .bytes(event.group.as_bytes())
+        .optional(event.draft.name.as_ref().map(|name| name.as_bytes()))
+        .bytes(&event.draft.data)
+}
+
+/// Half of a BLAKE3 hash: a row that was changed by accident passes once in 2⁶⁴ times.
+pub(super) struct Checksum(blake3::Hasher);
+
+impl Checksum {
+    pub(super) fn new() -> Self {
+        Self(blake3::Hasher::new())
+    }
+
+    pub(super) fn number(mut self, number: i64) -> Self {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    pub(super) fn seq(self, seq: Seq) -> Self {
+        self.number(signed(seq))
+    }
+
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
+        // The length goes first, so that no two rows run together into the same bytes.
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    pub(super) fn optional(self, bytes: Option<&[u8]>) -> Self {
+        match bytes {
+            Some(bytes) => self.number(1).bytes(bytes),
+            None => self.number(0),
+        }
+    }
+
+    pub(super) fn finish(self) -> i64 {
+        let hash = self.0.finalize();
+        hash.as_bytes().iter().take(8).fold(0, |sum, byte| (sum << 8) | i64::from(*byte))
+    }
+}
+
+/// Compares a stored checksum with the one worked out.
+pub(super) fn verify(stored: i64, computed: i64, what: impl FnOnce() -> String) -> Result<(), StoreError> {
+    if stored == computed { Ok(()) } else { Err(StoreError::Damaged(format!("the checksum of {} is wrong", what()))) }
+}
+
+/// A seq as SQLite's signed integer. Seqs count up from one, so they never reach the sign.
+pub(super) fn signed(seq: Seq) -> i64 {
+    i64::try_from(seq.0).unwrap_or(i64::MAX)
+}
+
+/// The seq in a column.
+pub(super) fn seq_at(row: &Row<'_>, column: usize) -> Result<Seq, StoreError> {
+    let signed: i64 = row.get(column)?;
+    u64::try_from(signed).map(Seq).map_err(|_| StoreError::Damaged(format!("{signed} is not a seq")))
+}
+
+/// The bytes in a column, if any.
+pub(super) fn bytes_at(row: &Row<'_>, column: usize) -> Result<Option<Bytes>, StoreError> {
+    Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(Bytes::from))
+}
+
+/// The class as a number in a column. Never reuse a number.
+pub(super) fn class_code(class: Class) -> i64 {
+    match class {
+        Class::Change => 1,
+        Class::Tick => 2,
+        Class::Final => 3,
+        Class::Hidden => 4,
+        Class::Tombstone => 5,
+    }
+}
+
+fn class_at(row: &Row<'_>, column: usize) -> Result<Class, StoreError> {
+    match row.get::<_, i64>(column)? {
+        1 => Ok(Class::Change),
+        2 => Ok(Class::Tick),
+        3 => Ok(Class::Final),
+        4 => Ok(Class::Hidden),
+        5 => Ok(Class::Tombstone),
+        code => Err(StoreError::Damaged(format!("{code} is not a class of events"))),
+    }
+}
+
+fn group_at(row: &Row<'_>, column: usize) -> Result<Uuid, StoreError> {
+    Ok(Uuid::from_bytes(row.get(column)?))
+}
+
+fn text_at<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, StoreError> {
+    row.get_ref(column)?.as_str().map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn name_at(row: &Row<'_>, column: usize) -> Result<Option<Cow<'static, str>>, StoreError> {
+    Ok(row.get::<_, Option<String>>(column)?.map(Cow::Owned))
+}
+
+fn damaged(what: &str, seq: Seq) -> StoreError {
+    StoreError::Damaged(format!("{what} {seq} is not one"))
+}

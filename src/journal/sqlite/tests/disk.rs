@@ -1,0 +1,74 @@
+//! A disk that fails, and one that is full.
+
+use super::{
+    super::calls::{Injected, Work},
+    *,
+};
+
+async fn inject(journal: &SqliteJournal, injected: Injected) {
+    journal.send(Work::Inject(injected)).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_failed_commit_the_same_group_is_written_once() {
+    for written in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(directory.path()).unwrap();
+        add(&journal, &task(1), Class::Change, "before").await;
+        everything(&journal).await.unwrap();
+        inject(&journal, Injected::CommitFails { written }).await;
+        let lost = group(&task(1), Class::Tick, "lost");
+        let appended = append(&journal, vec![lost.clone()]).await.unwrap();
+        assert_eq!((appended.outcomes, appended.events.len()), (vec![Outcome::Unknown], 0));
+        // The head is what is on the disk, not what was known before.
+        assert_eq!(journal.head().await.unwrap(), Seq(if written { 2 } else { 1 }));
+        let next = group(&task(1), Class::Tick, "next");
+        let appended = journal.append(Seq(1), vec![lost.clone(), next]).await.unwrap();
+        assert_eq!(appended.outcomes, [Outcome::Committed, Outcome::Committed]);
+        let found: Vec<_> = appended.events.iter().map(|event| (event.seq.0, &event.draft.data[..])).collect();
+        assert_eq!(found, [(2, &b"lost"[..]), (3, b"next")], "written: {written}");
+        let all = everything(&journal).await.unwrap();
+        let copy = copy_as_crashed(directory.path(), usize::MAX);
+        assert_eq!(everything(&open(copy.path()).unwrap()).await.unwrap(), all);
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_room_again_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "{}").await;
+    inject(&journal, Injected::PagesMax(100)).await;
+    let big = "x".repeat(40_000);
+    let mut written = 1;
+    let full = loop {
+        match append(&journal, vec![group(&task(2), Class::Change, &big)]).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "the file has no bound");
+    };
+    assert!(matches!(full, JournalError::Full), "{full:?}");
+    assert_eq!(journal.head().await.unwrap(), Seq(written));
+    // Neither does the fold find room; nothing is lost by that.
+    let folded = journal.fold().await;
+    assert!(matches!(folded, Err(JournalError::Full)), "{folded:?}");
+    let all = everything(&journal).await.unwrap();
+    assert_eq!(all.0, Seq(written));
+    inject(&journal, Injected::PagesMax(100_000)).await;
+    assert_eq!(add(&journal, &task(2), Class::Change, &big).await[0].seq, Seq(written + 1));
+    journal.fold().await.unwrap();
+    let all = everything(&journal).await.unwrap();
+    journal.close().await.unwrap();
+    assert_eq!(everything(&open(directory.path()).unwrap()).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn the_bound_on_pages_is_an_option_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions { pages_max: Some(40), ..SqliteOptions::default() };
+    let journal = SqliteJournal::open(directory.path(), &options).unwrap();
+    let full = append(&journal, vec![group(&task(1), Class::Change, &"x".repeat(200_000))]).await;
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    assert_eq!(journal.last(&task(1)).await.unwrap(), None);
+}

@@ -1,0 +1,94 @@
+//! What holds for the SQLite journal only: its files, its lock, and how it meets crashes, damage and full disks.
+
+mod crashes;
+mod damage;
+mod directory;
+mod disk;
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    event::{ChannelKind, Class, Draft, Event},
+    journal::Listing,
+};
+
+fn open(directory: &Path) -> Result<SqliteJournal, OpenError> {
+    SqliteJournal::open(directory, &SqliteOptions::default())
+}
+
+fn task(number: u128) -> ChannelName {
+    ChannelName::task(Uuid::from_u128(number))
+}
+
+fn group(channel: &ChannelName, class: Class, data: &str) -> Group {
+    let data = Bytes::copy_from_slice(data.as_bytes());
+    let draft = Draft { channel: channel.clone(), name: None, class, data, memo: None, origin: None };
+    Group { id: Uuid::new_v4(), at: Timestamp::from_millis(1), expects: Vec::new(), drafts: vec![draft] }
+}
+
+async fn add(journal: &SqliteJournal, channel: &ChannelName, class: Class, data: &str) -> Vec<Event> {
+    append(journal, vec![group(channel, class, data)]).await.unwrap().events
+}
+
+async fn append(journal: &SqliteJournal, groups: Vec<Group>) -> Result<Appended, JournalError> {
+    let head = journal.head().await?;
+    journal.append(head, groups).await
+}
+
+fn tasks() -> Listing {
+    Listing { kind: ChannelKind::Task, members: Vec::new(), live_only: false, created_before: None, limit: usize::MAX }
+}
+
+/// All that can be read of a journal.
+async fn everything(journal: &SqliteJournal) -> Result<(Seq, Tail, Vec<Stored>, Vec<Log>), JournalError> {
+    let stored = journal.list(tasks()).await?;
+    let mut logs = Vec::new();
+    for stored in &stored {
+        assert_eq!(journal.last(&stored.channel).await?.as_ref(), Some(stored));
+        logs.push(journal.read(&stored.channel, Seq::ZERO).await?);
+    }
+    Ok((journal.head().await?, journal.tail(Seq::ZERO, usize::MAX).await?, stored, logs))
+}
+
+/// Copies the store as a crash would leave it, with the write-ahead log cut to a length.
+fn copy_as_crashed(directory: &Path, wal_bytes: usize) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::copy(directory.join("journal.db"), copy.path().join("journal.db")).unwrap();
+    let wal = fs::read(directory.join("journal.db-wal")).unwrap();
+    fs::write(copy.path().join("journal.db-wal"), &wal[..wal_bytes.min(wal.len())]).unwrap();
+    copy
+}
+
+fn wal_bytes(directory: &Path) -> usize {
+    fs::read(directory.join("journal.db-wal")).unwrap().len()
+}
+
+/// What is logged on this thread while `work` runs.
+fn logged<T>(work: impl FnOnce() -> T) -> (T, String) {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let answer = tracing::subscriber::with_default(subscriber, work);
+    let bytes = lines.0.lock().unwrap().clone();
+    (answer, String::from_utf8(bytes).unwrap())
+}

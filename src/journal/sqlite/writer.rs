@@ -1,0 +1,351 @@
+//! The writer: the one thread that changes the file. It owns the connection, and what the log has beyond the fold.
+//!
+//! Appends go first. The fold runs when no call has come for a moment, and in between as soon as a slice is full; when it
+//! is too far behind, the next append waits for it.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+#[cfg(test)]
+use super::calls::Injected;
+use super::{
+    calls::{Call, Gauges, Work},
+    connect::checkpoint,
+    error::StoreError,
+    fold::{self, Bounds},
+    log::{self, Batch, Lasts},
+    open::{self, Home, SLICE_EVENTS},
+    pool::Pool,
+    read,
+    schema::{self, Facts},
+    sweep,
+};
+use crate::{
+    event::{Event, Seq, Timestamp},
+    journal::{Appended, Group, JournalError, Outcome},
+};
+
+/// The fold may be so many events behind; then appends wait for it.
+const LAG_EVENTS_MAX: usize = 16_384;
+/// With nothing to do for so long, the fold takes what is left.
+const QUIET: Duration = Duration::from_millis(50);
+/// After the fold has failed, it is not tried again for so long, unless an append needs it.
+const FOLD_RETRY: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    // Fields are dropped in this order: the lock goes last.
+    connection: Option<Connection>,
+    facts: Facts,
+    head: Seq,
+    /// The events after `folded_through`.
+    unfolded: Vec<Event>,
+    lasts: Lasts,
+    bounds: Bounds,
+    fold_not_before: Option<Instant>,
+    pool: Arc<Pool>,
+    gauges: Arc<Gauges>,
+    #[cfg(test)]
+    injected: Option<Injected>,
+    home: Home,
+}
+
+impl Writer {
+    /// A writer on a store of which everything is folded.
+    pub(super) fn new(
+        home: Home,
+        (connection, facts): (Connection, Facts),
+        bounds: Bounds,
+        pool: Arc<Pool>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        let writer = Self {
+            connection: Some(connection),
+            facts,
+            head: facts.folded_through,
+            unfolded: Vec::new(),
+            lasts: Lasts::default(),
+            bounds,
+            fold_not_before: None,
+            pool,
+            gauges,
+            #[cfg(test)]
+            injected: None,
+            home,
+        };
+        writer.publish();
+        writer
+    }
+
+    /// Works until it is closed or nobody is left to call.
+    pub(super) fn run(mut self, calls: &Receiver<Call>) {
+        loop {
+            let call = match self.next_fold() {
+                None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(after) => calls.recv_timeout(after),
+            };
+            match call {
+                Ok(Call { work: Work::Close { answer }, permit }) => {
+                    let closed = self.close();
+                    // The lock is gone before the caller is told, so that another can open the store at once.
+                    drop(self);
+                    let _ = answer.send(closed);
+                    drop(permit);
+                    return;
+                }
+                Ok(call) => self.serve(call),
+                Err(RecvTimeoutError::Timeout) => self.fold_or_log(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// How long to wait for a call before the fold goes on; `None` when all is folded.
+    fn next_fold(&self) -> Option<Duration> {
+        if self.unfolded.is_empty() || self.connection.is_none() {
+            return None;
+        }
+        let retry = self.fold_not_before.map(|at| at.saturating_duration_since(Instant::now()));
+        Some(retry.unwrap_or(Duration::ZERO).max(QUIET))
+    }
+
+    /// Does what is asked. Answers whose caller is gone are dropped: no caller needs them.
+    fn serve(&mut self, call: Call) {
+        match call.work {
+            Work::Append { known_head, groups, answer } => {
+                let _ = answer.send(self.append(known_head, groups));
+                drop(call.permit);
+                if self.unfolded.len() >= SLICE_EVENTS && self.fold_not_before.is_none() {
+                    self.fold_or_log();
+                }
+            }
+            Work::Head { answer } => {
+                let _ = answer.send(self.settle().map(|()| self.head));
+            }
+            Work::Fold { answer } => {
+                let _ = answer.send(self.settle().and_then(|()| self.fold_to_lag(0)));
+            }
+            Work::Sweep { at, answer } => {
+                let _ = answer.send(self.sweep(at));
+            }
+            Work::Close { .. } => {}
+            #[cfg(test)]
+            Work::Inject(injected) => self.inject(injected),
+        }
+    }
+
+    fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        self.settle()?;
+        let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
+        self.fold_to_lag(LAG_EVENTS_MAX.saturating_sub(drafts))?;
+        if known_head > self.head {
+            return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
+        }
+        if known_head < self.facts.trimmed_through {
+            return Err(JournalError::Lapsed);
+        }
+        let groups_count = groups.len();
+        match self.write(known_head, groups) {
+            Ok(appended) => Ok(appended),
+            Err(Failed::Before(error)) => {
+                // The transaction has been undone. After anything but a full disk, begin anew on a fresh connection.
+                if !error.is_full() {
+                    self.distrust(&error);
+                }
+                Err(error.into())
+            }
+            Err(Failed::During(error)) => {
+                self.distrust(&error);
+                Ok(Appended { outcomes: vec![Outcome::Unknown; groups_count], events: Vec::new() })
+            }
+        }
+    }
+
+    fn write(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, Failed> {
+        let mut events = self.missed(known_head)?;
+        let known = events.iter().map(|event| event.group).collect::<HashSet<_>>();
+        #[cfg(test)]
+        let injected = self.injected.take();
+        let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
+        let Batch { outcomes, events: fresh } = log::evaluate(connection, &mut self.lasts, self.head, known, groups)?;
+        if let Some(last) = fresh.last() {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
+            log::insert(&transaction, &fresh)?;
+            #[cfg(test)]
+            if let Some(Injected::CommitFails { written }) = injected {
+                if written {
+                    transaction.commit().map_err(StoreError::from)?;
+                }
+                return Err(Failed::During(gone()));
+            }
+            transaction.commit().map_err(|error| match StoreError::from(error) {
+                error if error.is_full() => Failed::Before(error),
+                error => Failed::During(error),
+            })?;
+            self.head = last.seq;
+            self.lasts.note(&fresh, self.facts.folded_through);
+            self.unfolded.extend(fresh.iter().cloned());
+            self.publish();
+            events.extend(fresh);
+        }
+        Ok(Appended { outcomes, events })
+    }
+
+    /// The events that the caller does not know yet.
+    fn missed(&self, known_head: Seq) -> Result<Vec<Event>, StoreError> {
+        if known_head == self.head {
+            return Ok(Vec::new());
+        }
+        if known_head >= self.facts.folded_through {
+            return Ok(self.unfolded.iter().filter(|event| event.seq > known_head).cloned().collect());
+        }
+        read::events_after(self.connection.as_ref().ok_or_else(gone)?, known_head, usize::MAX)
+    }
+
+    /// After an error of the disk nothing that is open can be trusted: see [`open::reopen`].
+    fn distrust(&mut self, error: &StoreError) {
+        tracing::error!(error = %error, "the journal is closed after an error and will be opened again");
+        self.gauges.unsettled.store(true, Ordering::Release);
+        self.connection = None;
+    }
+
+    /// Makes sure that there is a connection and that what is on the disk is known.
+    fn settle(&mut self) -> Result<(), JournalError> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        self.pool.pause();
+        let settled = self.reopen();
+        self.pool.resume();
+        Ok(settled?)
+    }
+
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let (connection, facts) = open::reopen(&self.home.file, &self.facts)?;
+        let head = schema::read_head(&connection, &facts)?;
+        if head < self.head {
+            return Err(StoreError::Damaged(format!("it ends at {head}, and {} had been committed", self.head)));
+        }
+        self.unfolded = read::events_after(&connection, facts.folded_through, usize::MAX)?;
+        self.lasts.clear();
+        self.lasts.note(&self.unfolded, facts.folded_through);
+        (self.connection, self.facts, self.head) = (Some(connection), facts, head);
+        self.publish();
+        self.gauges.unsettled.store(false, Ordering::Release);
+        tracing::info!(journal.head = head.0, "the journal is open again");
+        Ok(())
+    }
+
+    /// Folds until at most `lag` events are left.
+    fn fold_to_lag(&mut self, lag: usize) -> Result<(), JournalError> {
+        while self.unfolded.len() > lag {
+            self.fold_slice()?;
+        }
+        Ok(())
+    }
+
+    fn fold_slice(&mut self) -> Result<(), StoreError> {
+        let connection = self.connection.as_mut().ok_or_else(gone)?;
+        let count = self.unfolded.len().min(SLICE_EVENTS);
+        let folded = fold::fold(connection, &self.facts, self.bounds, &self.unfolded[..count]);
+        match folded {
+            Ok(facts) => {
+                self.facts = facts;
+                self.unfolded.drain(..count);
+                self.fold_not_before = None;
+                self.publish();
+                Ok(())
+            }
+            Err(error) => {
+                self.fold_not_before = Some(Instant::now() + FOLD_RETRY);
+                if !error.is_full() {
+                    self.distrust(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn fold_or_log(&mut self) {
+        if let Err(error) = self.fold_slice() {
+            tracing::error!(error = %error, "the journal cannot fold its log; it will try again");
+        }
+    }
+
+    fn sweep(&mut self, at: Timestamp) -> Result<bool, JournalError> {
+        self.settle()?;
+        self.fold_to_lag(0)?;
+        let connection = self.connection.as_mut().ok_or_else(gone)?;
+        let swept = sweep::sweep(connection, at);
+        match swept {
+            Ok(more) => {
+                self.lasts.clear();
+                Ok(more)
+            }
+            Err(error) => {
+                if !error.is_full() {
+                    self.distrust(&error);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn close(&mut self) -> Result<(), JournalError> {
+        let closed = self.settle().and_then(|()| self.fold_to_lag(0));
+        self.pool.close();
+        closed?;
+        let connection = self.connection.take().ok_or_else(gone)?;
+        schema::write_facts(&connection, &Facts { closed: true, ..self.facts })?;
+        checkpoint(&connection)?;
+        connection.close().map_err(|(_, error)| StoreError::from(error))?;
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.gauges.set(self.facts.folded_through, self.head);
+    }
+
+    #[cfg(test)]
+    fn inject(&mut self, injected: Injected) {
+        match (&self.connection, injected) {
+            (Some(connection), Injected::PagesMax(pages)) => {
+                connection.pragma_update(None, "max_page_count", pages).expect("the pragma is known");
+            }
+            (_, injected) => self.injected = Some(injected),
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+/// When an append failed.
+enum Failed {
+    /// Nothing of it is on the disk.
+    Before(StoreError),
+    /// It may be on the disk.
+    During(StoreError),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Before(error)
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Sqlite(rusqlite::Error::InvalidQuery)
+}
