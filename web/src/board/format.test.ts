@@ -53,6 +53,7 @@ it("counts bytes and other units in their own way", () => {
   expect(formatAmount(task({ taskId: "t", current: 7 }))).toBe("7");
   expect(formatAmount(task({ taskId: "t" }))).toBeUndefined();
   expect(formatRate(task({ taskId: "t", rate: 0, unit: "rows" }))).toBeUndefined();
+  expect(formatRate(task({ taskId: "t", rate: 1, unit: "steps" }))).toBeUndefined();
 });
 
 describe("formatEta", () => {

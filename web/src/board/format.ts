@@ -44,11 +44,12 @@ export function formatAmount({ current, total, unit }: Task): string | undefined
   return `${say(current)} of ${say(total)}${suffix}`;
 }
 
-/** `18.4 MB/s`, `3 rows/s`; nothing where it is not known or zero. */
+/** `18.4 MB/s`, `3 rows/s`; nothing where it is not known or says nothing. */
 export function formatRate({ rate, unit }: Task): string | undefined {
   if (rate === undefined || rate <= 0) return undefined;
   if (unit === "bytes") return `${formatBytes(rate)}/s`;
-  return unit === undefined ? undefined : `${formatNumber(rate)} ${unit}/s`;
+  // Steps differ in length, so their number a second means nothing to anybody.
+  return unit === undefined || unit === "steps" ? undefined : `${formatNumber(rate)} ${unit}/s`;
 }
 
 /** A range where the estimate is wide, one number where it is good. */

@@ -40,8 +40,8 @@ export class TaskProgress extends HTMLElement {
     this.#showNotches(task);
   }
 
-  #showNotches({ steps = [] }: Task): void {
-    const places = notchPlaces(steps.map((step) => step.weight));
+  #showNotches(task: Task): void {
+    const places = notchPlaces(stepWeights(task));
     const key = places.join();
     if (key === this.#notchPlaces) return;
     this.#notchPlaces = key;
@@ -53,6 +53,16 @@ export class TaskProgress extends HTMLElement {
       }),
     );
   }
+}
+
+/** Beyond this many, notches are noise. */
+const MAX_NOTCHES = 20;
+
+/** The weights of a task's steps; one that only counts steps has as many of equal weight. */
+export function stepWeights({ steps, unit, total = 0 }: Task): number[] {
+  if (steps !== undefined) return steps.map((step) => step.weight);
+  const counts = unit === "steps" && Number.isInteger(total) && total >= 0 && total <= MAX_NOTCHES;
+  return counts ? Array.from({ length: total }, () => 1) : [];
 }
 
 /** Where one step ends and the next begins, as shares of the whole; none at either end. */
