@@ -2,30 +2,38 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::pace::RequestGuard;
+use super::pace::{Pace, RequestGuard};
 use super::timer::LazyTimer;
 
 /// The body of a request as it comes from the client. It fails with an [`io::Error`] of kind
 /// [`io::ErrorKind::TimedOut`] when the client is silent for too long inside it; other errors are of other kinds.
 pub struct RequestBody {
     body: Incoming,
-    patience: Duration,
+    pace: Arc<Pace>,
     silent_since: Option<Instant>,
     timer: LazyTimer,
 }
 
 impl RequestBody {
     /// Bounds the silence inside `body`.
-    pub(super) fn new(body: Incoming, patience: Duration) -> Self {
-        Self { body, patience, silent_since: None, timer: LazyTimer::default() }
+    pub(super) fn new(body: Incoming, pace: Arc<Pace>) -> Self {
+        Self { body, pace, silent_since: None, timer: LazyTimer::default() }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            self.pace.body_is_unread();
+        }
     }
 }
 
@@ -43,7 +51,7 @@ impl Body for RequestBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silent_since = *this.silent_since.get_or_insert_with(Instant::now);
-        this.timer.poll(silent_since + this.patience, context).map(|()| {
+        this.timer.poll(silent_since + this.pace.body_timeout(), context).map(|()| {
             let message = "the client was silent for too long inside the request's body";
             Some(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
         })

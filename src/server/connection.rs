@@ -98,7 +98,7 @@ where
         Ok(Some(Err(error))) => return End::Client(error.into()),
         Err(timed_out) => return End::TimedOut(timed_out),
     };
-    let handler = Handler { app, peer, pace: Arc::clone(&pace), body_timeout: limits.body_timeout };
+    let handler = Handler { app, peer, pace: Arc::clone(&pace) };
     let outcome = match protocol {
         Protocol::Http1 => pace.drive(run_http1(io, handler, limits, shutdown)).await,
         Protocol::Http2 => {
@@ -107,7 +107,7 @@ where
         }
     };
     match outcome {
-        Ok(Ok(())) => End::Closed,
+        Ok(Ok(())) | Err(TimedOut::Linger) => End::Closed,
         Ok(Err(error)) if error.is_user() => End::Response(error),
         Ok(Err(error)) => End::Client(error.into()),
         Err(timed_out) => End::TimedOut(timed_out),
@@ -191,7 +191,6 @@ struct Handler<A> {
     app: A,
     peer: SocketAddr,
     pace: Arc<Pace>,
-    body_timeout: Duration,
 }
 
 impl<A: App> hyper::service::Service<Request<Incoming>> for Handler<A> {
@@ -202,7 +201,7 @@ impl<A: App> hyper::service::Service<Request<Incoming>> for Handler<A> {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let under_way = self.pace.begin_request();
-        let mut request = request.map(|body| RequestBody::new(body, self.body_timeout));
+        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
         request.extensions_mut().insert(self.peer);
         let answer = self.app.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })

@@ -21,6 +21,11 @@ use tokio::time::Instant;
 use super::timer::LazyTimer;
 use crate::config::ConnectionConfig;
 
+/// How long a client that was refused in the middle of its request may go on sending before the connection is cut, and
+/// how long it may be silent meanwhile.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+
 /// What the connection waits for, shared by its parts.
 pub(super) struct Pace {
     limits: Limits,
@@ -32,6 +37,7 @@ pub(super) struct Pace {
 struct Limits {
     first_byte: Duration,
     header: Duration,
+    body: Duration,
     idle: Duration,
     write: Duration,
 }
@@ -41,8 +47,11 @@ struct State {
     since: Instant,
     /// Requests whose response has not been taken whole.
     requests: usize,
+    /// Whether the body of the last request was not read to its end.
+    is_body_unread: bool,
     /// Since when a write waits for the client to take what it was sent.
     write_blocked_since: Option<Instant>,
+    lingering: Option<Lingering>,
     /// Requests run beside each other, in tasks of their own.
     is_multiplexed: bool,
 }
@@ -56,6 +65,12 @@ enum Waiting {
     NextRequest,
 }
 
+/// The time after our last byte in which we still take what the client was sending.
+struct Lingering {
+    since: Instant,
+    last_byte: Instant,
+}
+
 /// What the client did not do in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimedOut {
@@ -67,6 +82,8 @@ pub(super) enum TimedOut {
     Idle,
     /// It took nothing of what was ready for it.
     Write,
+    /// It had our last byte and did not hang up.
+    Linger,
 }
 
 impl TimedOut {
@@ -77,6 +94,7 @@ impl TimedOut {
             Self::Header => "header",
             Self::Idle => "idle",
             Self::Write => "write",
+            Self::Linger => "linger",
         }
     }
 }
@@ -94,6 +112,7 @@ impl Pace {
             limits: Limits {
                 first_byte: limits.first_byte_timeout,
                 header: limits.header_timeout,
+                body: limits.body_timeout,
                 idle: limits.idle_timeout,
                 write: limits.write_timeout,
             },
@@ -101,7 +120,9 @@ impl Pace {
                 waiting_for: Waiting::FirstByte,
                 since: Instant::now(),
                 requests: 0,
+                is_body_unread: false,
                 write_blocked_since: None,
+                lingering: None,
                 is_multiplexed: false,
             }),
             driver: AtomicWaker::new(),
@@ -138,6 +159,10 @@ impl Pace {
     /// Bytes came from the client.
     pub(super) fn bytes_came(&self) {
         let mut state = self.state();
+        if let Some(lingering) = &mut state.lingering {
+            lingering.last_byte = Instant::now();
+            return;
+        }
         let begins_head = match state.waiting_for {
             Waiting::FirstByte => true,
             Waiting::NextRequest => state.requests == 0 && !state.is_multiplexed,
@@ -150,8 +175,34 @@ impl Pace {
 
     /// A request's head is complete; its response has been handed over when the returned value is dropped.
     pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
-        self.state().requests += 1;
+        let mut state = self.state();
+        state.requests += 1;
+        state.is_body_unread = false;
+        drop(state);
         RequestGuard { pace: Arc::clone(self) }
+    }
+
+    /// How long the client may be silent inside a body.
+    pub(super) fn body_timeout(&self) -> Duration {
+        self.limits.body
+    }
+
+    /// The last request's body was given up before its end.
+    pub(super) fn body_is_unread(&self) {
+        self.state().is_body_unread = true;
+    }
+
+    /// Our last byte is sent. True means that the client may still be sending what nobody reads: were the connection
+    /// closed now, the kernel would answer with a reset, and many clients would drop our last words on it.
+    pub(super) fn begin_linger(&self) -> bool {
+        let mut state = self.state();
+        let is_in_head = state.waiting_for == Waiting::Header && state.requests == 0;
+        if state.is_multiplexed || !(is_in_head || state.is_body_unread) {
+            return false;
+        }
+        let now = Instant::now();
+        state.lingering = Some(Lingering { since: now, last_byte: now });
+        true
     }
 
     /// A write waits for the client, or does not any more.
@@ -169,6 +220,9 @@ impl Pace {
         let state = self.state();
         if let Some(since) = state.write_blocked_since {
             return Some((since + self.limits.write, TimedOut::Write));
+        }
+        if let Some(Lingering { since, last_byte }) = state.lingering {
+            return Some(((since + LINGER).min(last_byte + LINGER_SILENCE), TimedOut::Linger));
         }
         if state.requests > 0 {
             return None;
@@ -314,6 +368,37 @@ mod tests {
             drop(pace.begin_request());
         };
         assert_eq!(blame(&pace, script).await, (TimedOut::Idle, 260));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_client_is_heard_out_within_bounds() {
+        let silent = pace();
+        let script = async {
+            silent.bytes_came();
+            assert!(silent.begin_linger());
+        };
+        assert_eq!(blame(&silent, script).await, (TimedOut::Linger, 2));
+
+        let talkative = pace();
+        let script = async {
+            talkative.bytes_came();
+            let _request = talkative.begin_request();
+            talkative.body_is_unread();
+            assert!(talkative.begin_linger());
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                talkative.bytes_came();
+            }
+        };
+        assert_eq!(blame(&talkative, script).await, (TimedOut::Linger, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_lingers_between_two_requests() {
+        let pace = pace();
+        pace.bytes_came();
+        drop(pace.begin_request());
+        assert!(!pace.begin_linger());
     }
 
     #[tokio::test(start_paused = true)]

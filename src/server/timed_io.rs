@@ -1,9 +1,11 @@
-//! A client's bytes, watched: tells the connection's [`Pace`] when bytes come and when the client takes none.
+//! A client's bytes, watched: tells the connection's [`Pace`] when bytes come and when the client takes none, and hears
+//! out a client that was refused in the middle of what it sent.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,12 +18,17 @@ pub(super) struct TimedIo<I> {
     pace: Arc<Pace>,
     /// Bytes that were read to look at them, and are to be read again.
     put_back: Bytes,
+    /// Whether we have sent our last byte and discard what the client still sends.
+    is_lingering: bool,
 }
+
+/// Reads at once of what is discarded, so that a client that never stops does not keep the task from others.
+const DISCARDS_AT_ONCE: usize = 16;
 
 impl<I> TimedIo<I> {
     /// Watches `io`.
     pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
-        Self { io, pace, put_back: Bytes::new() }
+        Self { io, pace, put_back: Bytes::new(), is_lingering: false }
     }
 
     /// The next reads give `bytes` first.
@@ -33,6 +40,23 @@ impl<I> TimedIo<I> {
     fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.pace.write_is_blocked(outcome.is_pending());
         outcome
+    }
+}
+
+impl<I: AsyncRead + Unpin> TimedIo<I> {
+    /// Ready once the client has hung up.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [MaybeUninit::uninit(); 4096];
+        for _ in 0..DISCARDS_AT_ONCE {
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => self.pace.bytes_came(),
+                // A reset is a way to hang up, too.
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -58,7 +82,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
         self.note(outcome)
@@ -83,8 +107,15 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.io).poll_shutdown(context);
-        self.note(outcome)
+        if !self.is_lingering {
+            let outcome = Pin::new(&mut self.io).poll_shutdown(context);
+            ready!(self.note(outcome))?;
+            if !self.pace.begin_linger() {
+                return Poll::Ready(Ok(()));
+            }
+            self.is_lingering = true;
+        }
+        self.poll_discard(context).map(Ok)
     }
 }
 

@@ -1,0 +1,3 @@
+//! What the service does, seen from outside: one binary, so that it is linked once.
+
+mod connections;
