@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -130,8 +130,8 @@ impl Pace {
     }
 
     /// Polls `connection` until it ends, or until the client has kept it waiting for too long.
-    pub(super) async fn drive<F: Future>(&self, connection: F) -> Result<F::Output, TimedOut> {
-        let mut connection = pin!(connection);
+    /// The future comes pinned, since by value it would take its room twice in each connection's task.
+    pub(super) async fn drive<F: Future>(&self, mut connection: Pin<&mut F>) -> Result<F::Output, TimedOut> {
         let mut timer = LazyTimer::default();
         poll_fn(|context| {
             self.driver.register(context.waker());
@@ -270,6 +270,7 @@ impl Drop for RequestGuard {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::pin::pin;
 
     use tokio::time::sleep;
 
@@ -292,7 +293,7 @@ mod tests {
             script.await;
             pending::<()>().await;
         };
-        let timed_out = pace.drive(connection).await.expect_err("the connection never ends by itself");
+        let timed_out = pace.drive(pin!(connection)).await.expect_err("the connection never ends by itself");
         (timed_out, start.elapsed().as_secs())
     }
 

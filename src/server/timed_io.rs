@@ -66,19 +66,20 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        if !this.put_back.is_empty() {
-            let length = this.put_back.len().min(buffer.remaining());
-            buffer.put_slice(&this.put_back[..length]);
-            this.put_back.advance(length);
-            return Poll::Ready(Ok(()));
+        let put_back = self.put_back.len().min(buffer.remaining());
+        if put_back > 0 {
+            buffer.put_slice(&self.put_back[..put_back]);
+            self.put_back.advance(put_back);
         }
+        // What follows is read at once with what was put back: for a second read of the same head hyper would double
+        // its buffer, and keep it so for the connection's life.
         let before = buffer.filled().len();
-        let outcome = Pin::new(&mut this.io).poll_read(context, buffer);
+        let outcome = Pin::new(&mut self.io).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            this.pace.bytes_came();
+            self.pace.bytes_came();
         }
-        outcome
+        // Should the connection have failed, the next read tells, too.
+        if put_back > 0 { Poll::Ready(Ok(())) } else { outcome }
     }
 }
 
@@ -121,6 +122,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -141,7 +143,7 @@ mod tests {
         let (ours, _theirs) = duplex(1024);
         let mut io = TimedIo::new(ours, Arc::clone(&pace));
         let start = Instant::now();
-        let outcome = pace.drive(async { io.write_all(&[0; 1025]).await }).await;
+        let outcome = pace.drive(pin!(io.write_all(&[0; 1025]))).await;
         assert_eq!(outcome.expect_err("nobody reads"), TimedOut::Write);
         assert_eq!(start.elapsed(), Duration::from_secs(30));
     }
@@ -159,7 +161,8 @@ mod tests {
                 theirs.read_exact(&mut byte).await.expect("a byte");
             }
         };
-        let writing = pace.drive(async { io.write_all(&[0; 64]).await });
+        let mut writing = pin!(io.write_all(&[0; 64]));
+        let writing = pace.drive(writing.as_mut());
         let (outcome, ()) = tokio::join!(writing, slow);
         outcome.expect("the client takes a byte in time").expect("the write succeeds");
     }
@@ -176,7 +179,7 @@ mod tests {
             sleep(Duration::from_secs(3600)).await;
             io.write_all(b"b").await.expect("room");
         };
-        pace.drive(quiet).await.expect("a quiet stream is fine");
+        pace.drive(pin!(quiet)).await.expect("a quiet stream is fine");
         let mut both = [0; 2];
         theirs.read_exact(&mut both).await.expect("two bytes");
         assert_eq!(&both, b"ab");
