@@ -86,6 +86,30 @@ impl StoreError {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
     }
 
+    /// Whether what was written may not have reached the disk although it reads as though it had.
+    ///
+    /// Not so where only the shared memory of the connections could not be had, which happens when the disk is full.
+    pub(super) fn may_hide_loss(&self) -> bool {
+        use rusqlite::ffi;
+        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return true };
+        let harmless = [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_IOERR_SHMOPEN,
+            ffi::SQLITE_IOERR_SHMSIZE,
+            ffi::SQLITE_IOERR_SHMLOCK,
+            ffi::SQLITE_IOERR_SHMMAP,
+        ];
+        !harmless.contains(&error.extended_code)
+    }
+
+    /// SQLite's own number for it, for the log.
+    pub(super) fn extended_code(&self) -> Option<i32> {
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => Some(error.extended_code),
+            _ => None,
+        }
+    }
+
     /// What the opener is told.
     pub(super) fn at_open(self, path: PathBuf) -> OpenError {
         match self {
@@ -97,7 +121,8 @@ impl StoreError {
 
 impl From<StoreError> for JournalError {
     fn from(error: StoreError) -> Self {
-        if error.is_full() {
+        let no_room_to_share = error.extended_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+        if error.is_full() || no_room_to_share {
             return Self::Full;
         }
         match error {

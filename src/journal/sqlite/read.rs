@@ -282,9 +282,12 @@ fn listing_condition(listing: &Listing) -> (String, Vec<String>) {
         condition.push_str(&format!(" AND created < CAST(?{} AS INTEGER)", values.len() + 1));
         values.push(signed(before).to_string());
     }
+    // A user has few channels, and SQLite cannot know it: the plus keeps it from the indexes of the other members.
+    let by_user = listing.members.iter().any(|(member, _)| *member == Member::UserId);
     for (member, wanted) in &listing.members {
         let places: Vec<String> = (1..=wanted.len()).map(|n| format!("?{}", values.len() + n)).collect();
-        condition.push_str(&format!(" AND {} IN ({})", column(*member), places.join(", ")));
+        let prefix = if by_user && *member != Member::UserId { "+" } else { "" };
+        condition.push_str(&format!(" AND {prefix}{} IN ({})", column(*member), places.join(", ")));
         values.extend(wanted.iter().cloned());
     }
     (condition, values)

@@ -51,6 +51,8 @@ pub(super) struct Writer {
     lasts: Lasts,
     bounds: Bounds,
     fold_not_before: Option<Instant>,
+    /// Whether all must be written again when it is opened again.
+    rewrite: bool,
     pool: Arc<Pool>,
     gauges: Arc<Gauges>,
     #[cfg(test)]
@@ -75,6 +77,7 @@ impl Writer {
             lasts: Lasts::default(),
             bounds,
             fold_not_before: None,
+            rewrite: false,
             pool,
             gauges,
             #[cfg(test)]
@@ -213,7 +216,12 @@ impl Writer {
 
     /// After an error of the disk nothing that is open can be trusted: see [`open::reopen`].
     fn distrust(&mut self, error: &StoreError) {
-        tracing::error!(error = %error, "the journal is closed after an error and will be opened again");
+        tracing::error!(
+            error = %error,
+            sqlite.code = error.extended_code(),
+            "the journal is closed after an error and will be opened again"
+        );
+        self.rewrite |= error.may_hide_loss();
         self.gauges.unsettled.store(true, Ordering::Release);
         self.connection = None;
     }
@@ -226,11 +234,12 @@ impl Writer {
         self.pool.pause();
         let settled = self.reopen();
         self.pool.resume();
+        self.rewrite |= settled.as_ref().is_err_and(StoreError::may_hide_loss);
         Ok(settled?)
     }
 
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let (connection, facts) = open::reopen(&self.home.file, &self.facts)?;
+        let (connection, facts) = open::reopen(&self.home.file, &self.facts, self.rewrite)?;
         let head = schema::read_head(&connection, &facts)?;
         if head < self.head {
             return Err(StoreError::Damaged(format!("it ends at {head}, and {} had been committed", self.head)));
@@ -239,6 +248,7 @@ impl Writer {
         self.lasts.clear();
         self.lasts.note(&self.unfolded, facts.folded_through);
         (self.connection, self.facts, self.head) = (Some(connection), facts, head);
+        self.rewrite = false;
         self.publish();
         self.gauges.unsettled.store(false, Ordering::Release);
         tracing::info!(journal.head = head.0, "the journal is open again");
