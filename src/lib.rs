@@ -3,6 +3,7 @@
 //! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
 
 pub mod server;
+pub mod http;
 
 pub mod event;
 pub mod task;

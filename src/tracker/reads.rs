@@ -77,6 +77,15 @@ impl Tracker {
         }
     }
 
+    /// Asks the store whether it is there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn check(&self) -> Result<(), TrackerError> {
+        self.shared.journal.head().await?;
+        Ok(())
+    }
+
     /// Lists tasks, newest first, created before the given seq.
     ///
     /// # Errors

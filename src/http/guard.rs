@@ -1,0 +1,284 @@
+//! Who may ask: the names this service answers to, and which pages may make a browser ask.
+//!
+//! Without accounts, whoever reaches the port may use it; so a page of another origin must not reach it through its
+//! visitor's browser. A name that is resolved to this machine by its owner (DNS rebinding) is caught by `Host`; a form
+//! or script of another site by what the browser itself says of it: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`
+//! (RFC 6454). Programs that are no browsers send neither and are let through. It must not know what is asked for.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
+
+use super::{
+    App,
+    extract::single,
+    problem::{Problem, kinds},
+};
+use crate::config::HttpConfig;
+
+/// What an allow-listed page may send.
+const CORS_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+/// The headers that it may set.
+const CORS_REQUEST_HEADERS: &str = "content-type, accept, idempotency-key, if-none-match, last-event-id, lease-token, \
+                                    prefer, x-request-id";
+/// The headers of an answer that it may read.
+const CORS_RESPONSE_HEADERS: &str =
+    "location, etag, retry-after, preference-applied, idempotency-key, allow, x-request-id";
+/// How long a browser may remember a preflight's answer, in seconds.
+const CORS_MAX_AGE: &str = "600";
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+
+/// Refuses requests to other names and requests of other sites; answers preflights.
+pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let config = &app.config.http;
+    let origin = allowed_origin(request.headers(), config).cloned();
+    let mut response = match check(&request, config) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => match (&origin, is_preflight(&request)) {
+            (Some(_), true) => preflight(request.headers()),
+            _ => next.run(request).await,
+        },
+    };
+    let headers = response.headers_mut();
+    if !config.allowed_origins.is_empty() {
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_RESPONSE_HEADERS));
+    }
+    response
+}
+
+/// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`guard`] does for
+/// the unsafe methods, and keeps HEAD, which must not have any, from the handler.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HasEffect;
+
+impl FromRequestParts<App> for HasEffect {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
+        check_site(&parts.uri, &parts.headers, &app.config.http).map_err(IntoResponse::into_response)?;
+        if parts.method == Method::HEAD { Err(StatusCode::OK.into_response()) } else { Ok(Self) }
+    }
+}
+
+fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
+    check_host(request.uri(), request.headers(), config)?;
+    // OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the
+    // allowing headers.
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if is_safe { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+}
+
+/// Every name that the request gives must be ours: the `Host` header, and the authority of an absolute target or of
+/// HTTP/2's `:authority`.
+fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
+    let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "is not a host name with an optional port");
+    let host = match single(headers, &header::HOST)? {
+        Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
+        None => None,
+    };
+    let named: Vec<&Authority> = host.iter().chain(uri.authority()).collect();
+    if named.is_empty() || named.iter().any(|name| name.as_str().contains('@')) {
+        return Err(malformed());
+    }
+    if named.iter().all(|name| is_ours(name, config)) { Ok(()) } else { Err(Problem::new(&kinds::WRONG_HOST)) }
+}
+
+fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
+    let full = name.as_str().to_ascii_lowercase();
+    let host = name.host().to_ascii_lowercase();
+    is_loopback(&host) || config.allowed_hosts.iter().any(|allowed| *allowed == full || *allowed == host)
+}
+
+/// `localhost`, names below it (RFC 6761 section 6.3), and loopback addresses.
+fn is_loopback(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok_and(|address| IpAddr::V6(address).to_canonical().is_loopback());
+    }
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return address.is_loopback();
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// Refuses what a page of another site makes its visitor's browser send.
+fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
+    if allowed_origin(headers, config).is_some() {
+        return Ok(());
+    }
+    let foreign = |detail: &'static str| Err(Problem::new(&kinds::CROSS_SITE).with_detail(detail));
+    match single(headers, &SEC_FETCH_SITE)? {
+        // `none`: the user typed the address or opened a bookmark.
+        None | Some("same-origin" | "none") => {}
+        // `same-site` is another port or a sibling name: another program's page.
+        Some(_) => return foreign("The page that asks is of another origin, which is not allow-listed."),
+    }
+    match single(headers, &header::ORIGIN)? {
+        None => Ok(()),
+        Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
+        // `null` is any sandboxed frame, file or redirect across origins.
+        Some(_) => foreign("The origin is not this service's, and is not allow-listed."),
+    }
+}
+
+/// Whether an origin names the host and port that the request was sent to. The scheme is not looked at: a proxy in
+/// front may have taken the encryption off.
+fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
+    let Some(named) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let target = host.or_else(|| uri.authority().map(Authority::as_str));
+    target.is_some_and(|target| target.eq_ignore_ascii_case(named))
+}
+
+fn allowed_origin<'a>(headers: &'a HeaderMap, config: &HttpConfig) -> Option<&'a HeaderValue> {
+    let text = single(headers, &header::ORIGIN).ok()??;
+    let is_allowed = config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
+    headers.get(header::ORIGIN).filter(|_| is_allowed)
+}
+
+fn is_preflight(request: &Request) -> bool {
+    *request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn preflight(request: &HeaderMap) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(CORS_METHODS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_REQUEST_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(CORS_MAX_AGE));
+    if request.contains_key(REQUEST_PRIVATE_NETWORK) {
+        headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> HttpConfig {
+        HttpConfig {
+            allowed_hosts: vec!["progress.example".into(), "other.example:8443".into()],
+            allowed_origins: vec!["https://app.example".into()],
+            ..HttpConfig::default()
+        }
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value")))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .fold(HeaderMap::new(), |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            })
+    }
+
+    fn host(uri: &str, hosts: &[&str]) -> u16 {
+        let lines: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
+        check_host(&uri.parse().expect("a target"), &headers(&lines), &config())
+            .map_or_else(|problem| problem.kind().status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn answers_to_loopback_and_configured_names_only() {
+        for name in [
+            "localhost",
+            "LOCALHOST:80",
+            "a.localhost:1",
+            "localhost.",
+            "127.0.0.1:8080",
+            "127.255.1.2",
+            "[::1]:8080",
+            "[::ffff:127.0.0.1]",
+            "progress.example",
+            "Progress.Example:99",
+            "other.example:8443",
+        ] {
+            assert_eq!(host("/", &[name]), 200, "{name}");
+        }
+        for name in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "notlocalhost",
+            "128.0.0.1",
+            "0.0.0.0",
+            "127.1",
+            "2130706433",
+            "[::2]",
+            "other.example",
+            "other.example:1",
+            "a.progress.example",
+            "192.168.1.1",
+        ] {
+            assert_eq!(host("/", &[name]), 421, "{name}");
+        }
+        for name in ["", "a b", "user@localhost", "localhost/x", "localhost:x:y", "[::1"] {
+            assert_eq!(host("/", &[name]), 400, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_name_in_a_request_counts() {
+        assert_eq!(host("/", &[]), 400);
+        assert_eq!(host("/", &["localhost", "localhost"]), 400);
+        assert_eq!(host("http://localhost:1/", &[]), 200);
+        assert_eq!(host("http://evil.example/", &["localhost"]), 421);
+        assert_eq!(host("http://localhost/", &["evil.example"]), 421);
+    }
+
+    fn site(lines: &[(&'static str, &str)]) -> bool {
+        let mut all = vec![("host", "localhost:8080")];
+        all.extend_from_slice(lines);
+        check_site(&Uri::from_static("/"), &headers(&all), &config()).is_ok()
+    }
+
+    #[test]
+    fn programs_and_own_pages_may_ask() {
+        assert!(site(&[]));
+        assert!(site(&[("origin", "http://localhost:8080")]));
+        assert!(site(&[("origin", "https://LOCALHOST:8080")]));
+        assert!(site(&[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:8080")]));
+        assert!(site(&[("sec-fetch-site", "none")]));
+        assert!(site(&[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")]));
+    }
+
+    #[test]
+    fn pages_of_others_may_not() {
+        for origin in [
+            "null",
+            "http://localhost",
+            "http://localhost:8081",
+            "http://evil.example",
+            "https://app.example.evil",
+            "http://app.example",
+            "localhost:8080",
+            "http://127.0.0.1:8080",
+            "file://localhost:8080",
+            "",
+        ] {
+            assert!(!site(&[("origin", origin)]), "{origin}");
+        }
+        for fetch in ["cross-site", "same-site", "", "same-origin, same-origin"] {
+            assert!(!site(&[("sec-fetch-site", fetch)]), "{fetch}");
+        }
+        assert!(!site(&[("sec-fetch-site", "same-origin"), ("sec-fetch-site", "cross-site")]));
+        assert!(!site(&[("sec-fetch-site", "same-origin"), ("origin", "http://evil.example")]));
+        assert!(!site(&[("origin", "https://app.example"), ("origin", "http://evil.example")]));
+    }
+}

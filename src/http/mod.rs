@@ -1,0 +1,86 @@
+//! The request: routes, and what is asked of every request before it gets to one.
+//!
+//! The only module that knows axum. One file a resource, each with its `router()`; handlers extract, call the tracker,
+//! and map the answer. Nothing is kept here between two requests, and nothing is decided about tasks.
+
+mod extract;
+mod fields;
+mod guard;
+mod negotiate;
+mod observe;
+mod ops;
+pub mod problem;
+mod progress;
+mod report;
+mod seeds;
+mod tasks;
+mod wait;
+
+use std::sync::Arc;
+
+use axum::{
+    Router, middleware,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tokio_util::sync::CancellationToken;
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{config::Config, telemetry::Metrics, tracker::Tracker};
+use problem::{Problem, kinds};
+
+/// What handlers are given. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The way to the task table.
+    pub tracker: Tracker,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Cancelled when the service begins to stop.
+    pub draining: CancellationToken,
+}
+
+/// Everything that is served.
+pub fn router(app: App) -> Router {
+    let (router, _api) = routes().split_for_parts();
+    let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method);
+    layered(router, &app).with_state(app)
+}
+
+/// All routes, with their description.
+fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(tasks::router()).merge(progress::router()).merge(seeds::router()).merge(ops::router())
+}
+
+/// The layers, from the innermost to the outermost.
+fn layered(router: Router<App>, app: &App) -> Router<App> {
+    let default =
+        |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    router
+        // Inside of all else but the routes: a refused request reaches no handler and no body.
+        .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
+        // Refusals get them too. A route that needs another value, such as the page, has set its own.
+        .layer(default(header::CACHE_CONTROL, "no-store"))
+        .layer(default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(default(header::REFERRER_POLICY, "no-referrer"))
+        .layer(default(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        // No page of another origin may show or run what is here.
+        .layer(default(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
+        // Outermost: it sees every answer, makes a panic one, and tells of it once.
+        .layer(middleware::from_fn_with_state(app.clone(), observe::observe))
+}
+
+async fn unknown_route() -> Problem {
+    Problem::new(&kinds::ROUTE_NOT_FOUND)
+}
+
+/// The router adds `Allow`.
+async fn wrong_method(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => Problem::new(&kinds::METHOD_NOT_ALLOWED).into_response(),
+    }
+}

@@ -1,0 +1,312 @@
+//! Refusals as problem documents (RFC 9457): the one place where an error becomes a status and a body.
+//!
+//! What went wrong inside is kept beside the answer for [`super::observe`] to log once, with the request's id; a
+//! client is told of it by a 5xx with nothing of the inside.
+
+use std::{borrow::Cow, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{channel::OpenError, task::Refusal, tracker::TrackerError};
+
+/// The media type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// When a client is asked to come again after a passing trouble.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What can be refused: a status, a stable code, and a title that is the same for all problems of this kind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// A short summary.
+    pub title: &'static str,
+}
+
+impl Kind {
+    /// A kind of problem.
+    pub const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
+        Self { status, code, title }
+    }
+}
+
+/// The kinds that more than one route knows.
+pub mod kinds {
+    use super::{Kind, StatusCode};
+
+    /// A body that is no JSON, a query that cannot be decoded, a header that is malformed.
+    pub const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed");
+    /// A query parameter that the route does not have.
+    pub const UNKNOWN_PARAMETER: Kind =
+        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "There is no such query parameter");
+    /// A page of another origin asks for something with an effect.
+    pub const CROSS_SITE: Kind =
+        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Requests from other sites are refused");
+    /// No route has this path.
+    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "There is nothing here");
+    /// No task has this id.
+    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "There is no such task");
+    /// The user was never seen.
+    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "There is no such user");
+    /// The route does not have this method.
+    pub const METHOD_NOT_ALLOWED: Kind =
+        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here");
+    /// The client takes nothing that the route gives.
+    pub const NOT_ACCEPTABLE: Kind =
+        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Nothing here is of an accepted type");
+    /// The client fell silent inside its body.
+    pub const BODY_TIMED_OUT: Kind =
+        Kind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
+    /// A final status is final.
+    pub const TASK_FINAL: Kind = Kind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
+    /// Another worker holds the lease.
+    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "The task is leased");
+    /// The lease was another attempt's.
+    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease has ended");
+    /// Somebody has taken the task.
+    pub const TASK_NOT_PENDING: Kind = Kind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
+    /// Only finished tasks can be forgotten.
+    pub const TASK_NOT_FINISHED: Kind =
+        Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended yet");
+    /// The task was cancelled while its caller waited for its end.
+    pub const TASK_CANCELLED: Kind = Kind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
+    /// The task was there once.
+    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task is there no more");
+    /// The body is larger than allowed.
+    pub const BODY_TOO_LARGE: Kind =
+        Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
+    /// The body's content type is none that the route reads.
+    pub const UNSUPPORTED_TYPE: Kind =
+        Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not supported");
+    /// The `Host` is none of this service's.
+    pub const WRONG_HOST: Kind =
+        Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "This service does not answer to that name");
+    /// A member, field or parameter is out of its bounds.
+    pub const INVALID: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
+    /// An id or idempotency key stands for another request.
+    pub const MISMATCH: Kind =
+        Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The same key came with another request");
+    /// The task failed while its caller waited for its end.
+    pub const TASK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
+    /// Something that should not happen did.
+    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong");
+    /// More is asked than can be done.
+    pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    /// There are as many streams as allowed.
+    pub const TOO_MANY_STREAMS: Kind =
+        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "There are too many streams");
+    /// The store does not answer.
+    pub const STORE_UNAVAILABLE: Kind =
+        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
+    /// The service is shutting down.
+    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is stopping");
+    /// There is no room left.
+    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "There is no room left");
+}
+
+/// A refusal on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    kind: &'static Kind,
+    detail: Option<Cow<'static, str>>,
+    errors: Vec<FieldError>,
+    retry_after: Option<Duration>,
+    cause: Option<String>,
+}
+
+/// What is wrong with one member, form field or query parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Its name on the wire, with its path from the root: `steps[1].weight`.
+    #[schema(example = "progress")]
+    pub field: String,
+    /// What is wrong with it.
+    #[schema(example = "greater than 100")]
+    pub detail: String,
+}
+
+/// A refusal (RFC 9457), as `application/problem+json`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemDocument<'a> {
+    /// Identifies the kind of problem: `urn:progressd:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(value_type = String, example = "urn:progressd:problem:task_not_found")]
+    pub kind: String,
+    /// A short summary, the same for all problems of this kind.
+    #[schema(example = "There is no such task")]
+    pub title: &'a str,
+    /// The status of the answer.
+    #[schema(example = 404)]
+    pub status: u16,
+    /// What went wrong this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub detail: Option<&'a str>,
+    /// A stable word for programs.
+    #[schema(example = "task_not_found")]
+    pub code: &'a str,
+    /// Each member, field or parameter that is wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>, required = false)]
+    pub errors: &'a [FieldError],
+}
+
+/// What went wrong inside; goes with a response for the log only.
+#[derive(Clone, Debug)]
+pub(super) struct Cause(pub(super) String);
+
+/// The code of a refusal; goes with a response for the log only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
+impl Problem {
+    /// A problem of this kind, of which nothing more is said.
+    pub fn new(kind: &'static Kind) -> Self {
+        let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
+        Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
+    }
+
+    /// What is wrong with one member, field or parameter.
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::new(&kinds::INVALID).with_error(field, detail)
+    }
+
+    /// Something that should not happen did; only the log is told what.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        Self::new(&kinds::INTERNAL).with_cause(cause)
+    }
+
+    /// Says what went wrong this time.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Names a member, field or parameter that is wrong.
+    #[must_use]
+    pub fn with_error(mut self, field: impl Into<String>, detail: impl Into<String>) -> Self {
+        self.errors.push(FieldError { field: field.into(), detail: detail.into() });
+        self
+    }
+
+    /// Tells the log, and nobody else, what went wrong.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl std::fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// What kind of problem it is.
+    pub fn kind(&self) -> &'static Kind {
+        self.kind
+    }
+
+    /// Each member, field or parameter that is wrong.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    /// A sentence for people: the detail, or the title where there is none.
+    pub fn sentence(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.kind.title)
+    }
+
+    /// Whether the fault is the service's, so that trying again later may help.
+    pub fn is_ours(&self) -> bool {
+        self.kind.status.is_server_error()
+    }
+
+    /// Leaves with a response what the log is to be told.
+    pub(super) fn annotate(&self, response: &mut Response) {
+        response.extensions_mut().insert(Code(self.kind.code));
+        if let Some(cause) = &self.cause {
+            response.extensions_mut().insert(Cause(cause.clone()));
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let summary;
+        let detail = match self.errors.first() {
+            Some(error) if self.detail.is_none() => {
+                summary = format!("{}: {}", error.field, error.detail);
+                Some(summary.as_str())
+            }
+            _ => self.detail.as_deref(),
+        };
+        let document = ProblemDocument {
+            kind: format!("urn:progressd:problem:{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail,
+            code: self.kind.code,
+            errors: &self.errors,
+        };
+        // A struct of strings and numbers always has a JSON text.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = (self.kind.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        }
+        self.annotate(&mut response);
+        response
+    }
+}
+
+impl From<TrackerError> for Problem {
+    fn from(error: TrackerError) -> Self {
+        match error {
+            TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::Busy => Self::new(&kinds::OVERLOADED),
+            TrackerError::Full => Self::new(&kinds::DISK_FULL),
+            TrackerError::Unavailable(_) => Self::new(&kinds::STORE_UNAVAILABLE).with_cause(error),
+            TrackerError::Damaged(_) => Self::internal(error),
+            TrackerError::Stopping => Self::new(&kinds::STOPPING),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotFound => Self::new(&kinds::TASK_NOT_FOUND),
+            Refusal::Gone => Self::new(&kinds::TASK_GONE),
+            Refusal::Final(status) => {
+                Self::new(&kinds::TASK_FINAL).with_detail(format!("The task is {status} already."))
+            }
+            Refusal::Leased => Self::new(&kinds::TASK_LEASED)
+                .with_detail("Only the holder of its lease may report on the task, with its Lease-Token."),
+            Refusal::LeaseLost => Self::new(&kinds::LEASE_LOST)
+                .with_detail("The lease belonged to another attempt, or has ended: stop working on the task."),
+            Refusal::NotPending => Self::new(&kinds::TASK_NOT_PENDING),
+            Refusal::NotFinished => Self::new(&kinds::TASK_NOT_FINISHED)
+                .with_detail("Only a task that has ended can be deleted; cancel it first."),
+            Refusal::Mismatch => Self::new(&kinds::MISMATCH)
+                .with_detail("This id or idempotency key was used with another request before."),
+            Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::TooManyStreams => {
+                Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this server.")
+            }
+            OpenError::TooManyOnChannel => {
+                Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this channel.")
+            }
+            OpenError::Draining => Self::new(&kinds::STOPPING),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Watching a task, and what all streams have in common.
+//!
+//! A browser's `EventSource` gives up for good on any status but 200. So a stream that cannot be served now is answered
+//! as one: it says why, tells when to come again, and ends. Only what will not change by waiting keeps its status.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    extract::TaskId,
+    fields::Fields,
+    negotiate::{EVENT_STREAM, accepts_stream},
+    problem::{Problem, kinds},
+};
+use crate::{
+    channel::{Join, Subscriber},
+    event::{ChannelName, Cursor},
+    stream::{Heartbeat, StreamBody, Style, jittered_retry},
+    task::Entry,
+    wire::{self, Dialect},
+};
+
+/// How long a client waits before it connects again, unless it is told otherwise.
+const RETRY: Duration = Duration::from_secs(2);
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The route of a task's stream.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// Watches a task.
+///
+/// Server-Sent Events: first the current state, then each change, until the final one. Every event is named `progress`,
+/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor was
+/// of no use and that the current state follows; `refused` says why there is no stream just now and when to come again.
+/// Once the end has been seen, 204 tells a browser to stop.
+#[utoipa::path(get, path = "/api/tasks/{taskId}/progress", tag = "streams",
+    params(("taskId" = Uuid, Path, description = "The task's id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
+        ("lastEventId" = Option<String>, Query, description = "The same, for clients that cannot set headers")),
+    responses(
+        (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
+            example = json!("retry: 2000\n\nid: k3f90000-1841\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\n\n")),
+        (status = 204, description = "The end has been seen already")))]
+async fn watch(
+    State(app): State<App>,
+    TaskId(id): TaskId,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    check_accept(&headers)?;
+    let found = match app.tracker.find(id).await {
+        Ok(found) => found,
+        Err(error) => return Ok(refused(&error.into())),
+    };
+    let entry = found.entry()?;
+    let cursor = cursor(&headers, &uri);
+    if method == Method::HEAD {
+        return Ok(head());
+    }
+    Ok(stream(&app, &entry, cursor).await)
+}
+
+/// A stream of this task.
+pub(super) async fn stream(app: &App, entry: &Entry, cursor: Option<Option<Cursor>>) -> Response {
+    let style = Style {
+        dialect: Dialect::Progress,
+        opening: vec![wire::retry(RETRY)],
+        shows_state: true,
+        heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
+    };
+    match open(app, &entry.channel(), cursor).await {
+        Ok((Join::Ended, _)) => StatusCode::NO_CONTENT.into_response(),
+        Ok((join, subscriber)) => event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())),
+        Err(problem) => refused(&problem),
+    }
+}
+
+/// Lets a watcher in.
+pub(super) async fn open(
+    app: &App,
+    channel: &ChannelName,
+    cursor: Option<Option<Cursor>>,
+) -> Result<(Join, Subscriber), Problem> {
+    Ok(app.tracker.watch(channel, cursor).await??)
+}
+
+/// Where a client wants to resume: the outer `None` is a first connect, the inner one a cursor that cannot be read.
+pub(super) fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
+    let mut lines = headers.get_all(LAST_EVENT_ID).iter();
+    let text = match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().map(str::to_owned).ok(),
+        (Some(_), Some(_)) => None,
+        (None, _) => match Fields::parse(uri.query().unwrap_or_default().as_bytes()) {
+            Ok(mut fields) => Some(fields.take("lastEventId").unwrap_or_default()),
+            Err(_) => None,
+        },
+    };
+    match text {
+        Some(text) if text.is_empty() => None,
+        text => Some(text.and_then(|text| text.parse().ok())),
+    }
+}
+
+/// Refuses clients that take no stream.
+pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+    let refusal = || Problem::new(&kinds::NOT_ACCEPTABLE).with_detail("This is a text/event-stream.");
+    if accepts_stream(headers) { Ok(()) } else { Err(refusal()) }
+}
+
+/// A response of events.
+pub(super) fn event_stream<B>(body: B) -> Response
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, no-transform")),
+        // nginx would hold events back to fill its buffer.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::new(body)).into_response()
+}
+
+/// The head of a stream, for HEAD. Nobody watches.
+pub(super) fn head() -> Response {
+    // A body of unknown length, as a stream's is: an empty one would claim a length of 0.
+    event_stream(Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::io::Error>>()))
+}
+
+/// What is refused to a stream for now: told on a stream, so that a browser comes again. What waiting does not change
+/// keeps its status.
+pub(super) fn refused(problem: &Problem) -> Response {
+    if !problem.is_ours() {
+        return problem.clone().into_response();
+    }
+    let frame = wire::refused(problem.kind().code, problem.sentence(), jittered_retry());
+    let mut response = event_stream(Body::from(frame));
+    problem.annotate(&mut response);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(lines: &[&str], uri: &str) -> Option<Option<String>> {
+        let headers = lines.iter().fold(HeaderMap::new(), |mut headers, line| {
+            headers.append(LAST_EVENT_ID, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
+            headers
+        });
+        cursor(&headers, &uri.parse().expect("a target")).map(|cursor| cursor.map(|cursor| cursor.to_string()))
+    }
+
+    #[test]
+    fn the_header_wins_and_an_empty_cursor_is_none() {
+        let known = |text: &str| Some(Some(text.to_owned()));
+        assert_eq!(read(&[], "/"), None);
+        assert_eq!(read(&[""], "/?lastEventId=k3f90000-7"), None);
+        assert_eq!(read(&[], "/?lastEventId="), None);
+        assert_eq!(read(&[], "/?token=x&lastEventId=k3f90000-7"), known("k3f90000-7"));
+        assert_eq!(read(&["k3f90000-8"], "/?lastEventId=k3f90000-7"), known("k3f90000-8"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_cursor_of_no_use() {
+        for (lines, uri) in [
+            (&["x"][..], "/"),
+            (&["k3f90000-7", "k3f90000-7"], "/"),
+            (&["é"], "/"),
+            (&[], "/?lastEventId=7"),
+            (&[], "/?lastEventId=%ff"),
+            (&[], "/?lastEventId=k3f90000-7&lastEventId=k3f90000-7"),
+        ] {
+            assert_eq!(read(lines, uri), Some(None), "{lines:?} {uri}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A report as a body: JSON, or form fields for shells.
+
+use axum::extract::{FromRequest, Request};
+use serde_json::{Map, Number, Value};
+
+use super::{
+    App,
+    extract::{BodyType, body_type, json, read_body, valid},
+    fields::{Fields, FieldsError},
+    problem::{Problem, kinds},
+};
+use crate::task::Report;
+
+/// The members of a report that are whole numbers.
+const WHOLE_NUMBERS: [&str; 3] = ["current", "total", "step"];
+/// Those that are numbers.
+const NUMBERS: [&str; 2] = ["progress", "stepProgress"];
+/// Those that are texts; an `error` is its sentence.
+const TEXTS: [&str; 4] = ["status", "message", "unit", "error"];
+
+/// A report within its bounds.
+#[derive(Debug)]
+pub(super) struct ReportBody(pub(super) Report);
+
+impl FromRequest<App> for ReportBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let body_type = body_type(request.headers()).ok_or_else(|| {
+            Problem::new(&kinds::UNSUPPORTED_TYPE)
+                .with_detail("Send JSON as application/json, or fields as application/x-www-form-urlencoded.")
+        })?;
+        let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
+        let report = match body_type {
+            BodyType::Json => json(&body)?,
+            BodyType::Form => from_form(&body)?,
+        };
+        valid(report).map(Self)
+    }
+}
+
+/// Reads `progress=40&message=half`. A `result` is JSON where it reads as such, and a text otherwise.
+fn from_form(body: &[u8]) -> Result<Report, Problem> {
+    let mut fields = Fields::parse(body).map_err(form_problem)?;
+    let mut members = Map::new();
+    for name in WHOLE_NUMBERS {
+        if let Some(text) = fields.take(name) {
+            let number: u64 = text.parse().map_err(|_| Problem::invalid(name, "is a whole number of at least 0"))?;
+            members.insert(name.into(), number.into());
+        }
+    }
+    for name in NUMBERS {
+        if let Some(text) = fields.take(name) {
+            // What is not finite (`NaN`, `inf`, 1e999) has no JSON number.
+            let number = text.parse().ok().and_then(Number::from_f64);
+            members.insert(name.into(), number.ok_or_else(|| Problem::invalid(name, "is a number"))?.into());
+        }
+    }
+    for name in TEXTS {
+        if let Some(text) = fields.take(name) {
+            members.insert(name.into(), text.into());
+        }
+    }
+    if let Some(text) = fields.take("result") {
+        members.insert("result".into(), serde_json::from_str(&text).unwrap_or(Value::String(text)));
+    }
+    fields.end().map_err(form_problem)?;
+    // From here on it is as if it had come as JSON.
+    json(&serde_json::to_vec(&Value::Object(members)).unwrap_or_default())
+}
+
+fn form_problem(error: FieldsError) -> Problem {
+    match error.name() {
+        Some(name) => Problem::invalid(name, error.to_string()),
+        None => Problem::new(&kinds::MALFORMED).with_detail(format!("The form {error}.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::ReportedStatus;
+
+    #[test]
+    fn reads_what_curl_sends() {
+        let report = from_form(b"progress=40.5&message=half+way&current=7&status=processing&step=1").expect("a report");
+        assert_eq!(report.progress, Some(40.5));
+        assert_eq!(report.message.as_deref(), Some("half way"));
+        assert_eq!((report.current, report.step), (Some(7), Some(1)));
+        assert_eq!(report.status, Some(ReportedStatus::Processing));
+
+        let result = |form: &str| from_form(form.as_bytes()).expect("a report").result;
+        assert_eq!(result("status=completed&result=%7B%22rows%22%3A3%7D"), Some(serde_json::json!({ "rows": 3 })));
+        assert_eq!(result("status=completed&result=all+good"), Some("all good".into()));
+        let error = from_form(b"status=error&error=no+such+file").expect("a report").error;
+        assert_eq!(error.and_then(|error| error.detail).as_deref(), Some("no such file"));
+    }
+
+    #[test]
+    fn names_the_field_that_is_wrong() {
+        for (form, field) in [
+            ("progress=NaN", "progress"),
+            ("progress=inf", "progress"),
+            ("progress=1e999", "progress"),
+            ("progress=", "progress"),
+            ("progress=101", "progress"),
+            ("progress=-1", "progress"),
+            ("stepProgress=x", "stepProgress"),
+            ("current=-1", "current"),
+            ("current=1.5", "current"),
+            ("total=18446744073709551616", "total"),
+            ("step=%31x", "step"),
+            ("status=done", "status"),
+            ("unit=a+b", "unit"),
+            ("colour=red", "colour"),
+            ("progress=1&progress=2", "progress"),
+        ] {
+            let problem = from_form(form.as_bytes()).and_then(valid).expect_err(form);
+            assert_eq!(problem.kind(), &kinds::INVALID, "{form}");
+            assert_eq!(problem.errors()[0].field, field, "{form}");
+        }
+        assert_eq!(from_form(b"message=%ff").expect_err("no UTF-8").kind(), &kinds::MALFORMED);
+    }
+}
