@@ -14,6 +14,7 @@ mod progress;
 mod report;
 mod seeds;
 mod tasks;
+mod users;
 mod wait;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config::Config, telemetry::Metrics, tracker::Tracker};
+use crate::{config::Config, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
 
 /// What handlers are given. Cheap to clone.
@@ -35,6 +36,8 @@ use problem::{Problem, kinds};
 pub struct App {
     /// The way to the task table.
     pub tracker: Tracker,
+    /// Who is connected.
+    pub presence: Presence,
     /// The settings.
     pub config: Arc<Config>,
     /// What is counted.
@@ -52,7 +55,12 @@ pub fn router(app: App) -> Router {
 
 /// All routes, with their description.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(tasks::router()).merge(progress::router()).merge(seeds::router()).merge(ops::router())
+    OpenApiRouter::new()
+        .merge(tasks::router())
+        .merge(progress::router())
+        .merge(users::router())
+        .merge(seeds::router())
+        .merge(ops::router())
 }
 
 /// The layers, from the innermost to the outermost.

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Interval, interval};
@@ -25,14 +25,15 @@ use super::{
     guard::HasEffect,
     negotiate::{PREFERENCE_APPLIED, prefers_async},
     problem::{Problem, kinds},
-    progress::{check_accept, event_stream, head},
+    progress::{check_accept, cursor, event_stream, head, open, refused},
     tasks::{entry_of, location, task_response},
     wait,
 };
 use crate::{
     event::Timestamp,
+    stream::{Heartbeat, StreamBody, Style},
     task::{Entry, NewTask, Status},
-    wire,
+    wire::{self, Dialect},
 };
 
 /// Steps of the simulated task.
@@ -41,6 +42,10 @@ const ATTEMPTS: u32 = 10;
 const COUNT_DOWN: u32 = 5;
 /// Time between two steps, and between two messages of `/sse`.
 const STEP: Duration = Duration::from_secs(1);
+/// What keeps a user's stream alive …
+const KEEP_ALIVE: &str = "<3: Keep alive";
+/// … and how often.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages of `/sse`.
 const MESSAGES: u32 = 10;
 /// The object, as its clients read it.
@@ -48,7 +53,12 @@ const OBJECT: &str = r#"{"Name":"Victor","Age":30,"Country":"Spain","IsActive":t
 
 /// The routes.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(messages)).routes(routes!(run_attempts)).routes(routes!(run_object))
+    OpenApiRouter::new()
+        .routes(routes!(messages))
+        .routes(routes!(connect))
+        .routes(routes!(disconnect))
+        .routes(routes!(run_attempts))
+        .routes(routes!(run_object))
 }
 
 /// What a caller who waited for the end is told.
@@ -60,6 +70,14 @@ struct Completion {
     /// Who completed it, and when.
     #[schema(example = "User 'alice' completed the task at: 2026-01-31T08:15:00.042Z.")]
     data: String,
+}
+
+/// What a caller who ended a user's streams is told.
+#[derive(Serialize, ToSchema)]
+struct Disconnection {
+    /// Who is disconnected.
+    #[schema(example = "User 'alice' disconnected")]
+    message: String,
 }
 
 /// Runs the simulated task of ten steps, one a second, and waits for its end.
@@ -147,6 +165,46 @@ fn completion(user: &User, ended: &Entry) -> Result<axum::Json<Completion>, Prob
             Err(Problem::new(&kinds::TASK_FAILED).with_detail(detail.unwrap_or_else(|| "It says no more.".into())))
         }
     }
+}
+
+/// Listens to what is sent to a user, who is connected as long as this stream is open.
+///
+/// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the user.
+#[utoipa::path(get, path = "/sse/connect/{userId}", tag = "compatibility",
+    params(("userId" = String, Path, description = "The user"),
+        ("Last-Event-ID" = Option<String>, Header, description = "A cursor from which to resume")),
+    responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream",
+        example = json!("data: User 'alice' connected\n\ndata: <3: Keep alive\n\n"))))]
+async fn connect(
+    State(app): State<App>,
+    _effect: HasEffect,
+    user: User,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    check_accept(&headers)?;
+    let (join, mut subscriber) = match open(&app, &user.0, cursor(&headers, &uri)).await {
+        Ok(opened) => opened,
+        Err(problem) => return Ok(refused(&problem)),
+    };
+    subscriber.hold(app.presence.connect(&user.0));
+    let keep_alive = wire::text(KEEP_ALIVE.as_bytes());
+    let style = Style {
+        dialect: Dialect::Plain,
+        opening: vec![wire::text(format!("User '{}' connected", user.id()).as_bytes()), keep_alive.clone()],
+        shows_state: false,
+        heartbeat: Heartbeat { every: KEEP_ALIVE_INTERVAL, bytes: keep_alive, when_quiet: false },
+    };
+    Ok(event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())))
+}
+
+/// Ends a user's streams; the user is disconnected at once.
+#[utoipa::path(get, path = "/sse/disconnect/{userId}", tag = "compatibility",
+    params(("userId" = String, Path, description = "The user")),
+    responses((status = 200, description = "They are disconnected", body = Disconnection)))]
+async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> axum::Json<Disconnection> {
+    app.presence.disconnect(&user.0);
+    axum::Json(Disconnection { message: format!("User '{}' disconnected", user.id()) })
 }
 
 /// Ten messages, one a second.
