@@ -14,6 +14,7 @@ pub mod wire;
 pub mod channel;
 pub mod stream;
 
+pub mod jobs;
 pub mod presence;
 
 pub mod cli;

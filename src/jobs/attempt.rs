@@ -1,0 +1,193 @@
+//! One attempt at one task, supervised: the work in a task of its own, beside it its lease, its voice, and the eyes for
+//! what should stop it. However the work ends, with a panic too, its task is told.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinError};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{
+    JobContext, JobError,
+    lease::Held,
+    reporter::{Voice, reporter},
+};
+use crate::{
+    shutdown::Stage,
+    task::{Entry, PAYLOAD_BYTES_MAX, Refusal, Report, ReportedError, ReportedStatus, Status, TaskError},
+    tracker::TrackerError,
+};
+
+/// How long work may take to end once it was asked to.
+pub(super) const STOP_BOUND: Duration = Duration::from_secs(5);
+/// The same when the service ends: the stage of jobs has little more.
+pub(super) const SHUTDOWN_BOUND: Duration = Duration::from_secs(2);
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// Its task is completed.
+    Completed,
+    /// Its task is in error.
+    Failed(TaskError),
+    /// Its task is cancelled.
+    Cancelled,
+    /// Its task is not its own any more.
+    Lost,
+    /// The service ends; the task was given back.
+    GivenBack,
+}
+
+/// Why work is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Cancelled,
+    Lost,
+    Shutdown,
+}
+
+type Outcome = Result<Value, JobError>;
+
+/// How the work's own task ended; `None` where it was dropped.
+type Joined = Result<Option<Outcome>, JoinError>;
+
+/// Runs the work of one claimed task to its end.
+pub(super) async fn supervise<W, F>(stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
+where
+    W: FnOnce(JobContext) -> F,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let span = tracing::info_span!("job", task = %held.id, kind = entry.task.kind, attempt = entry.task.attempt);
+    let (reporter, mut voice) = reporter(held.tracker.clone(), held.id, held.token);
+    let stop = CancellationToken::new();
+    let context = JobContext { entry, tracker: held.tracker.clone(), reporter, stop: stop.clone() };
+    let supervision = async {
+        tracing::debug!("the job begins");
+        let mut work = stage.spawn(work(context).instrument(tracing::Span::current()));
+        let reason = tokio::select! {
+            biased;
+            joined = &mut work => return conclude(&held, &mut voice, joined, None).await,
+            reason = interruption(&held, &mut voice, stage) => reason,
+        };
+        tracing::info!(?reason, "the job is asked to stop");
+        stop.cancel();
+        let bound = if reason == Reason::Shutdown { SHUTDOWN_BOUND } else { STOP_BOUND };
+        let joined = match tokio::time::timeout(bound, &mut work).await {
+            Ok(joined) => joined,
+            Err(_) => {
+                tracing::warn!("the job did not stop when asked to; dropping it");
+                work.abort();
+                Ok(None)
+            }
+        };
+        conclude(&held, &mut voice, joined, Some(reason)).await
+    };
+    let ended = supervision.instrument(span.clone()).await;
+    span.in_scope(|| tracing::info!(?ended, "the job has ended"));
+    ended
+}
+
+/// Keeps the attempt's lease and voice going until it should stop.
+async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
+    let stop = stage.stop();
+    tokio::select! {
+        reason = disowned(held, held.tracker.work()) => reason,
+        () = lost(held) => Reason::Lost,
+        error = voice.run() => {
+            tracing::warn!(%error, "the job may not report any more");
+            Reason::Lost
+        }
+        () = stop.cancelled() => Reason::Shutdown,
+    }
+}
+
+/// Until the task was cancelled, or is not this attempt's any more.
+async fn disowned(held: &Held, mut work: watch::Receiver<()>) -> Reason {
+    loop {
+        let entry = held.tracker.live(held.id);
+        let ours = entry.filter(|entry| entry.memo.lease.as_ref().is_some_and(|lease| lease.token == held.token));
+        match ours {
+            None => return Reason::Lost,
+            Some(entry) if entry.task.status == Status::Cancelling => return Reason::Cancelled,
+            Some(_) => {}
+        }
+        if work.changed().await.is_err() {
+            return Reason::Lost;
+        }
+    }
+}
+
+async fn lost(held: &Held) {
+    let error = held.keep().await;
+    tracing::warn!(%error, "the lease on the task is lost");
+}
+
+/// Tells the task how the work ended.
+async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option<Reason>) -> Ended {
+    let (report, ended) = match (joined, reason) {
+        (_, Some(Reason::Lost)) => return Ended::Lost,
+        (Ok(Some(Ok(result))), _) => completion(result),
+        (Err(error), _) if error.is_panic() => failure(panicked(error)),
+        (_, Some(Reason::Cancelled)) => (with_status(ReportedStatus::Cancelled), Ended::Cancelled),
+        (Ok(Some(Err(JobError::Failed(error)))), _) => failure(error),
+        // Nobody asked it to stop, so what it had said could not be taken; or the whole stage is being dropped.
+        (_, Some(Reason::Shutdown) | None) => {
+            return match held.give_back().await {
+                Ok(_) => Ended::GivenBack,
+                Err(error) => untold(&error),
+            };
+        }
+    };
+    let told = tokio::select! {
+        biased;
+        told = voice.finish(report) => told,
+        error = held.keep() => Err(error),
+    };
+    told.map_or_else(|error| untold(&error), |_| ended)
+}
+
+fn completion(result: Value) -> (Report, Ended) {
+    let size = serde_json::to_vec(&result).map_or(usize::MAX, |json| json.len());
+    if size > PAYLOAD_BYTES_MAX {
+        let detail = format!("The result has {size} bytes of JSON, more than {PAYLOAD_BYTES_MAX}.");
+        return failure(TaskError::new("result_too_large", "The result is too large", 500, detail));
+    }
+    (Report { result: Some(result), ..with_status(ReportedStatus::Completed) }, Ended::Completed)
+}
+
+fn failure(error: TaskError) -> (Report, Ended) {
+    let reported = ReportedError {
+        code: Some(error.code.clone()),
+        title: Some(error.title.clone()),
+        detail: error.detail.clone(),
+        status: Some(error.status),
+    };
+    (Report { error: Some(reported), ..with_status(ReportedStatus::Error) }, Ended::Failed(error))
+}
+
+fn with_status(status: ReportedStatus) -> Report {
+    Report { status: Some(status), ..Report::default() }
+}
+
+/// What a panic says goes into the log only: it is of the inside.
+fn panicked(error: JoinError) -> TaskError {
+    let panic = error.try_into_panic().ok();
+    let said = panic.as_ref().and_then(|panic| {
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied())
+    });
+    tracing::error!(panic = said.unwrap_or("without a word"), "a job panicked");
+    TaskError::new("job_panicked", "The job failed", 500, "The job ended because of a fault in the service.")
+}
+
+/// The last word was not taken: it had been before, or the task is somebody else's by now.
+fn untold(error: &TrackerError) -> Ended {
+    match error {
+        // The answer to the first try was lost, not the report.
+        TrackerError::Refused(Refusal::Final(Status::Completed)) => Ended::Completed,
+        error => {
+            tracing::warn!(%error, "the end of the job could not be told");
+            Ended::Lost
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a job is, and what it is given to work with.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{lease::Backoff, reporter::Reporter};
+use crate::{
+    event::ChannelName,
+    people,
+    task::{Entry, Report, Task, TaskError},
+    tracker::{Tracker, TrackerError},
+};
+
+/// Work on the tasks of one kind.
+#[async_trait]
+pub trait Job: Send + Sync + 'static {
+    /// The kind of task that it does.
+    fn kind(&self) -> &'static str;
+
+    /// Does one task, and answers what came of it: up to 64 KiB of JSON.
+    ///
+    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not.
+    ///
+    /// # Errors
+    /// [`JobError::Failed`] with what the task's submitter is to read, [`JobError::Stopped`] where it was asked to stop.
+    async fn run(&self, context: &JobContext) -> Result<Value, JobError>;
+}
+
+/// Why a job ended without a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobError {
+    /// It could not be done.
+    Failed(TaskError),
+    /// It was asked to stop.
+    Stopped,
+}
+
+impl From<TaskError> for JobError {
+    fn from(error: TaskError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// One attempt at one task, as its job sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct JobContext {
+    pub(super) entry: Arc<Entry>,
+    pub(super) tracker: Tracker,
+    pub(super) reporter: Reporter,
+    pub(super) stop: CancellationToken,
+}
+
+impl JobContext {
+    /// The task's id.
+    pub fn task_id(&self) -> Uuid {
+        self.entry.task.task_id
+    }
+
+    /// The task as it was when this attempt began.
+    pub fn task(&self) -> &Task {
+        &self.entry.task
+    }
+
+    /// What it is to work on.
+    pub fn input(&self) -> Option<&Value> {
+        self.entry.origin.input.as_ref()
+    }
+
+    /// Tells how it goes, without waiting: of what is told in a short while, the latest of each member arrives.
+    pub fn tick(&self, report: Report) {
+        self.reporter.tick(report);
+    }
+
+    /// Tells what must not be lost, such as the begin of a step; back when it is durable.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop.
+    pub async fn report(&self, report: Report) -> Result<(), JobError> {
+        self.unless_stopped(self.reporter.report(report)).await?
+    }
+
+    /// Says something to the user for whom the task is done, if there is one; back when it is durable.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop.
+    pub async fn say(&self, text: Bytes) -> Result<(), JobError> {
+        // The name was checked when the task was made.
+        let user = self.entry.task.user_id.as_deref().and_then(|user| ChannelName::user(user).ok());
+        match user {
+            Some(user) => self.unless_stopped(self.append(&user, text)).await?,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop.
+    pub async fn sleep(&self, span: Duration) -> Result<(), JobError> {
+        self.unless_stopped(tokio::time::sleep(span)).await
+    }
+
+    /// Ends when the job is to stop: its task was cancelled, or is not its own any more, or the service ends.
+    pub fn stopped(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Waits for something, unless the job is to stop.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop.
+    pub async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Result<T, JobError> {
+        self.stop.run_until_cancelled(what).await.ok_or(JobError::Stopped)
+    }
+
+    async fn append(&self, user: &ChannelName, text: Bytes) -> Result<(), JobError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.tracker.append(people::message(user, text.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(TrackerError::Refused(_) | TrackerError::Stopping) => return Err(JobError::Stopped),
+                Err(error) => backoff.pause(&error).await,
+            }
+        }
+    }
+}

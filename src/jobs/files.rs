@@ -1,0 +1,193 @@
+//! Files on the disk: what is being received, and what completed uploads left.
+//!
+//! `incoming/<task>.<lease>` belongs to one attempt and dies with it, at the latest at the next start; `files/<task>`
+//! belongs to its task. Every name is made here of ids; what a client calls its file never reaches the disk.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+/// Written bytes are pushed to the disk so often: the last push, while somebody waits for the end, stays short, and a
+/// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
+/// one: a crash throws away the whole file.
+const SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Where bytes go: tests let it fill up.
+pub trait Disk: Send + Sync + 'static {
+    /// Writes all of them, or fails.
+    ///
+    /// # Errors
+    /// As the disk does.
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// The disk as it is.
+pub struct WholeDisk;
+
+impl Disk for WholeDisk {
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+}
+
+/// The directories. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Files {
+    incoming: Arc<Path>,
+    saved: Arc<Path>,
+    disk: Arc<dyn Disk>,
+}
+
+/// A file that a completed upload left.
+#[derive(Debug)]
+pub struct SavedFile {
+    /// The file, at its beginning.
+    pub file: tokio::fs::File,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A file that is being received.
+pub(super) struct IncomingFile {
+    file: File,
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    size: u64,
+    unsynced: u64,
+}
+
+impl Files {
+    /// Makes the directories where they are missing, and removes what earlier runs had not received whole.
+    pub(super) fn open(data_dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let [incoming, saved] = ["incoming", "files"].map(|name| data_dir.join(name));
+        for directory in [&incoming, &saved] {
+            // For the service alone: what is uploaded is nobody else's business.
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        }
+        for left in fs::read_dir(&incoming)? {
+            fs::remove_file(left?.path())?;
+        }
+        Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
+    }
+
+    /// Begins a file for one attempt at a task.
+    pub(super) async fn begin(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        let (path, disk) = (self.incoming_path(id, attempt), Arc::clone(&self.disk));
+        blocking(move || {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            Ok(IncomingFile { file, path, disk, size: 0, unsynced: 0 })
+        })
+        .await
+    }
+
+    /// Makes a whole file the task's own: on the disk for good when this is back.
+    pub(super) async fn save(&self, id: Uuid, incoming: IncomingFile) -> io::Result<()> {
+        let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
+        blocking(move || {
+            incoming.file.sync_all()?;
+            fs::rename(&incoming.path, target)?;
+            File::open(directory)?.sync_all()
+        })
+        .await
+    }
+
+    /// Removes what an attempt had received, if it is there.
+    pub(super) async fn discard(&self, id: Uuid, attempt: Uuid) -> io::Result<()> {
+        remove(self.incoming_path(id, attempt)).await
+    }
+
+    /// Opens a task's file, if it is there.
+    pub(super) async fn open_saved(&self, id: Uuid) -> io::Result<Option<SavedFile>> {
+        let file = match tokio::fs::File::open(self.saved_path(id)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let size = file.metadata().await?.len();
+        Ok(Some(SavedFile { file, size }))
+    }
+
+    /// Removes a task's file, if it is there.
+    pub(super) async fn remove_saved(&self, id: Uuid) -> io::Result<()> {
+        remove(self.saved_path(id)).await
+    }
+
+    /// The tasks that have a file.
+    pub(super) async fn saved(&self) -> io::Result<Vec<Uuid>> {
+        let saved = Arc::clone(&self.saved);
+        blocking(move || {
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(saved)? {
+                // What is not named by an id was not put there by the service: it stays.
+                ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Uuid>().ok()));
+            }
+            Ok(ids)
+        })
+        .await
+    }
+
+    fn incoming_path(&self, id: Uuid, attempt: Uuid) -> PathBuf {
+        self.incoming.join(format!("{id}.{attempt}"))
+    }
+
+    fn saved_path(&self, id: Uuid) -> PathBuf {
+        self.saved.join(id.to_string())
+    }
+}
+
+impl IncomingFile {
+    /// Adds bytes to the end. The file is gone with an error.
+    pub(super) async fn write(mut self, chunks: Vec<Bytes>) -> io::Result<Self> {
+        blocking(move || {
+            for chunk in &chunks {
+                self.disk.write_all(&mut self.file, chunk)?;
+                self.size += chunk.len() as u64;
+                self.unsynced += chunk.len() as u64;
+            }
+            if self.unsynced >= SYNC_BYTES {
+                self.file.sync_data()?;
+                self.unsynced = 0;
+            }
+            Ok(self)
+        })
+        .await
+    }
+
+    /// How many bytes have been written.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file to read from, wherever its reader last was.
+    pub(super) fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+async fn remove(path: PathBuf) -> io::Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Runs what waits for the disk on a thread for that.
+pub(super) async fn blocking<T, F>(work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(io::Error::other(error)),
+        },
+    }
+}

@@ -1,0 +1,129 @@
+//! Jobs: the work that the service does itself.
+//!
+//! A [`Job`] advances the tasks of one kind. The runner claims what waits for one; each attempt runs supervised in a
+//! task of its own, under an ordinary lease, so that a panic, a cancel or a crash ends as a state of the job's task and
+//! never as trouble of the service. Uploads are jobs that are handed their bytes instead of taking from a queue.
+//!
+//! [`Jobs`] owns the places that jobs run in and the files they leave. It must not know HTTP: what comes from a request
+//! reaches it as a stream of bytes.
+
+mod attempt;
+mod context;
+mod files;
+mod janitor;
+mod lease;
+mod reporter;
+mod runner;
+mod simulate;
+mod upload;
+
+use std::{io, path::Path, sync::Arc};
+
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+pub use context::{Job, JobContext, JobError};
+pub use files::{Disk, SavedFile, WholeDisk};
+pub use upload::{Form, Piece, UploadError};
+
+use crate::{
+    config::{JobConfig, UploadConfig},
+    shutdown::Stage,
+    task::NewTask,
+    telemetry::Metrics,
+    tracker::Tracker,
+};
+use files::Files;
+use simulate::Simulate;
+
+/// The holder of a job's lease. The store is locked by this process, so that where a lease of this name is found at the
+/// start its holder is dead.
+pub const HOLDER: &str = "embedded";
+
+/// The kind of task that [`Jobs::upload`] does.
+pub const UPLOAD_KIND: &str = upload::KIND;
+
+/// The way to the jobs of the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tracker: Tracker,
+    config: JobConfig,
+    uploads: UploadConfig,
+    files: Files,
+    metrics: Metrics,
+    stage: Stage,
+    /// One permit for each job that may run; whoever waits for one waits in its order.
+    places: Arc<Semaphore>,
+}
+
+/// What is settled before any job runs.
+struct Setup<'a> {
+    config: JobConfig,
+    uploads: UploadConfig,
+    data_dir: &'a Path,
+    metrics: Metrics,
+    disk: Arc<dyn Disk>,
+    jobs: Vec<Arc<dyn Job>>,
+}
+
+impl Jobs {
+    /// Gives back what a dead predecessor held, and starts to work as tasks of `stage`.
+    ///
+    /// # Errors
+    /// When the directories of files cannot be made or tidied.
+    pub fn start(
+        tracker: Tracker,
+        config: JobConfig,
+        uploads: UploadConfig,
+        data_dir: &Path,
+        metrics: Metrics,
+        stage: &Stage,
+    ) -> io::Result<Self> {
+        let setup =
+            Setup { config, uploads, data_dir, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
+        Self::set_up(tracker, setup, stage)
+    }
+
+    fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
+        let Setup { config, uploads, data_dir, metrics, disk, jobs: kinds } = setup;
+        let files = Files::open(data_dir, disk)?;
+        let places = Arc::new(Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)));
+        let stage = stage.clone();
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, uploads, files, metrics, stage, places }) };
+        // Looked up before anything can be claimed, so that only the dead one's leases are among them.
+        let lost = lease::held_by(&jobs.inner.tracker, HOLDER);
+        let stage = &jobs.inner.stage;
+        stage.spawn(runner::run(Arc::clone(&jobs.inner), kinds, lost));
+        stage.spawn(janitor::run(jobs.inner.tracker.clone(), jobs.inner.files.clone(), stage.stop()));
+        Ok(jobs)
+    }
+
+    /// The file that a completed upload left, if it is there.
+    ///
+    /// # Errors
+    /// When the disk does not answer.
+    pub async fn open_file(&self, id: Uuid) -> io::Result<Option<SavedFile>> {
+        self.inner.files.open_saved(id).await
+    }
+
+    /// Removes the file of a task that was deleted. Where that fails, it is tried again within minutes.
+    pub async fn forget_file(&self, id: Uuid) {
+        if let Err(error) = self.inner.files.remove_saved(id).await {
+            tracing::warn!(%error, task = %id, "the file of a deleted task could not be removed yet");
+        }
+    }
+}
+
+/// Gives a task the steps of the job that will do it, where it declares none.
+#[must_use]
+pub fn with_steps(mut new: NewTask) -> NewTask {
+    if new.kind.as_deref() == Some(upload::KIND) && new.steps.is_empty() && new.start != Some(true) {
+        new.steps = upload::steps();
+        new.unit = new.unit.or_else(|| Some(upload::UNIT.into()));
+    }
+    new
+}

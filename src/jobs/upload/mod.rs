@@ -1,0 +1,253 @@
+//! The job `upload`: receives a file, checks it, digests it, saves it.
+//!
+//! The bytes come as a [`Form`]; whoever hands it over may go once it is received whole. Memory does not grow with the
+//! file. However an upload ends before its file is saved, nothing of it stays on the disk.
+
+mod digest;
+mod receive;
+mod sniff;
+mod title;
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{future::BoxFuture, stream::BoxStream};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{
+    Inner, JobContext, JobError, Jobs,
+    attempt::{Ended, supervise},
+    files::IncomingFile,
+    janitor,
+    lease::Held,
+};
+use crate::{
+    task::{Entry, Report, StepSpec, TaskError},
+    tracker::TrackerError,
+};
+use digest::Digests;
+
+/// The kind of task that an upload is.
+pub(super) const KIND: &str = "upload";
+/// What it counts.
+pub(super) const UNIT: &str = "bytes";
+
+/// The steps with their weights: the network is usually slower than the disk, and reading back than a rename.
+const STEPS: [(&str, f64); 4] = [("receive", 6.0), ("validate", 1.0), ("transform", 2.0), ("save", 1.0)];
+const RECEIVE: usize = 0;
+const VALIDATE: usize = 1;
+const TRANSFORM: usize = 2;
+const SAVE: usize = 3;
+
+/// A form with one file, as it comes in.
+pub struct Form {
+    /// First what is known of the file, then its bytes, then the end, once the form was found whole. Where it breaks,
+    /// the error is its task's.
+    pub pieces: BoxStream<'static, Result<Piece, TaskError>>,
+    /// What is left to do for the one who sends, when all is said: reading on, so that they read their answer. The task
+    /// does not wait for it; it should not take longer than some seconds.
+    pub afterwards: BoxFuture<'static, ()>,
+}
+
+/// What a form brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// What is known of the file before its first byte.
+    File {
+        /// What the client calls it.
+        name: Option<String>,
+        /// How large it probably is, in bytes.
+        size: Option<u64>,
+    },
+    /// The next bytes.
+    Bytes(Bytes),
+}
+
+/// Why a file was not received.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum UploadError {
+    /// The task cannot be taken.
+    #[error(transparent)]
+    Tracker(#[from] TrackerError),
+    /// The task ended in this error.
+    #[error("the upload failed: {}", .0.title)]
+    Failed(TaskError),
+    /// The task was cancelled.
+    #[error("the upload was cancelled")]
+    Cancelled,
+    /// The task is not this upload's any more, or the service ends.
+    #[error("the upload was given up")]
+    GivenUp,
+}
+
+/// The steps of an upload, for a new task.
+pub(super) fn steps() -> Vec<StepSpec> {
+    STEPS.into_iter().map(|(name, weight)| StepSpec { name: name.into(), weight }).collect()
+}
+
+impl Jobs {
+    /// Takes a pending task of kind [`super::UPLOAD_KIND`] and does it with the file of `form`; back as soon as the file
+    /// is received whole, while work on it goes on.
+    ///
+    /// # Errors
+    /// When the task cannot be taken, or the file was not received; the task says the same.
+    ///
+    /// # Cancel safety
+    /// The work goes on, or ends with an error, whether anybody waits or not.
+    pub async fn upload(&self, id: Uuid, form: Form) -> Result<(), UploadError> {
+        let (received, receipt) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        self.inner.stage.spawn(carry(Arc::clone(&self.inner), id, form, received, ended));
+        if receipt.await.is_ok() {
+            return Ok(());
+        }
+        Err(end.await.unwrap_or(UploadError::GivenUp))
+    }
+}
+
+/// Does an upload from its claim to what is left behind.
+async fn carry(
+    inner: Arc<Inner>,
+    id: Uuid,
+    form: Form,
+    received: oneshot::Sender<()>,
+    ended: oneshot::Sender<UploadError>,
+) {
+    let Form { pieces, afterwards } = form;
+    let error = match Held::claim(&inner.tracker, id, inner.config.lease).await {
+        Ok((held, entry)) => {
+            let token = held.token;
+            let work = Upload { inner: Arc::clone(&inner), token };
+            let end = supervise(&inner.stage, held, entry, |context| work.run(context, pieces, received)).await;
+            clean_up(&inner, id, token, &end).await;
+            match end {
+                Ended::Failed(error) => UploadError::Failed(error),
+                Ended::Cancelled => UploadError::Cancelled,
+                Ended::Completed | Ended::Lost | Ended::GivenBack => UploadError::GivenUp,
+            }
+        }
+        Err(error) => {
+            drop(received);
+            error.into()
+        }
+    };
+    // Whoever has been told that the file was received does not listen any more.
+    let _answered = ended.send(error);
+    inner.stage.stop().run_until_cancelled(afterwards).await;
+}
+
+async fn clean_up(inner: &Inner, id: Uuid, token: Uuid, end: &Ended) {
+    if matches!(end, Ended::Completed) {
+        return;
+    }
+    if let Err(error) = inner.files.discard(id, token).await {
+        tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
+    }
+    janitor::tidy(&inner.tracker, &inner.files, id).await;
+}
+
+/// One upload at work.
+struct Upload {
+    inner: Arc<Inner>,
+    token: Uuid,
+}
+
+impl Upload {
+    async fn run(
+        self,
+        context: JobContext,
+        pieces: BoxStream<'static, Result<Piece, TaskError>>,
+        received: oneshot::Sender<()>,
+    ) -> Result<Value, JobError> {
+        let phases = Phases { has_steps: has_steps(&context.entry), context };
+        let Received { name, file } = self.receive(&phases, pieces).await?;
+        // Whoever hung up meanwhile has no more part in it.
+        let _hung_up = received.send(());
+        let context = &phases.context;
+        let size = file.size();
+        // Senders cost a place nothing; from here on, disk and processor are used.
+        let place = context.unless_stopped(self.inner.places.acquire()).await?;
+        let content_type = self.validate(&phases, &file).await?;
+        phases.begin(TRANSFORM, "Computing digests", Report::default()).await?;
+        let Digests { blake3, sha256 } = phases.digest(&file).await?;
+        phases.begin(SAVE, "Saving", Report::default()).await?;
+        let saved = context.unless_stopped(self.inner.files.save(context.task_id(), file)).await?;
+        saved.map_err(|error| disk_error(&error))?;
+        drop(place);
+        Ok(json!({
+            "fileName": name,
+            "size": size,
+            "contentType": content_type,
+            "blake3": blake3,
+            "sha256": sha256,
+            "file": format!("/api/tasks/{}/file", context.task_id()),
+        }))
+    }
+
+    async fn validate(&self, phases: &Phases, file: &IncomingFile) -> Result<String, JobError> {
+        phases.begin(VALIDATE, "Checking", Report::default()).await?;
+        let reader = file.reader().map_err(|error| disk_error(&error))?;
+        let found = phases.context.unless_stopped(sniff::content_type(reader)).await?;
+        let content_type = found.map_err(|error| disk_error(&error))?;
+        let types = &self.inner.uploads.types;
+        if types.is_empty() || types.iter().any(|allowed| sniff::matches(allowed, &content_type)) {
+            return Ok(content_type);
+        }
+        let detail = format!("The file's own bytes say that it is {content_type}. Accepted: {}.", types.join(", "));
+        Err(TaskError::new("type_not_allowed", "Files of this type are not accepted", 415, detail).into())
+    }
+}
+
+/// What was received.
+struct Received {
+    /// What the file is called, made safe.
+    name: String,
+    file: IncomingFile,
+}
+
+/// How an upload tells where it stands: in the steps of its task, or where that declares others, in a share of the whole.
+struct Phases {
+    context: JobContext,
+    has_steps: bool,
+}
+
+fn has_steps(entry: &Entry) -> bool {
+    entry.task.steps.iter().map(|step| step.name.as_str()).eq(STEPS.map(|(name, _)| name))
+}
+
+impl Phases {
+    /// Begins a step.
+    async fn begin(&self, step: usize, message: &str, report: Report) -> Result<(), JobError> {
+        self.context.report(Report { message: Some(message.into()), ..self.at(step, Some(0.0), report) }).await
+    }
+
+    /// Tells how far a step is, 0–1.
+    fn tick(&self, step: usize, fraction: Option<f64>, report: Report) {
+        self.context.tick(self.at(step, fraction, report));
+    }
+
+    fn at(&self, step: usize, fraction: Option<f64>, report: Report) -> Report {
+        let fraction = fraction.map(|fraction| fraction.clamp(0.0, 1.0));
+        if self.has_steps {
+            let step_progress = fraction.map(|fraction| fraction * 100.0);
+            return Report { step: Some(step), step_progress, ..report };
+        }
+        let weight = |range: &[(&str, f64)]| range.iter().map(|(_, weight)| weight).sum::<f64>();
+        let (before, from) = STEPS.split_at(step.min(SAVE));
+        let share = |fraction: f64| (weight(before) + weight(&from[..1]) * fraction) / weight(&STEPS) * 100.0;
+        Report { progress: fraction.map(share), ..report }
+    }
+}
+
+/// What a trouble of the disk is to the task; what it is to the operator goes into the log.
+fn disk_error(error: &io::Error) -> TaskError {
+    tracing::error!(%error, "an upload met a trouble of the disk");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            TaskError::new("disk_full", "The disk is full", 507, "There is no room left for this file.")
+        }
+        _ => TaskError::new("io_error", "The disk failed", 500, "The file could not be stored."),
+    }
+}
