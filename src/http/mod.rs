@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config::Config, presence::Presence, telemetry::Metrics, tracker::Tracker};
+use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
 
 /// What handlers are given. Cheap to clone.
@@ -38,6 +38,8 @@ pub struct App {
     pub tracker: Tracker,
     /// Who is connected.
     pub presence: Presence,
+    /// Who does the work.
+    pub jobs: Jobs,
     /// The settings.
     pub config: Arc<Config>,
     /// What is counted.

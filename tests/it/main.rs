@@ -1,3 +1,5 @@
 //! What the service does, seen from outside: one binary, so that it is linked once.
 
 mod connections;
+mod crash;
+mod support;

@@ -1,0 +1,86 @@
+//! Start and end of the whole service, in written order.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+
+use super::{bind, fit_open_files, serve};
+use crate::{
+    channel::{Limits, Registry},
+    config::{Config, StreamConfig},
+    http::{self, App},
+    jobs::Jobs,
+    journal::{
+        Journal,
+        sqlite::{SqliteJournal, SqliteOptions},
+    },
+    presence::Presence,
+    shutdown::{Shutdown, Signals},
+    task::Policy,
+    telemetry::Metrics,
+    tracker::{Clock, Options, Tracker},
+};
+
+/// Serves until a signal asks it to end. `listening` is told the address once requests are answered.
+///
+/// # Errors
+/// When something that it needs cannot be had: the address, the data directory, the store.
+pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let config = Arc::new(config);
+    let metrics = Metrics::new();
+    let shutdown = Shutdown::default();
+
+    // The address first: where another process has it, the data is not touched.
+    let listener = bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    fit_open_files(config.connections.max_connections);
+
+    let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
+    let directory = config.data_dir.clone();
+    let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
+    let registry = Registry::new(journal.epoch(), limits(&config.streams));
+    let policy = Policy { stalled_after: config.tasks.stalled_after };
+    let options = Options {
+        policy,
+        queue_length: config.tasks.queue_length,
+        retention: config.tasks.retention,
+        clock: Clock::system(),
+    };
+    let tracker =
+        Tracker::start(Arc::new(journal), registry.clone(), options, metrics.clone(), &shutdown.tracker).await?;
+    let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+    let jobs = Jobs::start(
+        tracker.clone(),
+        config.jobs.clone(),
+        config.uploads.clone(),
+        &config.data_dir,
+        metrics.clone(),
+        &shutdown.jobs,
+    )
+    .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
+
+    let draining = shutdown.server.stop();
+    let app = App { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
+    let app = http::router(app);
+    let connections = serve(listener, app, config.connections.clone(), shutdown.server.stop(), metrics);
+    shutdown.server.spawn(connections);
+    listening(address);
+
+    signals.next().await;
+    tracing::info!("asked to end: streams are told to come back, what is under way is finished");
+    registry.drain();
+    if !shutdown.run(config.drain_timeout, &mut signals).await {
+        tracing::warn!("not everything ended by itself in time");
+    }
+    Ok(())
+}
+
+fn limits(streams: &StreamConfig) -> Limits {
+    Limits {
+        history: streams.history,
+        tick_interval: streams.tick_interval,
+        streams: streams.max_streams,
+        streams_per_channel: streams.max_streams_per_channel,
+    }
+}

@@ -1,0 +1,50 @@
+//! The real binary as a process of its own, on a free port.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+/// A running server; dropping it kills it.
+pub(crate) struct Binary {
+    child: Child,
+    address: String,
+}
+
+impl Binary {
+    /// Starts it on this data directory and waits until it listens.
+    pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_progressd"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
+            .arg(data)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("it tells its address");
+        let address = line.trim().strip_prefix("listening on http://").expect("it listens").to_owned();
+        Self { child, address }
+    }
+
+    /// The start of its URLs.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it was running");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
