@@ -127,3 +127,6 @@ pub fn with_steps(mut new: NewTask) -> NewTask {
     }
     new
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Jobs on a tracker with a journal in memory, in paused time.
+
+mod files;
+mod running;
+mod uploading;
+
+use std::{fs, future::pending, sync::Mutex};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{sync::watch, time::Instant};
+
+use super::*;
+use crate::{
+    channel::{Limits, Registry},
+    event::{ChannelName, Seq},
+    journal::{Journal, memory::MemoryJournal},
+    shutdown::Shutdown,
+    task::{Entry, Intent, Lease, Policy, Status, Task},
+    tracker::{Answer, Clock, Found, Options},
+};
+use std::time::Duration;
+
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A running tracker with its jobs.
+struct House {
+    journal: MemoryJournal,
+    tracker: Tracker,
+    jobs: Jobs,
+    shutdown: Shutdown,
+    directory: Arc<TempDir>,
+}
+
+/// What a house is built with.
+struct Plan {
+    journal: MemoryJournal,
+    directory: Arc<TempDir>,
+    concurrency: usize,
+    uploads: UploadConfig,
+    disk: Arc<dyn Disk>,
+    jobs: Vec<Arc<dyn Job>>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            journal: MemoryJournal::new(),
+            directory: Arc::new(TempDir::new().unwrap()),
+            concurrency: 4,
+            uploads: UploadConfig::default(),
+            disk: Arc::new(WholeDisk),
+            jobs: vec![Arc::new(Simulate)],
+        }
+    }
+}
+
+impl Plan {
+    async fn build(self) -> House {
+        let shutdown = Shutdown::default();
+        let tracker = tracker(&self.journal, &shutdown).await;
+        let setup = Setup {
+            config: JobConfig { concurrency: self.concurrency, lease: LEASE },
+            uploads: self.uploads,
+            data_dir: self.directory.path(),
+            metrics: Metrics::new(),
+            disk: self.disk,
+            jobs: self.jobs,
+        };
+        let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
+        House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
+    }
+}
+
+async fn tracker(journal: &MemoryJournal, shutdown: &Shutdown) -> Tracker {
+    let limits =
+        Limits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
+    let options = Options {
+        policy: Policy { stalled_after: Duration::from_secs(30) },
+        queue_length: 100,
+        retention: Duration::from_secs(3600),
+        clock: Clock::runtime(),
+    };
+    let registry = Registry::new(journal.epoch(), limits);
+    Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
+}
+
+impl House {
+    async fn submit(&self, kind: &str, input: Value) -> Uuid {
+        self.create(NewTask { kind: Some(kind.into()), input: Some(input), ..NewTask::default() }).await
+    }
+
+    async fn create(&self, new: NewTask) -> Uuid {
+        let id = Uuid::now_v7();
+        self.tracker.create(id, new, None).await.unwrap();
+        id
+    }
+
+    async fn ask(&self, id: Uuid, intent: Intent) -> Answer {
+        self.tracker.submit(id, intent).await.unwrap()
+    }
+
+    async fn task(&self, id: Uuid) -> Task {
+        self.entry(id).await.task.clone()
+    }
+
+    async fn entry(&self, id: Uuid) -> Arc<Entry> {
+        match self.tracker.find(id).await.unwrap() {
+            Found::Task(entry) => entry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until the task is as asked for. A tick wakes nobody, so it looks again at intervals.
+    async fn until(&self, id: Uuid, is_so: impl Fn(&Task) -> bool) -> Task {
+        let looking = async {
+            loop {
+                let task = self.task(id).await;
+                if is_so(&task) {
+                    return task;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(3600), looking).await {
+            Ok(task) => task,
+            Err(_) => panic!("it never was: {:?}", self.task(id).await),
+        }
+    }
+
+    async fn end(&self, id: Uuid) -> Task {
+        self.until(id, |task| task.status.is_final()).await
+    }
+
+    async fn error_code(&self, id: Uuid) -> String {
+        let task = self.end(id).await;
+        assert_eq!(task.status, Status::Error, "{task:?}");
+        task.error.unwrap().code
+    }
+
+    /// What was said to a user.
+    async fn said_to(&self, user: &str) -> Vec<String> {
+        let channel = ChannelName::user(user).unwrap();
+        let log = self.journal.read(&channel, Seq::ZERO).await.unwrap();
+        log.events.iter().map(|event| String::from_utf8(event.draft.data.to_vec()).unwrap()).collect()
+    }
+
+    /// The files in one of the directories.
+    fn listed(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path().join(directory)).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[track_caller]
+    fn assert_no_files(&self) {
+        assert_eq!([self.listed("incoming"), self.listed("files")], [const { Vec::<String>::new() }; 2]);
+    }
+}
+
+/// A job that does what its test says.
+struct Scripted<F>(&'static str, F);
+
+#[async_trait]
+impl<F, R> Job for Scripted<F>
+where
+    F: Fn(JobContext) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Value, JobError>> + Send,
+{
+    fn kind(&self) -> &'static str {
+        self.0
+    }
+
+    async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        (self.1)(context.clone()).await
+    }
+}
+
+fn scripted<F, R>(kind: &'static str, run: F) -> Arc<dyn Job>
+where
+    F: Fn(JobContext) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Value, JobError>> + Send + 'static,
+{
+    Arc::new(Scripted(kind, run))
+}
