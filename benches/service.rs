@@ -251,7 +251,7 @@ async fn fan_out() {
 }
 
 async fn idle() {
-    let server = Server::start(&["--max-streams-per-channel", "20000"]);
+    let server = Server::start(&["--max-streams-per-channel", "15000"]);
     let task = server.new_task().await;
     let before = server.resident_kib();
     let mut watchers = Vec::with_capacity(IDLE_WATCHERS);
