@@ -3,12 +3,14 @@
 //! The only module that knows axum. One file a resource, each with its `router()`; handlers extract, call the tracker,
 //! and map the answer. Nothing is kept here between two requests, and nothing is decided about tasks.
 
+mod assets;
 mod extract;
 mod fields;
 mod guard;
 mod negotiate;
 mod observe;
 mod ops;
+mod openapi;
 pub mod problem;
 mod progress;
 mod report;
@@ -26,6 +28,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
@@ -57,12 +60,14 @@ pub fn router(app: App) -> Router {
 
 /// All routes, with their description.
 fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(tasks::router())
         .merge(progress::router())
         .merge(users::router())
         .merge(seeds::router())
         .merge(ops::router())
+        .merge(openapi::router())
+        .merge(assets::router())
 }
 
 /// The layers, from the innermost to the outermost.

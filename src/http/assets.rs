@@ -1,0 +1,93 @@
+//! The page: files that were built into the binary.
+//!
+//! `web/` builds them; what they are is its business. Names under `/assets/` carry a hash of their content, so they
+//! never change and may be kept for ever.
+
+use std::fmt::Write as _;
+
+use axum::{
+    extract::Path,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use rust_embed::{Embed, EmbeddedFile};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    negotiate::has,
+    problem::{Problem, kinds},
+};
+
+/// What the page may load: files of its own, and nothing that is written into the page itself.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                                       connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; \
+                                       frame-ancestors 'none'";
+/// For names that never stand for another content.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// For the one that does.
+const REVALIDATE: &str = "no-cache";
+
+/// What is shown where the page was not built.
+const NOT_BUILT: &str = "\
+<!doctype html>
+<html lang=\"en\">
+<meta charset=\"utf-8\">
+<title>progressd</title>
+<h1>progressd is running</h1>
+<p>This binary was built without its page. To have it, run <code>npm ci &amp;&amp; npm run build</code> in
+<code>web/</code> and build the binary again.</p>
+<p>The API is all there: <a href=\"/docs\">its reference</a>.</p>
+</html>
+";
+
+#[derive(Embed)]
+#[folder = "web/dist"]
+struct Dist;
+
+/// The routes of the page.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(page)).routes(routes!(asset))
+}
+
+/// The page: upload, watch, cancel.
+#[utoipa::path(get, path = "/", tag = "page",
+    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
+async fn page(headers: HeaderMap) -> Response {
+    match Dist::get("index.html") {
+        Some(file) => answer(file, "text/html; charset=utf-8".into(), REVALIDATE, &headers),
+        None => {
+            let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), policy()];
+            (headers, NOT_BUILT).into_response()
+        }
+    }
+}
+
+/// A file of the page.
+#[utoipa::path(get, path = "/assets/{path}", tag = "page",
+    params(("path" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The file")))]
+async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let file = Dist::get(&format!("assets/{path}")).ok_or_else(|| Problem::new(&kinds::ROUTE_NOT_FOUND))?;
+    let content_type = file.metadata.mimetype().to_owned();
+    Ok(answer(file, content_type, IMMUTABLE, &headers))
+}
+
+fn answer(file: EmbeddedFile, content_type: String, cache: &'static str, request: &HeaderMap) -> Response {
+    let digest = file.metadata.sha256_hash().into_iter().take(16);
+    let etag = digest.fold(String::from("\""), |mut etag, byte| {
+        // Writing to a string cannot fail.
+        let _infallible = write!(etag, "{byte:02x}");
+        etag
+    }) + "\"";
+    let is_known = has(request, &etag);
+    let kept = [(header::ETAG, etag), (header::CACHE_CONTROL, cache.to_owned())];
+    if is_known {
+        return (StatusCode::NOT_MODIFIED, kept).into_response();
+    }
+    (kept, [policy()], [(header::CONTENT_TYPE, content_type)], file.data.into_owned()).into_response()
+}
+
+fn policy() -> (HeaderName, &'static str) {
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY)
+}
