@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     event::{Cursor, check_name},
+    jobs::with_steps,
     task::{Entry, Intent, LIST_LIMIT_MAX, NewTask, Report, Status, Task},
     tracker::{Answer, TaskFilter},
     wire::with_members,
@@ -159,7 +160,7 @@ async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Prob
             content_type = "text/event-stream")))]
 async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewTask>) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
-    let answer = app.tracker.create(Uuid::now_v7(), new, key).await?;
+    let answer = app.tracker.create(Uuid::now_v7(), with_steps(new), key).await?;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
@@ -179,7 +180,7 @@ async fn put(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, new, None).await?;
+    let answer = app.tracker.create(id, with_steps(new), None).await?;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
@@ -251,6 +252,7 @@ async fn cancel(State(app): State<App>, TaskId(id): TaskId) -> Result<Response, 
     responses((status = 204, description = "It is forgotten")))]
 async fn delete(State(app): State<App>, TaskId(id): TaskId) -> Result<StatusCode, Problem> {
     app.tracker.submit(id, Intent::Delete).await?;
+    app.jobs.forget_file(id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
