@@ -82,8 +82,9 @@ it("works with more active tasks than a browser has connections", async () => {
 
 it("can be used with a keyboard alone", async () => {
   const { page, complaints, close } = await openPage(browser, server.origin);
-  await tabTo(page, page.getByLabel("Choose files"));
+  // Waited for early: the browser has to be told to hand the dialog over before it opens.
   const chooser = page.waitForEvent("filechooser");
+  await tabTo(page, page.getByLabel("Choose files"));
   await page.keyboard.press("Enter");
   const small = { name: "keyboard.txt", mimeType: "text/plain", buffer: Buffer.from("hello\n") };
   await (await chooser).setFiles([small]);

@@ -46,7 +46,14 @@ export async function startServer(): Promise<Server> {
 
 function run(listen: string, dataDir: string): ChildProcess {
   const stdio: ["ignore", "pipe", "inherit"] = ["ignore", "pipe", "inherit"];
-  return spawn(binary(), ["serve", "--listen", listen, "--data-dir", dataDir], { stdio });
+  const arguments_ = ["serve", "--listen", listen, "--data-dir", dataDir];
+  return spawn(binary(), arguments_, { stdio, env: ownSettings() });
+}
+
+/** The environment without any setting of the service: a test runs with what it says itself. */
+function ownSettings(): NodeJS.ProcessEnv {
+  const others = Object.entries(process.env).filter(([name]) => !name.startsWith("PROGRESSD_"));
+  return { ...Object.fromEntries(others), PROGRESSD_LOG: "warn" };
 }
 
 function binary(): string {
