@@ -43,11 +43,17 @@ impl Log {
         Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None }
     }
 
+    /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
     pub(super) fn fill(&mut self, history: History) {
-        self.floor = self.floor.max(history.floor);
-        for frame in history.frames {
-            self.push(Arc::new(frame));
+        let meanwhile = std::mem::replace(self, Self::new(self.bound));
+        self.floor = history.floor;
+        history.frames.into_iter().for_each(|frame| self.push(Arc::new(frame)));
+        if meanwhile.floor > self.last() {
+            self.floor = meanwhile.floor;
         }
+        let mut later: Vec<_> = meanwhile.kept.into_iter().chain(meanwhile.tick).collect();
+        later.sort_by_key(|frame| frame.seq());
+        later.into_iter().for_each(|frame| self.push(frame));
     }
 
     /// Adds a frame; one that is not newer than the last changes nothing.
@@ -67,9 +73,14 @@ impl Log {
         }
     }
 
-    /// Seq of the last frame.
+    /// Seq of the last frame, or of the floor where that is all there is.
     pub(super) fn last(&self) -> Seq {
-        self.latest().map_or(Seq::ZERO, |frame| frame.seq())
+        self.latest().map_or(self.floor, |frame| frame.seq().max(self.floor))
+    }
+
+    /// Whether a watcher who stands here has seen the end.
+    pub(super) fn has_ended_at(&self, position: Seq) -> bool {
+        self.latest().is_some_and(|frame| frame.class() == Class::Final && frame.seq() <= position)
     }
 
     /// The current state.
@@ -81,26 +92,30 @@ impl Log {
         self.floor
     }
 
-    /// The first frame after `position` that is not after `through`.
-    pub(super) fn next(&self, position: Seq, through: Seq) -> Option<&Arc<Frame>> {
+    /// The first frame after `position`.
+    pub(super) fn next(&self, position: Seq) -> Option<&Arc<Frame>> {
         let index = self.kept.partition_point(|frame| frame.seq() <= position);
-        let kept = self.kept.get(index);
         let tick = self.tick.as_ref().filter(|tick| tick.seq() > position);
-        kept.into_iter().chain(tick).min_by_key(|frame| frame.seq()).filter(|frame| frame.seq() <= through)
+        self.kept.get(index).into_iter().chain(tick).min_by_key(|frame| frame.seq())
     }
 
     /// How a watcher with this cursor begins, and where it then stands. The outer `None` is a first connect, the inner
-    /// one a cursor that could not be read.
-    pub(super) fn join(&self, cursor: Option<Option<Cursor>>, epoch: Epoch, head: Seq) -> (Join, Seq) {
-        let latest = self.latest().cloned();
-        let last = self.last();
+    /// one a cursor that could not be read. A held tick is newer than the log.
+    pub(super) fn join(
+        &self,
+        cursor: Option<Option<Cursor>>,
+        epoch: Epoch,
+        head: Seq,
+        held: Option<&Arc<Frame>>,
+    ) -> (Join, Seq) {
+        let latest = held.or(self.latest()).cloned();
+        let last = held.map_or(self.last(), |held| held.seq());
         let Some(cursor) = cursor else { return (Join::First(latest), last) };
         let seq = match cursor {
             Some(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
             _ => return (Join::Reset(latest), last),
         };
-        let ended = latest.as_ref().is_some_and(|frame| frame.class() == Class::Final && frame.seq() <= seq);
-        if ended {
+        if self.has_ended_at(seq) {
             (Join::Ended, last)
         } else if seq < self.floor {
             (Join::Reset(latest), last)

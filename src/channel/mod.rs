@@ -9,27 +9,29 @@
 //! tick is always released before a later event. This module must not know what an event says.
 
 mod log;
+mod pacer;
 mod registry;
 mod subscriber;
+mod waiting;
 
 pub use log::{History, Join};
 pub use registry::{Limits, OpenError, Registry};
 pub use subscriber::{Delivery, Subscriber};
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Waker,
+    time::Duration,
 };
 
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::ChannelName,
-    event::{Class, Cursor, Seq},
+    event::{ChannelName, Class, Cursor, Epoch, Seq},
     wire::Frame,
 };
 use log::Log;
+use waiting::Waiting;
 
 /// A channel that is being watched.
 #[derive(Debug)]
@@ -37,46 +39,56 @@ pub struct Channel {
     name: ChannelName,
     registry: Weak<registry::Shared>,
     loaded: OnceCell<()>,
+    // A std mutex: it is never held across an await, and nothing long is done under it.
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// Until the history is loaded, only what was published meanwhile.
     log: Log,
-    /// What was published while the history was being loaded.
-    early: Option<Vec<Arc<Frame>>>,
-    /// Watchers may read up to here; what is later is a held tick.
-    released: Seq,
+    is_loaded: bool,
+    /// A tick that came too soon after another: the newest state, but not in the log before its time.
+    held: Option<Arc<Frame>>,
     last_tick_released: Option<Instant>,
+    /// Whether the pacer knows that a tick is held.
     release_is_due: bool,
-    /// The waker of each subscriber that waits.
-    waiting: HashMap<u64, Waker>,
+    waiting: Waiting,
     subscribers: usize,
     next_subscriber: u64,
     /// Subscribers with a smaller number are to end.
     hung_up_below: u64,
+    /// It gets no more events: whoever watches it, now or later, is to end after those that it has.
+    closed: bool,
     draining: bool,
+}
+
+/// Where a new watcher stands.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    slot: usize,
+    position: Seq,
+    /// How many watch now, the new one too.
+    subscribers: usize,
 }
 
 impl Channel {
     fn new(name: ChannelName, registry: Weak<registry::Shared>, history_max: usize) -> Self {
-        Self {
-            name,
-            registry,
-            loaded: OnceCell::new(),
-            state: Mutex::new(State {
-                log: Log::new(history_max),
-                early: Some(Vec::new()),
-                released: Seq::ZERO,
-                last_tick_released: None,
-                release_is_due: false,
-                waiting: HashMap::new(),
-                subscribers: 0,
-                next_subscriber: 0,
-                hung_up_below: 0,
-                draining: false,
-            }),
-        }
+        let state = State {
+            log: Log::new(history_max),
+            is_loaded: false,
+            held: None,
+            last_tick_released: None,
+            release_is_due: false,
+            waiting: Waiting::default(),
+            subscribers: 0,
+            next_subscriber: 0,
+            hung_up_below: 0,
+            closed: false,
+            draining: false,
+        };
+        Self { name, registry, loaded: OnceCell::new(), state: Mutex::new(state) }
     }
 
     /// Its name.
@@ -93,80 +105,89 @@ impl Channel {
     pub fn hang_up(&self) {
         let mut state = self.lock();
         state.hung_up_below = state.next_subscriber;
-        state.wake();
+        wake(state);
     }
 
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, cursor: Option<Option<Cursor>>, epoch: crate::event::Epoch, head: Seq) -> (Join, Seq, u64, usize) {
+    fn join(&self, cursor: Option<Option<Cursor>>, epoch: Epoch, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(cursor, epoch, head);
+        let (join, position) = state.log.join(cursor, epoch, head, state.held.as_ref());
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;
-        (join, position, number, state.subscribers)
+        let slot = state.waiting.enter();
+        (join, Place { number, slot, position, subscribers: state.subscribers })
     }
 
-    fn leave(&self, number: u64) {
+    fn leave(&self, slot: usize) {
         let mut state = self.lock();
-        state.waiting.remove(&number);
+        state.waiting.leave(slot);
         state.subscribers -= 1;
     }
 
-    /// Takes in what the journal holds, and what was published meanwhile.
+    /// Takes in what the journal holds, before what was published meanwhile.
     fn fill(&self, history: History) {
         let mut state = self.lock();
         state.log.fill(history);
-        for frame in state.early.take().unwrap_or_default() {
-            state.log.push(frame);
-        }
-        state.released = state.log.last();
+        state.is_loaded = true;
     }
 
     /// Adds a frame; answers the time at which a held tick is to be released, if that has not been asked for yet.
-    fn publish(&self, frame: Arc<Frame>, pace: std::time::Duration) -> Option<Instant> {
+    fn publish(&self, frame: Arc<Frame>, interval: Duration) -> Option<Instant> {
         let mut state = self.lock();
-        if let Some(early) = &mut state.early {
-            early.push(frame);
+        if !state.is_loaded {
+            state.log.push(frame);
             return None;
         }
-        if frame.seq() <= state.log.last() {
+        if frame.seq() <= state.last() {
             return None;
         }
         let is_tick = frame.class() == Class::Tick;
-        let seq = frame.seq();
-        state.log.push(frame);
-        if is_tick {
-            let now = Instant::now();
-            if let Some(due) = state.last_tick_released.map(|at| at + pace).filter(|due| *due > now) {
-                return (!std::mem::replace(&mut state.release_is_due, true)).then_some(due);
-            }
-            state.last_tick_released = Some(now);
+        if is_tick && let Some(due) = state.tick_due(interval) {
+            state.held = Some(frame);
+            return (!std::mem::replace(&mut state.release_is_due, true)).then_some(due);
         }
-        state.released = seq;
-        state.wake();
+        // A later event takes a held tick along.
+        if state.let_go() || is_tick {
+            state.last_tick_released = Some(Instant::now());
+        }
+        state.log.push(frame);
+        wake(state);
         None
     }
 
-    /// Lets the held tick go.
-    fn release(&self) {
+    /// Lets the held tick go; where one went along with a later event, a newer one may have to wait on, until then.
+    fn release(&self, interval: Duration) -> Option<Instant> {
         let mut state = self.lock();
-        state.release_is_due = false;
-        let last = state.log.last();
-        if state.released < last {
-            state.released = last;
-            state.last_tick_released = Some(Instant::now());
-            state.wake();
+        if state.held.is_some()
+            && let Some(due) = state.tick_due(interval)
+        {
+            return Some(due);
         }
+        state.release_is_due = false;
+        if state.let_go() {
+            state.last_tick_released = Some(Instant::now());
+            wake(state);
+        }
+        None
     }
 
-    /// Ends all streams, now and later.
+    /// Ends all streams, now and later, after what there is: no more events will come.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.let_go();
+        wake(state);
+    }
+
+    /// The same, because the service is stopping.
     fn drain(&self) {
         let mut state = self.lock();
         state.draining = true;
-        state.released = state.log.last();
-        state.wake();
+        state.let_go();
+        wake(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,11 +197,30 @@ impl Channel {
 }
 
 impl State {
-    fn wake(&mut self) {
-        for (_, waker) in self.waiting.drain() {
-            waker.wake();
-        }
+    /// Seq of the newest state.
+    fn last(&self) -> Seq {
+        self.held.as_ref().map_or(self.log.last(), |held| held.seq())
     }
+
+    /// Puts a held tick into the log, if there is one.
+    fn let_go(&mut self) -> bool {
+        let held = self.held.take();
+        let was_held = held.is_some();
+        held.into_iter().for_each(|held| self.log.push(held));
+        was_held
+    }
+
+    /// When the next tick may be released, where that is not now.
+    fn tick_due(&self, interval: Duration) -> Option<Instant> {
+        self.last_tick_released.map(|at| at + interval).filter(|due| *due > Instant::now())
+    }
+}
+
+/// Wakes all who wait, once the lock is free for them.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let wakers = state.waiting.take();
+    drop(state);
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Drop for Channel {

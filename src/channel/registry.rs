@@ -1,7 +1,7 @@
-//! Which channels are being watched, and the one pacer for all of them.
+//! Which channels are being watched.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,14 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, Semaphore},
-    time::Instant,
-};
+use tokio::sync::Semaphore;
 
-use super::{Channel, History, Join, Subscriber};
+use super::{Channel, History, Join, Subscriber, pacer::Pacer};
 use crate::{
-    event::{ChannelName, Cursor, Epoch, Event, Seq},
+    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Seq},
     wire::Frame,
 };
 
@@ -61,8 +58,7 @@ pub(super) struct Shared {
     draining: AtomicBool,
     permits: Arc<Semaphore>,
     channels: Mutex<HashMap<ChannelName, Weak<Channel>>>,
-    held: Mutex<VecDeque<(Instant, Weak<Channel>)>>,
-    held_one: Notify,
+    pacer: Pacer,
 }
 
 impl Registry {
@@ -76,8 +72,7 @@ impl Registry {
                 draining: AtomicBool::new(false),
                 permits: Arc::new(Semaphore::new(limits.streams)),
                 channels: Mutex::new(HashMap::new()),
-                held: Mutex::new(VecDeque::new()),
-                held_one: Notify::new(),
+                pacer: Pacer::default(),
             }),
         }
     }
@@ -97,20 +92,27 @@ impl Registry {
         self.shared.limits.streams.saturating_sub(self.shared.permits.available_permits())
     }
 
+    /// How many channels are being watched.
+    pub fn channels(&self) -> usize {
+        self.shared.lock_channels().len()
+    }
+
     /// Hands an event that has become durable to those who watch its channel. `decided` is when it was decided here.
     pub fn publish(&self, event: &Event, decided: std::time::Instant) {
         let Some(channel) = self.find(event.channel()) else { return };
-        if event.class() == crate::event::Class::Tombstone {
-            channel.hang_up();
+        if event.class() == Class::Tombstone {
+            self.shared.detach(&channel);
+            channel.close();
             return;
         }
         if !event.class().is_visible() {
             return;
         }
-        let frame = Arc::new(Frame::new(self.shared.epoch, event.clone(), Some(decided)));
-        if let Some(due) = channel.publish(frame, self.shared.limits.tick_interval) {
-            self.shared.lock_held().push_back((due, Arc::downgrade(&channel)));
-            self.shared.held_one.notify_one();
+        // Nobody is shown the memo and the origin, so the log does not keep them.
+        let draft = Draft { memo: None, origin: None, ..event.draft.clone() };
+        let frame = Frame::new(self.shared.epoch, Event { draft, ..*event }, Some(decided));
+        if let Some(due) = channel.publish(Arc::new(frame), self.shared.limits.tick_interval) {
+            self.shared.pacer.hold(due, &channel);
         }
     }
 
@@ -141,9 +143,9 @@ impl Registry {
                 Ok(())
             })
             .await?;
-        let (join, position, number, subscribers) = channel.join(cursor, self.shared.epoch, self.head());
-        let subscriber = Subscriber::new(channel, number, position, &join, permit);
-        if subscribers > self.shared.limits.streams_per_channel {
+        let (join, place) = channel.join(cursor, self.shared.epoch, self.head());
+        let subscriber = Subscriber::new(channel, &place, permit);
+        if place.subscribers > self.shared.limits.streams_per_channel {
             return Ok(Err(OpenError::TooManyOnChannel));
         }
         if self.shared.draining.load(Ordering::Acquire) {
@@ -157,9 +159,11 @@ impl Registry {
         self.shared.lock_channels().get(name).and_then(Weak::upgrade)
     }
 
-    /// Ends the streams that there are now, so that their clients resume by their cursors.
+    /// Ends the streams that there are now, so that their clients resume by their cursors. What they watched is loaded
+    /// anew for those who come later, since what was published may have a gap here.
     pub fn hang_up_all(&self) {
-        self.all().iter().for_each(|channel| channel.hang_up());
+        let channels: Vec<_> = self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
+        channels.iter().for_each(|channel| channel.close());
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
@@ -174,19 +178,7 @@ impl Registry {
 
     /// Releases held ticks when their time comes. Runs for ever; dropping it loses no event, only the pace.
     pub async fn pace(&self) {
-        loop {
-            let next = self.shared.lock_held().pop_front();
-            match next {
-                // All ticks wait for the same interval, so the queue is in order of time.
-                Some((due, channel)) => {
-                    tokio::time::sleep_until(due).await;
-                    if let Some(channel) = channel.upgrade() {
-                        channel.release();
-                    }
-                }
-                None => self.shared.held_one.notified().await,
-            }
-        }
+        self.shared.pacer.run(self.shared.limits.tick_interval).await;
     }
 }
 
@@ -201,6 +193,14 @@ impl Shared {
         channel
     }
 
+    /// Takes a channel out, so that those who come later load it anew.
+    fn detach(&self, channel: &Arc<Channel>) {
+        let mut channels = self.lock_channels();
+        if channels.get(channel.name()).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(channel))) {
+            channels.remove(channel.name());
+        }
+    }
+
     /// Removes the entry of a channel that is gone, but not that of its successor.
     pub(super) fn forget(&self, name: &ChannelName) {
         let mut channels = self.lock_channels();
@@ -211,9 +211,5 @@ impl Shared {
 
     fn lock_channels(&self) -> MutexGuard<'_, HashMap<ChannelName, Weak<Channel>>> {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_held(&self) -> MutexGuard<'_, VecDeque<(Instant, Weak<Channel>)>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

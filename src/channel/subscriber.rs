@@ -9,11 +9,8 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Channel, Join};
-use crate::{
-    event::{Class, Seq},
-    wire::Frame,
-};
+use super::{Channel, Place};
+use crate::{event::Seq, wire::Frame};
 
 /// What a watcher gets next.
 #[derive(Clone, Debug)]
@@ -37,27 +34,16 @@ pub enum Delivery {
 pub struct Subscriber {
     channel: Arc<Channel>,
     number: u64,
+    slot: usize,
     position: Seq,
-    ended: bool,
     _permit: OwnedSemaphorePermit,
     held: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl Subscriber {
-    pub(super) fn new(
-        channel: Arc<Channel>,
-        number: u64,
-        position: Seq,
-        join: &Join,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
-        let shows_end = |frame: &Arc<Frame>| frame.class() == Class::Final;
-        let ended = match join {
-            Join::First(Some(frame)) | Join::Reset(Some(frame)) => shows_end(frame),
-            Join::Ended => true,
-            _ => false,
-        };
-        Self { channel, number, position, ended, _permit: permit, held: Vec::new() }
+    pub(super) fn new(channel: Arc<Channel>, place: &Place, permit: OwnedSemaphorePermit) -> Self {
+        let Place { number, slot, position, .. } = *place;
+        Self { channel, number, slot, position, _permit: permit, held: Vec::new() }
     }
 
     /// The channel that is watched.
@@ -86,7 +72,7 @@ impl Subscriber {
     /// The next delivery, or the context's waker is kept for it.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
         let mut state = self.channel.lock();
-        if self.ended {
+        if state.log.has_ended_at(self.position) {
             return Poll::Ready(Delivery::Ended { watchers: state.subscribers });
         }
         if self.number < state.hung_up_below {
@@ -95,25 +81,24 @@ impl Subscriber {
         if self.position < state.log.floor() {
             return Poll::Ready(Delivery::Lapsed);
         }
-        if let Some(frame) = state.log.next(self.position, state.released) {
+        if let Some(frame) = state.log.next(self.position) {
             self.position = frame.seq();
-            self.ended = frame.class() == Class::Final;
             return Poll::Ready(Delivery::Frame(Arc::clone(frame)));
         }
         if state.draining {
             return Poll::Ready(Delivery::Draining);
         }
-        match state.waiting.get_mut(&self.number) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => drop(state.waiting.insert(self.number, context.waker().clone())),
+        if state.closed {
+            return Poll::Ready(Delivery::HungUp);
         }
+        state.waiting.wait(self.slot, context.waker());
         Poll::Pending
     }
 }
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.channel.leave(self.number);
+        self.channel.leave(self.slot);
     }
 }
 

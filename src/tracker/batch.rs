@@ -1,10 +1,11 @@
 //! One batch of requests on its way into the journal: what each is decided to be, against a scratch overlay.
 //!
 //! All requests on one channel make one group, decided one upon the other, so that one commit answers them all; a tick
-//! that follows a tick takes its place.
+//! that follows a tick takes its place. This module appends nothing and changes no table.
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Answer, Request, TrackerError};
@@ -25,14 +26,8 @@ pub(super) enum Change {
     Expire(ChannelName, Seq),
 }
 
-/// A group with those who wait for it.
-#[derive(Debug)]
-pub(super) struct Planned {
-    pub(super) group: Group,
-    pub(super) waiting: Vec<(Request, Result<Promise, TrackerError>)>,
-    /// The state after the group's events, worked out when a further request needs it.
-    overlay: Option<Entry>,
-}
+/// Those who wait for a group, each with what it is answered once the group is committed.
+pub(super) type Waiting = Vec<(Request, Result<Promise, TrackerError>)>;
 
 /// What a request is answered once its group is committed.
 #[derive(Debug, Clone, Copy)]
@@ -49,42 +44,80 @@ pub(super) struct Batch<'a> {
     planned: Vec<Planned>,
     by_channel: HashMap<ChannelName, usize>,
     keys: HashMap<Uuid, Uuid>,
+    later: Vec<Request>,
+}
+
+/// What a batch amounts to.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What is to be appended.
+    pub(super) groups: Vec<Group>,
+    /// Those who wait for each of the groups.
+    pub(super) waiting: Vec<Waiting>,
+    /// What is to be decided upon the commit of this batch.
+    pub(super) later: Vec<Request>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    group: Group,
+    waiting: Waiting,
+    /// The state after the group's events, worked out when a further request needs it.
+    overlay: Option<Entry>,
+}
+
+/// What a request leads to.
+struct Decided {
+    channel: ChannelName,
+    expect: Option<Expect>,
+    drafts: Vec<Draft>,
+    promise: Result<Promise, TrackerError>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), keys: HashMap::new() }
+        Self {
+            table,
+            now,
+            planned: Vec::new(),
+            by_channel: HashMap::new(),
+            keys: HashMap::new(),
+            later: Vec::new(),
+        }
     }
 
-    pub(super) fn into_planned(self) -> Vec<Planned> {
-        self.planned
+    pub(super) fn into_plan(self) -> Plan {
+        let (groups, waiting) = self.planned.into_iter().map(|planned| (planned.group, planned.waiting)).unzip();
+        Plan { groups, waiting, later: self.later }
     }
 
     /// Decides a request: it joins a group, or is answered at once where it needs none.
     pub(super) fn add(&mut self, request: Request) {
-        match request.change.clone() {
-            Change::Task(id, intent) => self.add_task(request, id, &intent),
-            Change::Append(draft) => {
-                let channel = draft.channel.clone();
-                let promise = Promise { task: None, changed: true };
-                self.join(request, channel, None, vec![draft], Ok(promise));
+        let decided = match &request.change {
+            Change::Task(id, Intent::Delete) if self.by_channel.contains_key(&ChannelName::task(*id)) => {
+                // The others of its group are still answered with the task that is there until then.
+                return self.later.push(request);
             }
-            Change::Expire(channel, last) => {
-                let tombstone = Draft {
-                    channel: channel.clone(),
-                    name: None,
-                    class: Class::Tombstone,
-                    data: bytes::Bytes::new(),
-                    memo: None,
-                    origin: None,
-                };
-                let promise = Promise { task: None, changed: true };
-                self.join(request, channel, Some(Expect::At(last)), vec![tombstone], Ok(promise));
-            }
-        }
+            Change::Task(id, intent) => self.decide(*id, intent, request.found.as_ref()),
+            Change::Append(draft) => Decided {
+                channel: draft.channel.clone(),
+                expect: None,
+                drafts: vec![draft.clone()],
+                promise: Ok(Promise { task: None, changed: true }),
+            },
+            // Something happens to it just now: the next sweep looks again.
+            Change::Expire(channel, _) if self.by_channel.contains_key(channel) => return,
+            Change::Expire(channel, last) => Decided {
+                channel: channel.clone(),
+                expect: Some(Expect::At(*last)),
+                drafts: vec![tombstone(channel.clone())],
+                promise: Ok(Promise { task: None, changed: true }),
+            },
+        };
+        self.join(request, decided);
     }
 
-    fn add_task(&mut self, request: Request, id: Uuid, intent: &Intent) {
+    fn decide(&mut self, id: Uuid, intent: &Intent, found: Option<&Arc<Entry>>) -> Decided {
         let key = match intent {
             Intent::Create { key, .. } => *key,
             _ => None,
@@ -94,40 +127,33 @@ impl<'a> Batch<'a> {
             key.and_then(|key| self.keys.get(&key).copied().or_else(|| self.table.key(key).map(|memo| memo.task_id)));
         let id = known.unwrap_or(id);
         let channel = ChannelName::task(id);
-        let planned = self.by_channel.get(&channel).copied();
-        let found = request.found.clone().filter(|_| !self.table.is_gone(id));
-        let durable = self.table.get(id).cloned().or(found);
-        let durable = durable.as_deref();
-        let decided = match planned.and_then(|index| self.planned.get_mut(index)) {
+        let durable = self.table.get(id).or(found.filter(|_| !self.table.is_gone(id))).map(AsRef::as_ref);
+        let planned = self.by_channel.get(&channel).and_then(|index| self.planned.get_mut(*index));
+        let policy = self.table.policy();
+        let decided = match planned {
             Some(planned) => planned
                 .overlay(durable)
-                .and_then(|entry| decide(id, entry, intent, self.now, self.table.policy()).map_err(TrackerError::from)),
+                .and_then(|entry| decide(id, entry, intent, self.now, policy).map_err(TrackerError::from)),
             None if durable.is_none() && self.table.is_gone(id) => Err(Refusal::Gone.into()),
-            None => decide(id, durable, intent, self.now, self.table.policy()).map_err(TrackerError::from),
+            None => decide(id, durable, intent, self.now, policy).map_err(TrackerError::from),
         };
+        let expect = durable.map_or(Expect::Absent, |entry| Expect::At(entry.last));
         match decided {
             Ok(drafts) => {
                 if let (Some(key), false) = (key, drafts.is_empty()) {
                     self.keys.insert(key, id);
                 }
-                let promise = Promise { task: Some(id), changed: !drafts.is_empty() };
-                let expect = durable.map_or(Expect::Absent, |entry| Expect::At(entry.last));
-                self.join(request, channel, Some(expect), drafts, Ok(promise));
+                let promise = Ok(Promise { task: Some(id), changed: !drafts.is_empty() });
+                Decided { channel, expect: Some(expect), drafts, promise }
             }
-            Err(error) => self.join(request, channel, None, Vec::new(), Err(error)),
+            Err(error) => Decided { channel, expect: None, drafts: Vec::new(), promise: Err(error) },
         }
     }
 
     /// Puts drafts into the channel's group. What adds nothing to no group is answered at once: it was decided against
     /// what is durable already.
-    fn join(
-        &mut self,
-        request: Request,
-        channel: ChannelName,
-        expect: Option<Expect>,
-        drafts: Vec<Draft>,
-        promise: Result<Promise, TrackerError>,
-    ) {
+    fn join(&mut self, request: Request, decided: Decided) {
+        let Decided { channel, expect, drafts, promise } = decided;
         let planned = match self.by_channel.get(&channel) {
             Some(index) => &mut self.planned[*index],
             None if drafts.is_empty() => {
@@ -184,4 +210,8 @@ impl Planned {
         }
         Ok(self.overlay.as_ref())
     }
+}
+
+fn tombstone(channel: ChannelName) -> Draft {
+    Draft { channel, name: None, class: Class::Tombstone, data: Bytes::new(), memo: None, origin: None }
 }

@@ -10,6 +10,7 @@
 mod batch;
 mod clock;
 mod reads;
+mod restore;
 mod writer;
 
 use std::{

@@ -1,45 +1,54 @@
 //! The writer: the only one who changes the table.
+//!
+//! Time is looked after here too: between two batches it asks the table which tasks are due and the journal which are
+//! past their retention, and decides these like any other request. It must not know how requests reach it, nor who
+//! reads the table.
 
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant as StdInstant},
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     Answer, Request, Shared, TrackerError,
-    batch::{Batch, Change, Planned, Promise},
-    reads,
+    batch::{Batch, Change, Plan, Promise, Waiting},
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Event, Seq, Timestamp},
-    journal::{Appended, Group, JournalError, Listing, Outcome, Stored},
-    task::{Intent, KeyMemo, Status, Table},
+    event::{ChannelKind, Class, Event, Seq},
+    journal::{Appended, Group, JournalError, Outcome},
+    task::{Intent, Status, Table},
 };
 
 /// Most requests in one commit.
 const BATCH_MAX: usize = 1024;
-/// Most rows that are read at once when the table is restored.
-const RESTORE_PAGE: usize = 1000;
 /// How often finished tasks are looked over for those past their retention.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How often a group may meet another node's events before its callers are told to come again.
+/// How often a request may be decided again because of other nodes' events before its caller is told to come again.
 const CONFLICTS_MAX: u32 = 16;
 /// How often a lost answer is asked for again, with a growing pause in between.
 const UNKNOWN_TRIES: u32 = 6;
 /// The first of these pauses.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
+/// After a failed commit, what nobody waits for is tried again only after this pause.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
-    again: VecDeque<Request>,
-    head: Seq,
+    /// What is to be decided before anything else; what it needs to be decided upon stays in memory.
+    pub(super) again: VecDeque<Request>,
+    /// The last seq that the table has followed.
+    pub(super) head: Seq,
     retention: Duration,
+    sweep_at: Instant,
+    /// Timers rest until then.
+    rest_until: Instant,
+    /// Whether events may have been written that the table has not followed.
+    is_behind: bool,
 }
 
 impl Writer {
@@ -49,31 +58,38 @@ impl Writer {
         queue: mpsc::Receiver<Request>,
         retention: Duration,
     ) -> Result<Self, TrackerError> {
-        let mut writer = Self { shared, queue, again: VecDeque::new(), head: Seq::ZERO, retention };
+        let now = Instant::now();
+        let mut writer = Self {
+            shared,
+            queue,
+            again: VecDeque::new(),
+            head: Seq::ZERO,
+            retention,
+            sweep_at: now,
+            rest_until: now,
+            is_behind: false,
+        };
         writer.reload().await?;
         Ok(writer)
     }
 
     /// Takes requests until it is told to stop, then those that were accepted before, and closes the journal.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut sweep_at = tokio::time::Instant::now();
         let mut taken = Vec::with_capacity(BATCH_MAX);
         loop {
             if self.again.is_empty() {
-                let due_in = self.due_in();
+                let timers_at = self.timers_at();
                 tokio::select! {
                     biased;
+                    () = stop.cancelled(), if !self.queue.is_closed() => self.queue.close(),
                     count = self.queue.recv_many(&mut taken, BATCH_MAX) => {
                         if count == 0 { break; }
                     }
-                    () = stop.cancelled(), if !self.queue.is_closed() => self.queue.close(),
-                    () = tokio::time::sleep(due_in) => taken.extend(self.due()),
-                    () = tokio::time::sleep_until(sweep_at) => {
-                        sweep_at = tokio::time::Instant::now() + SWEEP_INTERVAL;
-                        self.sweep(&mut taken).await;
-                    }
+                    () = tokio::time::sleep_until(timers_at) => {}
                 }
             }
+            // Here, not in the select: a queue that is never empty must not keep time from passing.
+            self.take_timers(&mut taken).await;
             self.shared.metrics.queue_depth.set(self.queue.len() as i64);
             let batch = self.again.drain(..).chain(taken.drain(..)).collect();
             self.commit(batch).await;
@@ -85,69 +101,83 @@ impl Writer {
 
     /// Decides a batch, makes it durable, lets the table and the watchers follow, answers the callers.
     async fn commit(&mut self, requests: Vec<Request>) {
-        let decided = Instant::now();
-        let planned = {
-            let table = self.shared.table();
-            let mut batch = Batch::new(&table, self.shared.clock.now());
-            requests.into_iter().for_each(|request| batch.add(request));
-            batch.into_planned()
-        };
-        if planned.is_empty() {
+        let decided = StdInstant::now();
+        let Plan { groups, waiting, later } = self.plan(requests).await;
+        self.again.extend(later);
+        if groups.is_empty() && !self.is_behind {
             return self.forget_folded();
         }
-        let groups: Vec<Group> = planned.iter().map(|planned| planned.group.clone()).collect();
         match self.append(&groups).await {
             Ok(appended) => {
+                self.is_behind = false;
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
                 self.shared.metrics.batch_events.observe(appended.events.len() as f64);
                 match self.follow(&appended.events, decided) {
-                    Ok(()) => self.answer(planned, &appended.outcomes).await,
-                    Err(error) => refuse(planned, &error),
+                    Ok(()) => self.answer(waiting, &appended.outcomes).await,
+                    Err(error) => self.fail(waiting, &error),
                 }
             }
             Err(JournalError::Lapsed) => {
                 // Too much has happened elsewhere to be told one by one: begin anew, then decide again.
                 match self.reload().await {
-                    Ok(()) => self.again.extend(planned.into_iter().flat_map(requests_of)),
-                    Err(error) => refuse(planned, &error),
+                    Ok(()) => {
+                        self.is_behind = false;
+                        waiting.into_iter().flatten().for_each(|(request, _)| self.decide_again(request));
+                    }
+                    Err(error) => self.fail(waiting, &error),
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "the journal did not take a commit");
-                refuse(planned, &error.into());
-            }
+            Err(error) => self.fail(waiting, &error.into()),
         }
         self.forget_folded();
     }
 
-    /// Appends; where the answer is lost, asks again with the same groups, which is safe.
-    async fn append(&self, groups: &[Group]) -> Result<Appended, JournalError> {
-        let mut pause = UNKNOWN_PAUSE;
-        for _ in 0..UNKNOWN_TRIES {
-            let appended = self.shared.journal.append(self.head, groups.to_vec()).await;
-            match appended {
-                Ok(appended) if appended.outcomes.contains(&Outcome::Unknown) => {
-                    tracing::warn!("the journal's answer was lost; asking again");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                other => return other,
+    async fn plan(&self, requests: Vec<Request>) -> Plan {
+        let mut decidable = Vec::with_capacity(requests.len());
+        for request in requests {
+            match self.learn_end(&request).await {
+                Ok(()) => decidable.push(request),
+                Err(error) => request.answer(Err(error)),
             }
         }
+        let table = self.shared.table();
+        let mut batch = Batch::new(&table, self.shared.clock.now());
+        decidable.into_iter().for_each(|request| batch.add(request));
+        batch.into_plan()
+    }
+
+    /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
+    /// error means that nothing was written.
+    async fn append(&mut self, groups: &[Group]) -> Result<Appended, JournalError> {
+        let mut pause = UNKNOWN_PAUSE;
+        let mut was_lost = false;
+        for _ in 0..UNKNOWN_TRIES {
+            match self.shared.journal.append(self.head, groups.to_vec()).await {
+                Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended),
+                Err(error) if !was_lost => return Err(error),
+                // What would tell is trimmed.
+                Err(JournalError::Lapsed) => break,
+                Ok(_) => tracing::warn!("the journal's answer was lost; asking again"),
+                Err(error) => tracing::warn!(%error, "the journal does not tell of a lost answer; asking again"),
+            }
+            was_lost = true;
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        self.is_behind = true;
         Err(JournalError::Unavailable("it was not told whether the change was written".into()))
     }
 
     /// Makes the table, then the watchers, follow events, each seq once.
-    fn follow(&mut self, events: &[Event], decided: Instant) -> Result<(), TrackerError> {
+    fn follow(&mut self, events: &[Event], decided: StdInstant) -> Result<(), TrackerError> {
         let shared = &self.shared;
         let mut is_work = false;
         let events = || events.iter().filter(|event| event.seq > self.head);
-        {
+        for event in events() {
+            // The lock is taken for each, so that readers need not wait for a whole batch.
             let mut table = shared.table_mut();
-            for event in events() {
-                table.apply(event).map_err(|error| TrackerError::Damaged(error.to_string()))?;
-                is_work |= wakes_work(&table, event);
-            }
+            table.apply(event).map_err(|error| TrackerError::Damaged(error.to_string()))?;
+            is_work |= wakes_work(&table, event);
         }
         let mut head = self.head;
         for event in events() {
@@ -164,106 +194,74 @@ impl Writer {
     }
 
     /// Answers those whose groups are committed; decides the others again.
-    async fn answer(&mut self, planned: Vec<Planned>, outcomes: &[Outcome]) {
+    async fn answer(&mut self, waiting: Vec<Waiting>, outcomes: &[Outcome]) {
         let mut conflicts = Vec::new();
         {
             let table = self.shared.table();
-            for (planned, outcome) in planned.into_iter().zip(outcomes) {
+            for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
                 match outcome {
-                    Outcome::Conflict(channel) => conflicts.push((planned, channel)),
-                    _ => answer_committed(planned, &table, self.head),
+                    Outcome::Conflict(channel) => conflicts.push((waiting, channel)),
+                    _ => answer_committed(waiting, &table, self.head),
                 }
             }
         }
-        for (planned, channel) in conflicts {
-            if let Err(error) = self.learn(channel).await {
-                refuse(vec![planned], &error);
-                continue;
-            }
-            for mut request in requests_of(planned) {
-                request.conflicts += 1;
-                if request.conflicts > CONFLICTS_MAX {
-                    request.answer(Err(TrackerError::Busy));
-                } else {
-                    self.again.push_back(request);
-                }
+        for (waiting, channel) in conflicts {
+            match self.learn(channel).await {
+                Ok(()) => waiting.into_iter().for_each(|(request, _)| self.decide_again(request)),
+                Err(error) => refuse(waiting, &error),
             }
         }
     }
 
-    /// Loads the channel on which a group conflicted, where it is not in memory.
-    async fn learn(&self, channel: &ChannelName) -> Result<(), TrackerError> {
-        let Some(id) = channel.id() else { return Ok(()) };
-        let known = {
-            let table = self.shared.table();
-            match channel.kind() {
-                ChannelKind::Task => table.get(id).is_some() || table.is_gone(id),
-                ChannelKind::Key => table.key(id).is_some(),
-                ChannelKind::User => true,
-            }
-        };
-        if known {
-            return Ok(());
-        }
-        let Some(stored) = self.shared.journal.last(channel).await? else { return Ok(()) };
-        let stands_for = take_in(&mut self.shared.table_mut(), id, &stored)?;
-        match stands_for {
-            // The task that a key stands for may have left memory too.
-            Some(task_id) => Box::pin(self.learn(&ChannelName::task(task_id))).await,
-            None => Ok(()),
+    fn decide_again(&mut self, mut request: Request) {
+        request.conflicts += 1;
+        if request.conflicts > CONFLICTS_MAX {
+            request.answer(Err(TrackerError::Busy));
+        } else if !matches!(request.change, Change::Expire(..)) {
+            // What was to expire has had another event: the next sweep looks again.
+            self.again.push_back(request);
         }
     }
 
-    /// Reads the whole live table from the journal.
-    async fn reload(&mut self) -> Result<(), TrackerError> {
-        let head = self.shared.journal.head().await?;
-        let mut entries = Vec::new();
-        let mut created_before = None;
-        loop {
-            let listing = Listing {
-                kind: ChannelKind::Task,
-                members: Vec::new(),
-                live_only: true,
-                created_before,
-                limit: RESTORE_PAGE,
-            };
-            let page = self.shared.journal.list(listing).await?;
-            created_before = page.last().map(|stored| stored.created);
-            let is_last = page.len() < RESTORE_PAGE;
-            for stored in &page {
-                entries.push(reads::entry(stored)?);
-            }
-            if is_last {
-                break;
-            }
+    /// Nothing came of a commit.
+    fn fail(&mut self, waiting: Vec<Waiting>, error: &TrackerError) {
+        tracing::error!(%error, "a commit failed");
+        self.rest_until = Instant::now() + FAILURE_PAUSE;
+        waiting.into_iter().for_each(|waiting| refuse(waiting, error));
+    }
+
+    /// When something is to be done that nobody asks for.
+    fn timers_at(&self) -> Instant {
+        let now = Instant::now();
+        let due_at = self.shared.table().next_due().map(|at| now + at.since(self.shared.clock.now()));
+        let behind_until = self.is_behind.then_some(now);
+        due_at.into_iter().chain(behind_until).fold(self.sweep_at, Instant::min).max(self.rest_until)
+    }
+
+    async fn take_timers(&mut self, taken: &mut Vec<Request>) {
+        let now = Instant::now();
+        if now < self.rest_until {
+            return;
         }
-        let policy = *self.shared.table().policy();
-        let mut table = Table::new(policy);
-        entries.into_iter().for_each(|entry| table.restore(entry));
-        *self.shared.table_mut() = table;
-        self.head = head;
-        self.shared.registry.advance(head);
-        self.shared.registry.hang_up_all();
-        self.shared.work.send_replace(());
-        self.forget_folded();
-        Ok(())
-    }
-
-    fn due_in(&self) -> Duration {
-        let next = self.shared.table().next_due();
-        next.map_or(SWEEP_INTERVAL, |at| at.since(self.shared.clock.now()))
-    }
-
-    fn due(&self) -> Vec<Request> {
         let due = self.shared.table().due(self.shared.clock.now(), BATCH_MAX);
-        due.into_iter().map(|id| unasked(Change::Task(id, Intent::Due))).collect()
+        taken.extend(due.into_iter().map(|id| unasked(Change::Task(id, Intent::Due))));
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP_INTERVAL;
+            self.sweep(taken).await;
+        }
     }
 
     /// Finished tasks past their retention are forgotten.
-    async fn sweep(&self, taken: &mut Vec<Request>) {
-        let before: Timestamp = self.shared.clock.now().before(self.retention);
+    async fn sweep(&mut self, taken: &mut Vec<Request>) {
+        let before = self.shared.clock.now().before(self.retention);
         match self.shared.journal.finished_before(before, BATCH_MAX).await {
-            Ok(expired) => taken.extend(expired.into_iter().map(|(id, last)| unasked(Change::Expire(id, last)))),
+            Ok(expired) => {
+                if expired.len() == BATCH_MAX {
+                    // There may be more: go on after this batch.
+                    self.sweep_at = Instant::now();
+                }
+                taken.extend(expired.into_iter().map(|(id, last)| unasked(Change::Expire(id, last))));
+            }
             Err(error) => tracing::warn!(%error, "finished tasks could not be looked over"),
         }
         // A deleted task answers 410 for as long again as it was kept.
@@ -273,7 +271,7 @@ impl Writer {
     }
 
     /// Lets go of what the journal can answer for, but not while it is needed to decide something again.
-    fn forget_folded(&self) {
+    pub(super) fn forget_folded(&self) {
         if !self.again.is_empty() {
             return;
         }
@@ -291,41 +289,22 @@ impl Writer {
 
 /// Whether those who do the work need to look at the table after this event.
 fn wakes_work(table: &Table, event: &Event) -> bool {
-    if event.class() == crate::event::Class::Tick || event.channel().kind() != ChannelKind::Task {
+    if event.class() == Class::Tick || event.channel().kind() != ChannelKind::Task {
         return false;
     }
     let entry = event.channel().id().and_then(|id| table.get(id));
     entry.is_some_and(|entry| entry.task.status != Status::Processing)
 }
 
-/// Puts a row into the table; answers the task that it stands for, where it is a key's.
-fn take_in(table: &mut Table, id: Uuid, stored: &Stored) -> Result<Option<Uuid>, TrackerError> {
-    match (stored.channel.kind(), &stored.memo) {
-        (ChannelKind::Task, _) if stored.gone => table.restore_gone(id, stored.last),
-        (ChannelKind::Task, _) => table.restore(reads::entry(stored)?),
-        (ChannelKind::Key, Some(memo)) => {
-            let memo: KeyMemo = serde_json::from_slice(memo)
-                .map_err(|_| TrackerError::Damaged(format!("{} does not hold a key", stored.channel)))?;
-            table.restore_key(id, memo, stored.last);
-            return Ok(Some(memo.task_id));
-        }
-        _ => {}
-    }
-    Ok(None)
-}
-
 fn unasked(change: Change) -> Request {
     Request { change, found: None, reply: None, conflicts: 0 }
 }
 
-fn requests_of(planned: Planned) -> impl Iterator<Item = Request> {
-    planned.waiting.into_iter().map(|(request, _)| request)
-}
-
-fn answer_committed(planned: Planned, table: &Table, seq: Seq) {
-    for (request, promise) in planned.waiting {
+fn answer_committed(waiting: Waiting, table: &Table, seq: Seq) {
+    for (request, promise) in waiting {
+        let found = |id| request.found.as_ref().filter(|_| !table.is_gone(id));
         let answer = promise.map(|Promise { task, changed }| Answer {
-            entry: task.and_then(|id| table.get(id)).or(request.found.as_ref()).cloned(),
+            entry: task.and_then(|id| table.get(id).or_else(|| found(id))).cloned(),
             seq,
             changed,
         });
@@ -333,8 +312,8 @@ fn answer_committed(planned: Planned, table: &Table, seq: Seq) {
     }
 }
 
-fn refuse(planned: Vec<Planned>, error: &TrackerError) {
-    for request in planned.into_iter().flat_map(requests_of) {
+fn refuse(waiting: Waiting, error: &TrackerError) {
+    for (request, _) in waiting {
         request.answer(Err(error.clone()));
     }
 }
