@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{Class, Cursor, Epoch, Seq},
+    event::{Class, Cursor, Epoch, Event, Seq},
     wire::Frame,
 };
 
@@ -13,7 +13,7 @@ pub struct History {
     /// The seq of the last event other than a tick that was trimmed.
     pub floor: Seq,
     /// The kept visible events, in seq order.
-    pub frames: Vec<Frame>,
+    pub events: Vec<Event>,
 }
 
 /// How a watcher begins.
@@ -44,10 +44,10 @@ impl Log {
     }
 
     /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
-    pub(super) fn fill(&mut self, history: History) {
+    pub(super) fn fill(&mut self, history: History, epoch: Epoch) {
         let meanwhile = std::mem::replace(self, Self::new(self.bound));
         self.floor = history.floor;
-        history.frames.into_iter().for_each(|frame| self.push(Arc::new(frame)));
+        history.events.into_iter().for_each(|event| self.push(Arc::new(Frame::new(epoch, event, None))));
         if meanwhile.floor > self.last() {
             self.floor = meanwhile.floor;
         }

@@ -128,9 +128,9 @@ impl Channel {
     }
 
     /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History) {
+    fn fill(&self, history: History, epoch: Epoch) {
         let mut state = self.lock();
-        state.log.fill(history);
+        state.log.fill(history, epoch);
         state.is_loaded = true;
     }
 

@@ -139,7 +139,7 @@ impl Registry {
         channel
             .loaded
             .get_or_try_init(async || {
-                channel.fill(load().await?);
+                channel.fill(load().await?, self.shared.epoch);
                 Ok(())
             })
             .await?;
@@ -162,7 +162,8 @@ impl Registry {
     /// Ends the streams that there are now, so that their clients resume by their cursors. What they watched is loaded
     /// anew for those who come later, since what was published may have a gap here.
     pub fn hang_up_all(&self) {
-        let channels: Vec<_> = self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
+        let channels: Vec<_> =
+            self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
         channels.iter().for_each(|channel| channel.close());
     }
 

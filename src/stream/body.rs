@@ -95,6 +95,14 @@ impl Body for StreamBody {
             self.metrics.frames_delivered.inc();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
+        // One that is promised comes first, lest a stream that is never quiet miss it.
+        let is_promised = !self.heartbeat.when_quiet && self.subscriber.is_some();
+        if is_promised
+            && Instant::now() >= self.beat_at
+            && let Poll::Ready(bytes) = self.poll_heartbeat(context)
+        {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
         if let Poll::Ready(bytes) = self.poll_delivery(context) {
             if self.heartbeat.when_quiet {
                 self.beat_at = Instant::now() + self.heartbeat.every;

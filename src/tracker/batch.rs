@@ -76,14 +76,7 @@ struct Decided {
 
 impl<'a> Batch<'a> {
     pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self {
-            table,
-            now,
-            planned: Vec::new(),
-            by_channel: HashMap::new(),
-            keys: HashMap::new(),
-            later: Vec::new(),
-        }
+        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), keys: HashMap::new(), later: Vec::new() }
     }
 
     pub(super) fn into_plan(self) -> Plan {

@@ -11,7 +11,6 @@ use crate::{
     journal::{Listing, Member, Stored},
     people::{PresenceMemo, read_presence},
     task::{Entry, Refusal, Status, Table},
-    wire::Frame,
 };
 
 /// What is known of a task.
@@ -130,8 +129,7 @@ impl Tracker {
         }
         let load = async || {
             let log = shared.journal.read(channel, Seq::ZERO).await?;
-            let frames = log.events.into_iter().map(|event| Frame::new(epoch, event, None)).collect();
-            Ok::<_, TrackerError>(History { floor: log.floor, frames })
+            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
         };
         shared.registry.open(channel, cursor, load).await
     }

@@ -122,3 +122,13 @@ async fn draining_lets_held_ticks_go() {
     assert_eq!(seqs, [2]);
     assert!(matches!(end, Some(Delivery::Draining)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_loaded_already_does_not_count_when_it_is_published() {
+    let registry = registry(100);
+    let (_, mut subscriber) = open(&registry, None, history(0, &[(1, CHANGE), (3, TICK)])).await;
+    publish(&registry, 2, TICK);
+    publish(&registry, 3, TICK);
+    publish(&registry, 4, TICK);
+    assert_eq!(frames(&mut subscriber), [4], "the first tick leaves at once");
+}

@@ -1,0 +1,215 @@
+//! Another node was quicker: what conflicted is decided again, upon what the other did.
+
+use super::*;
+use crate::task::Lease;
+
+/// What is asked of the task comes too late: another node's intent is committed just before.
+async fn beaten(rig: &Rig, id: Uuid, theirs: &Intent, ours: Intent) -> Result<Answer, TrackerError> {
+    rig.journal.foreign_before_next_append(rig.foreign(id, theirs).await);
+    rig.tracker.submit(id, ours).await
+}
+
+fn lease(holder: &str) -> Lease {
+    let expires_at = crate::event::Timestamp::now() + STALLED_AFTER * 2;
+    Lease { holder: holder.into(), token: Uuid::now_v7(), expires_at }
+}
+
+#[tokio::test]
+async fn a_report_on_a_task_that_another_node_completed_is_refused() {
+    let rig = Rig::start().await;
+    let id = rig.started().await;
+    let (_, mut watcher) = rig.watch(id, None).await;
+    let answer = beaten(&rig, id, &reported(r#"{"status":"completed"}"#), reported(r#"{"progress":40}"#)).await;
+    assert_eq!(refused(answer), Refusal::Final(Status::Completed));
+    assert_eq!(rig.events().await.len(), 2, "nothing of ours was written");
+    let (progress, end) = shown(&mut watcher);
+    assert_eq!(progress, [Some(100.0)], "the other node's end is shown");
+    assert!(matches!(end, Some(Delivery::Ended { .. })));
+}
+
+#[tokio::test]
+async fn a_report_is_decided_upon_another_nodes_report() {
+    let rig = Rig::start().await;
+    let id = rig.started().await;
+    let answer = beaten(&rig, id, &reported(r#"{"progress":80}"#), reported(r#"{"progress":40,"message":"m"}"#)).await;
+    let entry = answer.unwrap().entry.unwrap();
+    assert_eq!((entry.task.progress, entry.task.message.as_deref()), (Some(80.0), Some("m")));
+    assert_eq!(rig.events().await.len(), 3);
+}
+
+#[tokio::test]
+async fn only_one_node_claims_a_task() {
+    let rig = Rig::start().await;
+    let id = rig.made("{}").await;
+    let answer = beaten(&rig, id, &Intent::Claim(lease("them")), Intent::Claim(lease("us"))).await;
+    assert_eq!(refused(answer), Refusal::NotPending);
+    assert_eq!(rig.tracker.leased_to("them"), [id]);
+    assert!(rig.tracker.pending("task", 10).is_empty());
+}
+
+#[tokio::test]
+async fn a_hidden_event_of_another_node_counts_too() {
+    let rig = Rig::start().await;
+    let id = rig.made("{}").await;
+    let theirs = lease("them");
+    rig.tracker.submit(id, Intent::Claim(theirs.clone())).await.unwrap();
+    let visible = rig.task(id).await.visible;
+    let renewal = Intent::Renew { token: theirs.token, lease: STALLED_AFTER * 5 };
+    let answer = beaten(&rig, id, &renewal, Intent::Cancel).await.unwrap();
+    let entry = answer.entry.unwrap();
+    assert_eq!((entry.task.status, entry.visible), (Status::Cancelling, visible.next().next()));
+    let expires_at = entry.memo.lease.as_ref().unwrap().expires_at;
+    assert!(expires_at > theirs.expires_at, "the renewal is kept");
+}
+
+#[tokio::test]
+async fn two_nodes_that_make_the_same_task_make_one() {
+    for (kind, same) in [("a", true), ("b", false)] {
+        let rig = Rig::start().await;
+        let id = Uuid::now_v7();
+        rig.journal.foreign_before_next_append(rig.foreign(id, &create(r#"{"kind":"a"}"#)).await);
+        let answer = rig.tracker.create(id, new_task(&format!(r#"{{"kind":"{kind}"}}"#)), None).await;
+        if same {
+            let answer = answer.unwrap();
+            assert_eq!((answer.changed, answer.entry.unwrap().task.task_id), (false, id));
+        } else {
+            assert_eq!(refused(answer), Refusal::Mismatch);
+        }
+        assert_eq!(rig.events().await.len(), 1);
+        assert!(rig.tracker.live(id).is_some(), "the other node's task is in the table");
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_meet_one_key_make_one_task() {
+    for (kind, same) in [("a", true), ("b", false)] {
+        let rig = Rig::start().await;
+        let theirs = Uuid::now_v7();
+        let keyed = Intent::Create { new: new_task(r#"{"kind":"a"}"#), key: Some(key_digest("key")) };
+        rig.journal.foreign_before_next_append(rig.foreign(theirs, &keyed).await);
+        let new = new_task(&format!(r#"{{"kind":"{kind}"}}"#));
+        let answer = rig.tracker.create(Uuid::now_v7(), new, Some("key")).await;
+        if same {
+            let answer = answer.unwrap();
+            assert_eq!((answer.changed, answer.entry.unwrap().task.task_id), (false, theirs));
+        } else {
+            assert_eq!(refused(answer), Refusal::Mismatch);
+        }
+        assert_eq!(rig.events().await.len(), 2, "their task and its key");
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_delete_a_task_delete_it_once() {
+    for fold_held in [false, true] {
+        let rig = Rig::start().await;
+        if fold_held {
+            rig.journal.hold_fold();
+        }
+        let id = rig.finished().await;
+        assert_eq!(refused(beaten(&rig, id, &Intent::Delete, Intent::Delete).await), Refusal::Gone);
+        assert_eq!(rig.events().await.len(), 3);
+        assert!(matches!(rig.tracker.find(id).await.unwrap(), Found::Gone));
+    }
+}
+
+#[tokio::test]
+async fn those_that_do_not_conflict_commit_at_once() {
+    let rig = Rig::start().await;
+    let (one, two) = (rig.started().await, rig.started().await);
+    let appends = rig.journal.appends();
+    let theirs = rig.foreign(one, &reported(r#"{"status":"error"}"#)).await;
+    let gate = rig.journal.hold_appends();
+    let mut callers = JoinSet::new();
+    for id in [one, two] {
+        let tracker = rig.tracker.clone();
+        callers.spawn(async move { (id, tracker.submit(id, reported(r#"{"progress":40}"#)).await) });
+    }
+    tokio::task::yield_now().await;
+    rig.journal.foreign_before_next_append(theirs);
+    gate.reached().await;
+    gate.release();
+    for (id, answer) in callers.join_all().await {
+        if id == one {
+            assert_eq!(refused(answer), Refusal::Final(Status::Error));
+        } else {
+            assert_eq!(answer.unwrap().entry.unwrap().task.progress, Some(40.0));
+        }
+    }
+    assert_eq!(rig.journal.appends(), appends + 1, "the refusal needs none");
+}
+
+#[tokio::test]
+async fn what_other_nodes_do_comes_along_with_any_commit() {
+    let rig = Rig::start().await;
+    let theirs = Uuid::now_v7();
+    let (_, mut watcher) = rig.watch(theirs, None).await;
+    rig.journal.foreign(rig.foreign(theirs, &create(r#"{"start":true}"#)).await);
+    assert!(rig.tracker.live(theirs).is_none());
+    let work = rig.tracker.work();
+    rig.started().await;
+    assert_eq!(rig.tracker.live(theirs).unwrap().task.status, Status::Processing);
+    assert_eq!(shown(&mut watcher).0, [None]);
+    assert!(!work.has_changed().unwrap(), "there is nothing to be done");
+
+    rig.journal.foreign(rig.foreign(Uuid::now_v7(), &create("{}")).await);
+    rig.started().await;
+    assert!(work.has_changed().unwrap(), "their task waits for work");
+}
+
+#[tokio::test]
+async fn who_is_beaten_again_and_again_is_told_to_come_again() {
+    let rig = haunted::Haunted::rig(|journal, groups| {
+        for group in groups {
+            // The same again, as another node's.
+            let expects_task = group.expects.iter().any(|(_, expect)| matches!(expect, crate::journal::Expect::At(_)));
+            if expects_task {
+                journal.foreign(Group { id: Uuid::now_v7(), ..group.clone() });
+            }
+        }
+        Ok(())
+    })
+    .await;
+    let id = rig.started().await;
+    assert_eq!(rig.report(id, r#"{"progress":40}"#).await.unwrap_err(), TrackerError::Busy);
+    assert!(rig.journal.appends() < 30);
+    assert_eq!(rig.tracker.live(id).unwrap().task.progress, Some(40.0), "what the others did is known");
+}
+
+#[tokio::test]
+async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
+    let rig = Rig::on(MemoryJournal::with_bounds(100, 4)).await;
+    let (one, two) = (rig.started().await, rig.started().await);
+    let (_, mut watcher) = rig.watch(one, None).await;
+    let theirs = Uuid::now_v7();
+    for nth in 1..10 {
+        rig.journal.foreign(rig.foreign(one, &reported(&format!(r#"{{"progress":{nth}}}"#))).await);
+    }
+    rig.journal.foreign(rig.foreign(theirs, &create("{}")).await);
+    rig.journal.foreign(rig.foreign(one, &reported(r#"{"status":"completed"}"#)).await);
+
+    let answer = rig.report(two, r#"{"progress":40}"#).await.unwrap();
+    assert_eq!((answer.seq, answer.entry.unwrap().task.progress), (Seq(14), Some(40.0)));
+    assert!(rig.tracker.live(one).is_none(), "it has ended");
+    assert!(rig.tracker.live(theirs).is_some());
+    assert!(matches!(shown(&mut watcher), (progress, Some(Delivery::HungUp)) if progress.is_empty()));
+    let position = rig.tracker.cursor(watcher.position());
+    let (join, mut resumed) = rig.watch(one, Some(Some(position))).await;
+    assert!(matches!(join, Join::Resumed), "{join:?}");
+    assert_eq!(shown(&mut resumed).0.last(), Some(&Some(100.0)));
+    assert_eq!(refused(rig.report(one, "{}").await), Refusal::Final(Status::Completed));
+}
+
+#[tokio::test]
+async fn one_that_lapses_for_ever_is_told_to_come_again() {
+    let rig = haunted::Haunted::rig(|_, groups| match groups {
+        [group] if group.drafts.iter().any(|draft| draft.class == crate::event::Class::Tick) => {
+            Err(JournalError::Lapsed)
+        }
+        _ => Ok(()),
+    })
+    .await;
+    let id = rig.started().await;
+    assert_eq!(rig.report(id, r#"{"progress":40}"#).await.unwrap_err(), TrackerError::Busy);
+    assert_eq!(rig.status(id).await, Status::Processing);
+}

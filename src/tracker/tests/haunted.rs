@@ -1,0 +1,76 @@
+//! A journal on which something happens before every append.
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::{
+    event::{Epoch, Timestamp},
+    journal::{Appended, Listing, Log, Stored},
+};
+
+type Before = dyn Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync;
+
+pub(super) struct Haunted {
+    inner: MemoryJournal,
+    before: Box<Before>,
+}
+
+impl Haunted {
+    /// A tracker on a journal to which `before` happens before every append, with the groups that are to be appended;
+    /// where it fails, so does the append.
+    pub(super) async fn rig(
+        before: impl Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync + 'static,
+    ) -> Rig {
+        let journal = MemoryJournal::new();
+        let haunted = Self { inner: journal.clone(), before: Box::new(before) };
+        Rig::behind(journal, Arc::new(haunted), 4_096, Clock::runtime()).await
+    }
+}
+
+#[async_trait]
+impl Journal for Haunted {
+    fn epoch(&self) -> Epoch {
+        self.inner.epoch()
+    }
+
+    fn folded_through(&self) -> Seq {
+        self.inner.folded_through()
+    }
+
+    async fn head(&self) -> Result<Seq, JournalError> {
+        self.inner.head().await
+    }
+
+    async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        (self.before)(&self.inner, &groups)?;
+        self.inner.append(known_head, groups).await
+    }
+
+    async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
+        self.inner.tail(after, limit).await
+    }
+
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+        self.inner.read(channel, after).await
+    }
+
+    async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
+        self.inner.last(channel).await
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
+        self.inner.list(listing).await
+    }
+
+    async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
+        self.inner.finished_before(at, limit).await
+    }
+
+    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
+        self.inner.sweep(at).await
+    }
+
+    async fn close(&self) -> Result<(), JournalError> {
+        self.inner.close().await
+    }
+}

@@ -1,0 +1,176 @@
+//! The spine against a journal that misbehaves: whatever happens, each caller hears the truth once.
+
+mod conflicts;
+mod durability;
+mod evicted;
+mod haunted;
+mod lost_answers;
+mod merging;
+mod timers;
+mod watching;
+
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::{
+    channel::{Delivery, Join, Limits, Subscriber},
+    event::{ChannelName, Event},
+    journal::{Group, Tail, memory::MemoryJournal},
+    shutdown::Shutdown,
+    task::{Status, decide},
+};
+
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
+pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
+const POLICY: Policy = Policy { stalled_after: STALLED_AFTER };
+
+/// A tracker on a journal in memory.
+pub(super) struct Rig {
+    pub(super) journal: MemoryJournal,
+    pub(super) tracker: Tracker,
+    pub(super) stage: Stage,
+}
+
+impl Rig {
+    pub(super) async fn start() -> Self {
+        Self::on(MemoryJournal::new()).await
+    }
+
+    pub(super) async fn on(journal: MemoryJournal) -> Self {
+        Self::behind(journal.clone(), Arc::new(journal), 4_096, Clock::runtime()).await
+    }
+
+    /// Stopped in order, and started again on the same store.
+    pub(super) async fn restarted(self) -> Self {
+        assert!(self.stage.end(Duration::from_secs(60)).await, "it ends by itself");
+        let journal = self.journal.reopened();
+        Self::behind(journal.clone(), Arc::new(journal), 4_096, self.tracker.clock()).await
+    }
+
+    /// On `journal`, which the tracker sees through `seen`.
+    pub(super) async fn behind(
+        journal: MemoryJournal,
+        seen: Arc<dyn Journal>,
+        queue_length: usize,
+        clock: Clock,
+    ) -> Self {
+        let limits = Limits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let options = Options { policy: POLICY, queue_length, retention: RETENTION, clock };
+        let stage = Shutdown::default().tracker;
+        let registry = Registry::new(journal.epoch(), limits);
+        let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
+        Self { journal, tracker, stage }
+    }
+
+    /// A new task that is being worked on.
+    pub(super) async fn started(&self) -> Uuid {
+        self.made(r#"{"start":true}"#).await
+    }
+
+    pub(super) async fn made(&self, new: &str) -> Uuid {
+        let id = Uuid::now_v7();
+        self.tracker.create(id, new_task(new), None).await.unwrap();
+        id
+    }
+
+    /// A task that has ended and, unless the fold is held, has left memory.
+    pub(super) async fn finished(&self) -> Uuid {
+        let id = self.started().await;
+        self.report(id, r#"{"status":"completed"}"#).await.unwrap();
+        id
+    }
+
+    pub(super) async fn report(&self, id: Uuid, report: &str) -> Result<Answer, TrackerError> {
+        self.tracker.submit(id, reported(report)).await
+    }
+
+    pub(super) async fn task(&self, id: Uuid) -> Entry {
+        Entry::clone(&self.tracker.find(id).await.unwrap().entry().unwrap())
+    }
+
+    pub(super) async fn status(&self, id: Uuid) -> Status {
+        self.task(id).await.task.status
+    }
+
+    pub(super) async fn watch(&self, id: Uuid, cursor: Option<Option<Cursor>>) -> (Join, Subscriber) {
+        self.tracker.watch(&ChannelName::task(id), cursor).await.unwrap().unwrap()
+    }
+
+    /// What another node would commit for this intent.
+    pub(super) async fn foreign(&self, id: Uuid, intent: &Intent) -> Group {
+        let entry = self.tracker.find(id).await.unwrap().entry().ok();
+        let now = self.tracker.clock().now();
+        let drafts = decide(id, entry.as_deref(), intent, now, &POLICY).unwrap();
+        Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts }
+    }
+
+    /// All events in the journal.
+    pub(super) async fn events(&self) -> Vec<Event> {
+        match self.journal.tail(Seq::ZERO, usize::MAX).await.unwrap() {
+            Tail::Events(events) => events,
+            Tail::Lapsed => panic!("it was trimmed"),
+        }
+    }
+
+    /// Puts these into one batch; answers in the same order. Makes one append more than they need.
+    pub(super) async fn in_one_batch(&self, asked: Vec<(Uuid, Intent)>) -> Vec<Result<Answer, TrackerError>> {
+        let gate = self.journal.hold_appends();
+        let mut callers = JoinSet::new();
+        let blocking = self.tracker.clone();
+        let blocker =
+            callers.spawn(async move { (usize::MAX, blocking.create(Uuid::now_v7(), NewTask::default(), None).await) });
+        gate.reached().await;
+        for (nth, (id, intent)) in asked.into_iter().enumerate() {
+            let tracker = self.tracker.clone();
+            callers.spawn(async move {
+                let answer = match intent {
+                    Intent::Create { new, .. } => tracker.create(id, new, None).await,
+                    other => tracker.ask(Change::Task(id, other), None).await,
+                };
+                (nth, answer)
+            });
+            // In this order: the caller runs until its request is in the queue.
+            tokio::task::yield_now().await;
+        }
+        drop(blocker);
+        gate.release();
+        let mut answers = callers.join_all().await;
+        answers.sort_by_key(|(nth, _)| *nth);
+        answers.pop();
+        answers.into_iter().map(|(_, answer)| answer).collect()
+    }
+}
+
+pub(super) fn new_task(json: &str) -> NewTask {
+    serde_json::from_str(json).unwrap()
+}
+
+pub(super) fn create(json: &str) -> Intent {
+    Intent::Create { new: new_task(json), key: None }
+}
+
+pub(super) fn reported(json: &str) -> Intent {
+    Intent::Report { report: serde_json::from_str(json).unwrap(), token: None }
+}
+
+pub(super) fn refused(answer: Result<Answer, TrackerError>) -> Refusal {
+    match answer {
+        Err(TrackerError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// What a watcher can have now: `progress` of each event, and what came after them.
+pub(super) fn shown(subscriber: &mut Subscriber) -> (Vec<Option<f64>>, Option<Delivery>) {
+    let mut shown = Vec::new();
+    loop {
+        match subscriber.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(Delivery::Frame(frame)) => {
+                let task: crate::task::Task = serde_json::from_slice(&frame.event().draft.data).unwrap();
+                shown.push(task.progress);
+            }
+            std::task::Poll::Ready(end) => return (shown, Some(end)),
+            std::task::Poll::Pending => return (shown, None),
+        }
+    }
+}
