@@ -83,7 +83,8 @@ fn answer(file: EmbeddedFile, content_type: String, cache: &'static str, request
     let is_known = has(request, &etag);
     let kept = [(header::ETAG, etag), (header::CACHE_CONTROL, cache.to_owned())];
     if is_known {
-        return (StatusCode::NOT_MODIFIED, kept).into_response();
+        // A browser takes the policy of a 304 for that of the page it has kept, so it must be the page's own.
+        return (StatusCode::NOT_MODIFIED, kept, [policy()]).into_response();
     }
     (kept, [policy()], [(header::CONTENT_TYPE, content_type)], file.data.into_owned()).into_response()
 }
