@@ -6,6 +6,8 @@
 mod assets;
 mod extract;
 mod fields;
+mod files;
+mod form;
 mod guard;
 mod negotiate;
 mod observe;
@@ -16,6 +18,7 @@ mod progress;
 mod report;
 mod seeds;
 mod tasks;
+mod uploads;
 mod users;
 mod wait;
 
@@ -62,6 +65,8 @@ pub fn router(app: App) -> Router {
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Api::openapi())
         .merge(tasks::router())
+        .merge(uploads::router())
+        .merge(files::router())
         .merge(progress::router())
         .merge(users::router())
         .merge(seeds::router())

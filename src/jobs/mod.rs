@@ -29,7 +29,7 @@ pub use upload::{Form, Piece, UploadError};
 use crate::{
     config::{JobConfig, UploadConfig},
     shutdown::Stage,
-    task::NewTask,
+    task::{NewTask, TaskError},
     telemetry::Metrics,
     tracker::Tracker,
 };
@@ -116,6 +116,16 @@ impl Jobs {
             tracing::warn!(%error, task = %id, "the file of a deleted task could not be removed yet");
         }
     }
+}
+
+/// The error of a file of more than `limit_bytes`.
+pub fn upload_too_large(limit_bytes: u64) -> TaskError {
+    upload::too_large(limit_bytes)
+}
+
+/// The error of a form without a file.
+pub fn file_missing() -> TaskError {
+    upload::file_missing()
 }
 
 /// Gives a task the steps of the job that will do it, where it declares none.

@@ -3,9 +3,9 @@
 use std::{fs::File, io, io::Write, sync::atomic::AtomicU64, sync::atomic::Ordering};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
@@ -19,16 +19,11 @@ struct Sender {
 }
 
 impl Sender {
-    /// With the form that it fills, and what tells that nothing is left to do.
-    fn new() -> (Self, Form, oneshot::Receiver<()>) {
+    /// With the form that it fills.
+    fn new() -> (Self, Form) {
         let (pieces, receiver) = mpsc::channel(1);
-        let (done, afterwards) = oneshot::channel();
         let pieces_in = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-        let after = async move {
-            // A test that does not look for it has dropped its end.
-            let _unseen = done.send(());
-        };
-        (Self { pieces }, Form { pieces: pieces_in.boxed(), afterwards: after.boxed() }, afterwards)
+        (Self { pieces }, pieces_in.boxed())
     }
 
     async fn send(&self, piece: Piece) {
@@ -42,7 +37,7 @@ fn file(name: &str, size: Option<u64>) -> Piece {
 
 /// A whole form.
 fn form(pieces: Vec<Result<Piece, TaskError>>) -> Form {
-    Form { pieces: stream::iter(pieces).boxed(), afterwards: std::future::ready(()).boxed() }
+    stream::iter(pieces).boxed()
 }
 
 fn form_of(content: &[u8]) -> Form {
@@ -91,7 +86,7 @@ async fn what_counts_is_on_the_disk_and_the_bar_follows() {
     for new in [new_upload(), NewTask { steps: Vec::new(), ..new_upload() }] {
         let house = Plan::default().build().await;
         let id = house.create(new).await;
-        let (sender, form, afterwards) = Sender::new();
+        let (sender, form) = Sender::new();
         let (jobs, sending) = (house.jobs.clone(), async {
             sender.send(file("a.bin", Some(1000))).await;
             let named = house.until(id, |task| task.message.as_deref() == Some("Receiving a.bin")).await;
@@ -108,7 +103,6 @@ async fn what_counts_is_on_the_disk_and_the_bar_follows() {
         let (uploaded, ()) = tokio::join!(jobs.upload(id, form), sending);
         uploaded.unwrap();
         assert_eq!(house.end(id).await.status, Status::Completed);
-        afterwards.await.unwrap();
     }
 }
 
@@ -217,15 +211,14 @@ async fn only_accepted_types_pass_whatever_they_are_called() {
 async fn a_panic_while_receiving_leaves_nothing() {
     let broken = stream::iter([Ok(file("a", None)), Ok(Piece::Bytes("some".into()))])
         .chain(stream::once(async { panic!("a parser's fault") }));
-    let form = Form { pieces: broken.boxed(), afterwards: std::future::ready(()).boxed() };
-    fails(Plan::default(), form, "job_panicked").await;
+    fails(Plan::default(), broken.boxed(), "job_panicked").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_reaches_an_upload() {
     let house = Plan::default().build().await;
     let id = house.create(new_upload()).await;
-    let (sender, form, _) = Sender::new();
+    let (sender, form) = Sender::new();
     let sending = async {
         sender.send(file("a", None)).await;
         sender.send(Piece::Bytes("some".into())).await;
@@ -250,7 +243,7 @@ async fn receiving_takes_no_place_and_digesting_waits_for_one() {
     };
     let house = Plan { jobs: vec![scripted("block", job)], concurrency: 1, ..Plan::default() }.build().await;
     let id = house.create(new_upload()).await;
-    let (sender, form, _) = Sender::new();
+    let (sender, form) = Sender::new();
     let sending = async {
         sender.send(file("a", None)).await;
         let block = house.submit("block", json!({})).await;
@@ -282,7 +275,7 @@ async fn only_a_pending_task_can_be_taken() {
 async fn nothing_is_left_of_an_upload_that_the_end_of_the_service_cuts() {
     let house = Plan::default().build().await;
     let id = house.create(new_upload()).await;
-    let (sender, form, _) = Sender::new();
+    let (sender, form) = Sender::new();
     let sending = async {
         sender.send(file("a", None)).await;
         sender.send(Piece::Bytes("some".into())).await;

@@ -11,7 +11,7 @@ mod title;
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -41,15 +41,9 @@ const VALIDATE: usize = 1;
 const TRANSFORM: usize = 2;
 const SAVE: usize = 3;
 
-/// A form with one file, as it comes in.
-pub struct Form {
-    /// First what is known of the file, then its bytes, then the end, once the form was found whole. Where it breaks,
-    /// the error is its task's.
-    pub pieces: BoxStream<'static, Result<Piece, TaskError>>,
-    /// What is left to do for the one who sends, when all is said: reading on, so that they read their answer. The task
-    /// does not wait for it; it should not take longer than some seconds.
-    pub afterwards: BoxFuture<'static, ()>,
-}
+/// A form with one file, as it comes in: first what is known of the file, then its bytes, then the end, once the form was
+/// found whole. Where it breaks, the error is its task's.
+pub type Form = BoxStream<'static, Result<Piece, TaskError>>;
 
 /// What a form brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,12 +109,11 @@ async fn carry(
     received: oneshot::Sender<()>,
     ended: oneshot::Sender<UploadError>,
 ) {
-    let Form { pieces, afterwards } = form;
     let error = match Held::claim(&inner.tracker, id, inner.config.lease).await {
         Ok((held, entry)) => {
             let token = held.token;
             let work = Upload { inner: Arc::clone(&inner), token };
-            let end = supervise(&inner.stage, held, entry, |context| work.run(context, pieces, received)).await;
+            let end = supervise(&inner.stage, held, entry, |context| work.run(context, form, received)).await;
             clean_up(&inner, id, token, &end).await;
             match end {
                 Ended::Failed(error) => UploadError::Failed(error),
@@ -135,7 +128,6 @@ async fn carry(
     };
     // Whoever has been told that the file was received does not listen any more.
     let _answered = ended.send(error);
-    inner.stage.stop().run_until_cancelled(afterwards).await;
 }
 
 async fn clean_up(inner: &Inner, id: Uuid, token: Uuid, end: &Ended) {
@@ -155,14 +147,9 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(
-        self,
-        context: JobContext,
-        pieces: BoxStream<'static, Result<Piece, TaskError>>,
-        received: oneshot::Sender<()>,
-    ) -> Result<Value, JobError> {
+    async fn run(self, context: JobContext, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
         let phases = Phases { has_steps: has_steps(&context.entry), context };
-        let Received { name, file } = self.receive(&phases, pieces).await?;
+        let Received { name, file } = self.receive(&phases, form).await?;
         // Whoever hung up meanwhile has no more part in it.
         let _hung_up = received.send(());
         let context = &phases.context;
@@ -239,6 +226,17 @@ impl Phases {
         let share = |fraction: f64| (weight(before) + weight(&from[..1]) * fraction) / weight(&STEPS) * 100.0;
         Report { progress: fraction.map(share), ..report }
     }
+}
+
+/// A file is larger than this.
+pub(super) fn too_large(limit_bytes: u64) -> TaskError {
+    let detail = format!("A file of more than {limit_bytes} bytes is not accepted.");
+    TaskError::new("upload_too_large", "The file is too large", 413, detail)
+}
+
+/// A form has no file.
+pub(super) fn file_missing() -> TaskError {
+    TaskError::new("file_missing", "There is no file", 422, "The form has no file in a field named file.")
 }
 
 /// What a trouble of the disk is to the task; what it is to the operator goes into the log.

@@ -1,9 +1,9 @@
 //! Receiving: from the form to the disk, some hundred kilobytes at a time.
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt};
 
-use super::{Phases, Piece, RECEIVE, Received, UNIT, Upload, disk_error, title};
+use super::{Form, Phases, Piece, RECEIVE, Received, UNIT, Upload, disk_error, file_missing, title, too_large};
 use crate::{
     jobs::{JobError, files::IncomingFile},
     task::{Report, TaskError},
@@ -12,15 +12,13 @@ use crate::{
 /// What is written at once, if so much has come; a slow sender's bytes are written as they come.
 const WRITE_BYTES: usize = 256 * 1024;
 
-type Pieces = BoxStream<'static, Result<Piece, TaskError>>;
-
 impl Upload {
     /// Writes the file of the form, and counts what is written.
-    pub(super) async fn receive(&self, phases: &Phases, mut pieces: Pieces) -> Result<Received, JobError> {
+    pub(super) async fn receive(&self, phases: &Phases, mut form: Form) -> Result<Received, JobError> {
         let context = &phases.context;
         let unit = Some(UNIT.to_owned());
         phases.begin(RECEIVE, "Receiving", Report { unit, ..Report::default() }).await?;
-        let (name, announced) = match context.unless_stopped(pieces.next()).await? {
+        let (name, announced) = match context.unless_stopped(form.next()).await? {
             Some(Ok(Piece::File { name, size })) => (name, size),
             Some(Err(error)) => return Err(error.into()),
             // The stream must begin with it.
@@ -35,7 +33,7 @@ impl Upload {
         let file = context.unless_stopped(self.inner.files.begin(context.task_id(), self.token)).await?;
         let mut file = file.map_err(|error| disk_error(&error))?;
         loop {
-            let chunks = context.unless_stopped(gather(&mut pieces)).await??;
+            let chunks = context.unless_stopped(gather(&mut form)).await??;
             if chunks.is_empty() {
                 break;
             }
@@ -70,15 +68,14 @@ impl Upload {
         if size <= limit {
             return Ok(());
         }
-        let detail = format!("A file of more than {limit} bytes is not accepted.");
-        Err(TaskError::new("upload_too_large", "The file is too large", 413, detail))
+        Err(too_large(limit))
     }
 }
 
 /// Waits for bytes, then takes what else is there already; nothing at the end.
-async fn gather(pieces: &mut Pieces) -> Result<Vec<Bytes>, TaskError> {
+async fn gather(form: &mut Form) -> Result<Vec<Bytes>, TaskError> {
     let (mut chunks, mut len) = (Vec::new(), 0);
-    let mut next = pieces.next().await;
+    let mut next = form.next().await;
     loop {
         match next {
             Some(Ok(Piece::Bytes(bytes))) => {
@@ -91,11 +88,11 @@ async fn gather(pieces: &mut Pieces) -> Result<Vec<Bytes>, TaskError> {
             None => return Ok(chunks),
         }
         next = if chunks.is_empty() {
-            pieces.next().await
+            form.next().await
         } else if len >= WRITE_BYTES {
             return Ok(chunks);
         } else {
-            match pieces.next().now_or_never() {
+            match form.next().now_or_never() {
                 Some(next) => next,
                 None => return Ok(chunks),
             }
@@ -105,10 +102,6 @@ async fn gather(pieces: &mut Pieces) -> Result<Vec<Bytes>, TaskError> {
 
 fn receiving(name: &str, total: Option<u64>) -> Report {
     Report { message: Some(format!("Receiving {name}")), total, ..Report::default() }
-}
-
-fn file_missing() -> TaskError {
-    TaskError::new("file_missing", "There is no file", 422, "The form has no file in a field named file.")
 }
 
 fn total_len(chunks: &[Bytes]) -> u64 {

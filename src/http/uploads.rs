@@ -1,0 +1,153 @@
+//! Uploads: a file in a form becomes a task. The body is read by the job; the handler only waits for its receipt.
+
+use axum::{
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body as _;
+use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use super::{
+    App,
+    extract::{Query, parse_id, single, valid},
+    form,
+    problem::{self, Code, Problem, kinds},
+};
+use crate::{
+    jobs::{self, UPLOAD_KIND, UploadError},
+    task::{NewTask, Refusal, TaskError},
+};
+
+/// The routes of uploads.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(upload))
+}
+
+/// A form with a file.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `form` reads")]
+struct UploadForm {
+    /// The file.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
+/// What the file was received for.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct UploadAnswer {
+    /// The task that does the rest.
+    task_id: Uuid,
+}
+
+/// For which task a file is.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what `upload` reads")]
+struct UploadQuery {
+    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent;
+    /// without it a task is made.
+    #[param(rename = "taskId")]
+    task_id: Option<Uuid>,
+    /// The user for whom a task is made.
+    #[param(rename = "userId")]
+    user_id: Option<String>,
+    /// The name of the task that is made.
+    title: Option<String>,
+}
+
+/// Why an upload failed: its task's error, and the task.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct UploadProblem {
+    #[serde(flatten)]
+    error: TaskError,
+    /// The task that says the same.
+    task_id: Uuid,
+}
+
+/// Uploads a file.
+///
+/// It becomes a task, which is there before the first byte of the body is read; this answers when the last byte is on
+/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`.
+#[utoipa::path(post, path = "/api/tasks/upload", tag = "uploads", params(UploadQuery),
+    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    responses(
+        (status = 202, description = "Received", body = UploadAnswer, headers(
+            ("location" = String, description = "The task's URL"))),
+        (status = "4XX", description = "Not received; the task has ended in this error", body = UploadProblem,
+            content_type = "application/problem+json"),
+        (status = 507, description = "There is no room left", body = UploadProblem,
+            content_type = "application/problem+json")))]
+async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: Body) -> Result<Response, Problem> {
+    let boundary = read_boundary(&headers)?;
+    let id = task_for(&app, query).await?;
+    let length = body.size_hint().exact();
+    let form = form::read(body, boundary, length, app.config.uploads.max_upload_bytes);
+    let mut response = match app.jobs.upload(id, form).await {
+        Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
+        Err(UploadError::Tracker(error)) => return Err(error.into()),
+        Err(UploadError::Failed(error)) => refused(error, id),
+        Err(UploadError::Cancelled) => refused(of_kind(&kinds::TASK_CANCELLED), id),
+        Err(UploadError::GivenUp) if app.draining.is_cancelled() => refused(of_kind(&kinds::STOPPING), id),
+        Err(UploadError::GivenUp) => refused(of_kind(&kinds::LEASE_LOST), id),
+    };
+    // A UUID's text is a valid header value.
+    if let Ok(location) = HeaderValue::from_str(&format!("/api/tasks/{id}")) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
+    let content_type = single(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
+    let Some(boundary) = form::boundary(content_type) else {
+        let detail = "Send the file in a form, as multipart/form-data.";
+        return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail(detail));
+    };
+    boundary.map_err(|reason| Problem::new(&kinds::MALFORMED).with_error(header::CONTENT_TYPE.as_str(), reason))
+}
+
+/// The task that the query names, or a new one.
+async fn task_for(app: &App, mut query: Query) -> Result<Uuid, Problem> {
+    let (given, user_id, title) = (query.text("taskId"), query.text("userId"), query.text("title"));
+    query.end()?;
+    let Some(given) = given else {
+        let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
+        let id = Uuid::now_v7();
+        app.tracker.create(id, jobs::with_steps(new), None).await?;
+        return Ok(id);
+    };
+    let known = [("userId", user_id), ("title", title)].into_iter().find(|(_, value)| value.is_some());
+    if let Some((name, _)) = known {
+        return Err(Problem::invalid(name, "is for a new task; the one that taskId names has its own"));
+    }
+    let id = parse_id(&given).ok_or_else(|| Problem::invalid("taskId", "is not a UUID of the form 8-4-4-4-12"))?;
+    let entry = app.tracker.find(id).await?.entry()?;
+    if entry.task.kind != UPLOAD_KIND {
+        return Err(Problem::invalid("taskId", format!("is a task of another kind than {UPLOAD_KIND}")));
+    }
+    if entry.task.status.is_final() {
+        return Err(Refusal::Final(entry.task.status).into());
+    }
+    Ok(id)
+}
+
+fn of_kind(kind: &problem::Kind) -> TaskError {
+    TaskError { detail: None, ..TaskError::new(kind.code, kind.title, kind.status.as_u16(), "") }
+}
+
+fn refused(error: TaskError, task_id: Uuid) -> Response {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let document = UploadProblem { error, task_id };
+    // A struct of strings and numbers always has a JSON text.
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+    let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
+    response.extensions_mut().insert(Code("upload_failed"));
+    response
+}
