@@ -168,25 +168,22 @@ impl Writer {
         Err(JournalError::Unavailable("it was not told whether the change was written".into()))
     }
 
-    /// Makes the table, then the watchers, follow events, each seq once.
+    /// Makes the table, then the watchers, follow the events after the head: so each is followed once.
     fn follow(&mut self, events: &[Event], decided: StdInstant) -> Result<(), TrackerError> {
         let shared = &self.shared;
         let mut is_work = false;
-        let events = || events.iter().filter(|event| event.seq > self.head);
-        for event in events() {
+        for event in events {
             // The lock is taken for each, so that readers need not wait for a whole batch.
             let mut table = shared.table_mut();
             table.apply(event).map_err(|error| TrackerError::Damaged(error.to_string()))?;
             is_work |= wakes_work(&table, event);
         }
-        let mut head = self.head;
-        for event in events() {
-            head = head.max(event.seq);
+        for event in events {
             shared.metrics.events_appended.inc();
             shared.registry.advance(event.seq);
             shared.registry.publish(event, decided);
         }
-        self.head = head;
+        self.head = events.last().map_or(self.head, |event| event.seq);
         if is_work {
             self.shared.work.send_replace(());
         }

@@ -33,7 +33,9 @@ async fn a_key_stands_for_its_task_wherever_the_two_are() {
             }
             let events = rig.events().await.len();
             for _ in 0..3 {
+                let appends = rig.journal.appends();
                 let again = rig.tracker.create(Uuid::now_v7(), new.clone(), Some(key)).await.unwrap();
+                assert!(rig.journal.appends() <= appends + 1, "one conflict tells all");
                 assert_eq!((again.changed, again.entry.unwrap().task.task_id), (false, id));
                 let other = rig.tracker.create(Uuid::now_v7(), new_task(r#"{"kind":"b"}"#), Some(key)).await;
                 assert_eq!(refused(other), Refusal::Mismatch);

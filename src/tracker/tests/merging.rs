@@ -99,8 +99,27 @@ async fn a_life_within_one_batch() {
 }
 
 #[tokio::test]
+async fn what_follows_a_deletion_in_its_batch_finds_nothing() {
+    let rig = Rig::start().await;
+    rig.journal.hold_fold();
+    let id = rig.finished().await;
+    let asked = vec![
+        (id, Intent::Delete),
+        (id, reported("{}")),
+        (id, create(r#"{"start":true}"#)),
+        (id, Intent::Delete),
+        (id, Intent::Cancel),
+    ];
+    let mut answers = rig.in_one_batch(asked).await.into_iter();
+    assert!(answers.next().unwrap().unwrap().changed);
+    assert!(answers.all(|answer| refused(answer) == Refusal::Gone));
+    assert_eq!(classes(&rig, id).await, [Class::Change, Class::Final, Class::Tombstone]);
+}
+
+#[tokio::test]
 async fn one_key_is_one_task_within_a_batch() {
     let rig = Rig::start().await;
+    let appends = rig.journal.appends();
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
     for kind in ["first", "a", "a", "b"] {
@@ -118,6 +137,7 @@ async fn one_key_is_one_task_within_a_batch() {
     assert_eq!(ids[0], ids[1]);
     assert_eq!(refused(of("b").remove(0)), Refusal::Mismatch);
     assert_eq!(rig.tracker.list(TaskFilter::default(), None, 10).await.unwrap().tasks.len(), 2);
+    assert_eq!(rig.journal.appends(), appends + 2, "nobody had to be decided again");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod conflicts;
 mod durability;
 mod evicted;
+mod faults;
 mod haunted;
 mod lost_answers;
 mod merging;

@@ -1,0 +1,165 @@
+//! Any requests, any foreign events, any faults, in any order: what is answered is so, and memory follows the journal.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{event::Class, journal::memory::LostAnswer};
+
+/// One thing that happens to one of a few tasks.
+#[derive(Clone, Debug)]
+enum Act {
+    Ask(u128, Asked),
+    Foreign(u128, Asked),
+    Lose(LostAnswer),
+    Fail,
+    Fold(bool),
+    /// Everybody runs, and time passes.
+    Pass(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Create(Option<&'static str>),
+    Report(u8),
+    Complete,
+    Cancel,
+    Delete,
+}
+
+impl Asked {
+    /// `message` tells the request from all others.
+    fn intent(self, message: &str) -> Intent {
+        match self {
+            Self::Create(key) => {
+                Intent::Create { new: new_task(r#"{"start":true,"total":100}"#), key: key.map(key_digest) }
+            }
+            Self::Report(progress) => reported(&format!(r#"{{"progress":{progress},"message":"{message}"}}"#)),
+            Self::Complete => reported(&format!(r#"{{"status":"completed","message":"{message}"}}"#)),
+            Self::Cancel => Intent::Cancel,
+            Self::Delete => Intent::Delete,
+        }
+    }
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let asked = || {
+        let asked = prop_oneof![
+            3 => prop_oneof![Just(None), Just(Some("one")), Just(Some("two"))].prop_map(Asked::Create),
+            6 => (0u8..100).prop_map(Asked::Report),
+            2 => Just(Asked::Complete),
+            1 => Just(Asked::Cancel),
+            1 => Just(Asked::Delete),
+        ];
+        (1u128..4, asked)
+    };
+    let lost = prop_oneof![Just(LostAnswer::Committed), Just(LostAnswer::NotCommitted)];
+    prop_oneof![
+        10 => asked().prop_map(|(id, asked)| Act::Ask(id, asked)),
+        4 => asked().prop_map(|(id, asked)| Act::Foreign(id, asked)),
+        1 => lost.prop_map(Act::Lose),
+        1 => Just(Act::Fail),
+        1 => any::<bool>().prop_map(Act::Fold),
+        4 => (0u64..20_000).prop_map(Act::Pass),
+    ]
+}
+
+/// Another node decides upon what is in the journal, and commits at once.
+async fn foreign(rig: &Rig, id: Uuid, intent: &Intent) {
+    let stored = rig.journal.last(&ChannelName::task(id)).await.unwrap();
+    if stored.as_ref().is_some_and(|stored| stored.gone) {
+        return;
+    }
+    if let Intent::Create { key: Some(key), .. } = intent
+        && rig.journal.last(&ChannelName::key(*key)).await.unwrap().is_some()
+    {
+        return;
+    }
+    let entry = stored.map(|stored| reads::entry(&stored).unwrap());
+    let now = rig.tracker.clock().now();
+    if let Ok(drafts) = decide(id, entry.as_ref(), intent, now, &POLICY) {
+        rig.journal.foreign(Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts });
+    }
+}
+
+type Answers = HashMap<String, Result<Answer, TrackerError>>;
+
+async fn run(acts: Vec<Act>) -> (Rig, Answers) {
+    let rig = Rig::start().await;
+    let mut callers = JoinSet::new();
+    for (nth, act) in acts.into_iter().enumerate() {
+        let message = format!("message-{nth}.");
+        match act {
+            Act::Ask(id, asked) => {
+                let (tracker, id) = (rig.tracker.clone(), Uuid::from_u128(id));
+                callers.spawn(async move {
+                    let answer = match asked {
+                        Asked::Create(key) => tracker.create(id, new_task(r#"{"start":true,"total":100}"#), key).await,
+                        _ => tracker.submit(id, asked.intent(&message)).await,
+                    };
+                    (message, answer)
+                });
+            }
+            Act::Foreign(id, asked) => foreign(&rig, Uuid::from_u128(id), &asked.intent("theirs")).await,
+            Act::Lose(lost) => rig.journal.lose_next_answer(lost),
+            Act::Fail => rig.journal.fail_next_append(JournalError::Full),
+            Act::Fold(true) => rig.journal.hold_fold(),
+            Act::Fold(false) => rig.journal.fold(),
+            Act::Pass(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+        }
+    }
+    let answers = callers.join_all().await.into_iter().collect();
+    // What was to go wrong with the next append does so now; the last one brings all that is in the journal.
+    while rig.tracker.create(Uuid::now_v7(), NewTask::default(), None).await.is_err() {}
+    rig.tracker.create(Uuid::now_v7(), NewTask::default(), None).await.unwrap();
+    (rig, answers)
+}
+
+async fn check(rig: &Rig, answers: &Answers) -> Result<(), TestCaseError> {
+    let events = rig.events().await;
+    let mut table = Table::new(POLICY);
+    events.iter().for_each(|event| table.apply(event).unwrap());
+    for id in (1..4).map(Uuid::from_u128) {
+        let channel = ChannelName::task(id);
+        let classes: Vec<Class> = events.iter().filter(|event| *event.channel() == channel).map(Event::class).collect();
+        let after_end = classes.iter().skip_while(|class| **class != Class::Final).skip(1);
+        prop_assert!(after_end.clone().all(|class| *class == Class::Tombstone), "after the end: {:?}", classes);
+        prop_assert!(after_end.count() <= 1, "deleted twice: {:?}", classes);
+        let born = events.iter().filter(|event| *event.channel() == channel && event.draft.origin.is_some()).count();
+        prop_assert_eq!(born, usize::from(!classes.is_empty()), "made twice");
+        match rig.tracker.find(id).await.unwrap() {
+            Found::Task(entry) => prop_assert_eq!(Some(&entry), table.get(id), "memory does not follow the journal"),
+            Found::Gone => prop_assert!(table.is_gone(id)),
+            Found::Unknown => prop_assert!(classes.is_empty()),
+        }
+    }
+    let head = events.last().unwrap().seq;
+    let is_written = |message: &str| {
+        let needle = message.as_bytes();
+        events.iter().any(|event| event.draft.data.windows(needle.len()).any(|window| window == needle))
+    };
+    for (message, answer) in answers {
+        match answer {
+            Ok(answer) => prop_assert!(answer.seq <= head),
+            Err(TrackerError::Refused(_) | TrackerError::Full) => {
+                prop_assert!(!is_written(message), "{} was answered {:?}", message, answer);
+            }
+            // Every task is met by few others, and the store answers before long.
+            Err(error) => return Err(TestCaseError::fail(format!("{message} was answered {error}"))),
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_answers_are_true_and_memory_follows(acts in prop::collection::vec(any_act(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let (rig, answers) = run(acts).await;
+            check(&rig, &answers).await
+        })?;
+    }
+}
