@@ -119,7 +119,7 @@ async fn what_follows_a_deletion_in_its_batch_finds_nothing() {
 #[tokio::test]
 async fn one_key_is_one_task_within_a_batch() {
     let rig = Rig::start().await;
-    let appends = rig.journal.appends();
+    let groups = rig.journal.groups();
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
     for kind in ["first", "a", "a", "b"] {
@@ -137,7 +137,7 @@ async fn one_key_is_one_task_within_a_batch() {
     assert_eq!(ids[0], ids[1]);
     assert_eq!(refused(of("b").remove(0)), Refusal::Mismatch);
     assert_eq!(rig.tracker.list(TaskFilter::default(), None, 10).await.unwrap().tasks.len(), 2);
-    assert_eq!(rig.journal.appends(), appends + 2, "nobody had to be decided again");
+    assert_eq!(rig.journal.groups(), groups + 2, "nobody had to be decided again");
 }
 
 #[tokio::test]
