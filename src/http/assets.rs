@@ -51,7 +51,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// The page: upload, watch, cancel.
-#[utoipa::path(get, path = "/", tag = "page",
+#[utoipa::path(get, path = "/", operation_id = "readPage", tag = "page",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 async fn page(headers: HeaderMap) -> Response {
     match Dist::get("index.html") {
@@ -64,7 +64,7 @@ async fn page(headers: HeaderMap) -> Response {
 }
 
 /// A file of the page.
-#[utoipa::path(get, path = "/assets/{path}", tag = "page",
+#[utoipa::path(get, path = "/assets/{path}", operation_id = "readPageFile", tag = "page",
     params(("path" = String, Path, description = "Its name")),
     responses((status = 200, description = "The file")))]
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {

@@ -38,7 +38,7 @@ where
             return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON, as application/json."));
         }
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
-        valid(json(&body)?).map(Self)
+        valid(json_object(&body)?).map(Self)
     }
 }
 
@@ -85,8 +85,16 @@ pub(super) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
         .any(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Reads JSON.
-pub(super) fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+/// Reads a JSON object.
+pub(super) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // The derived readers would take an array for the members in their order.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::new(&kinds::INVALID).with_detail("The body is not a JSON object."));
+    }
+    json(body)
+}
+
+fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -101,7 +109,10 @@ fn json_problem(error: &serde_json::Error, path: String) -> Problem {
     if error.is_data() {
         let text = error.to_string();
         let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-        return Problem::invalid(member(path, reason), reason);
+        return match member(path, reason) {
+            whole if whole.is_empty() => Problem::new(&kinds::INVALID).with_detail(format!("The body: {reason}.")),
+            member => Problem::invalid(member, reason),
+        };
     }
     Problem::new(&kinds::MALFORMED).with_detail(format!("The body is not JSON: {error}."))
 }

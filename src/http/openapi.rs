@@ -198,7 +198,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 }
 
 /// This description, OpenAPI 3.1.
-#[utoipa::path(get, path = "/openapi.json", tag = "operations",
+#[utoipa::path(get, path = "/openapi.json", operation_id = "readDescription", tag = "operations",
     responses((status = 200, description = "The description", body = Object)))]
 async fn description() -> Response {
     /// It is the same for the life of the process.
@@ -213,20 +213,20 @@ async fn description() -> Response {
 }
 
 /// The reference, for people.
-#[utoipa::path(get, path = "/docs", tag = "page", responses((status = 307, description = "It is at `/docs/`")))]
+#[utoipa::path(get, path = "/docs", operation_id = "findReference", tag = "page", responses((status = 307, description = "It is at `/docs/`")))]
 async fn docs() -> Redirect {
     Redirect::temporary("/docs/")
 }
 
 /// The reference, for people.
-#[utoipa::path(get, path = "/docs/", tag = "page",
+#[utoipa::path(get, path = "/docs/", operation_id = "readReference", tag = "page",
     responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
 async fn docs_index() -> Result<Response, Problem> {
     swagger_file("index.html")
 }
 
 /// A file of the reference.
-#[utoipa::path(get, path = "/docs/{file}", tag = "page",
+#[utoipa::path(get, path = "/docs/{file}", operation_id = "readReferenceFile", tag = "page",
     params(("file" = String, Path, description = "Its name")),
     responses((status = 200, description = "The file")))]
 async fn docs_file(Path(file): Path<String>) -> Result<Response, Problem> {
@@ -257,6 +257,10 @@ fn add_refusals(api: &mut utoipa::openapi::OpenApi) {
     }
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
+            // A handler of two methods has one name; a client that is made from this needs two.
+            if method == Method::POST && path.starts_with("/sse/") {
+                operation.operation_id = operation.operation_id.take().map(|id| id + "ByPost");
+            }
             let route = Route { method, path, has_body: operation.request_body.is_some() };
             for refusal in REFUSALS.iter().filter(|refusal| (refusal.holds)(&route)) {
                 let described = RefOr::Ref(Ref::from_response_name(refusal.name));

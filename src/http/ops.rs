@@ -31,7 +31,7 @@ struct Health {
 const OK: axum::Json<Health> = axum::Json(Health { status: "ok" });
 
 /// Tells whether the process is alive.
-#[utoipa::path(get, path = "/healthz", tag = "operations", responses((status = 200, description = "It is", body = Health)))]
+#[utoipa::path(get, path = "/healthz", operation_id = "isAlive", tag = "operations", responses((status = 200, description = "It is", body = Health)))]
 async fn healthz() -> axum::Json<Health> {
     OK
 }
@@ -39,7 +39,7 @@ async fn healthz() -> axum::Json<Health> {
 /// Tells whether requests should be sent here.
 ///
 /// 503 while the service is stopping, and while its store does not answer.
-#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200, description = "They should", body = Health)))]
+#[utoipa::path(get, path = "/readyz", operation_id = "isReady", tag = "operations", responses((status = 200, description = "They should", body = Health)))]
 async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     if app.draining.is_cancelled() {
         return Err(Problem::new(&kinds::STOPPING));
@@ -49,7 +49,7 @@ async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
 }
 
 /// Metrics, as OpenMetrics text for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "operations",
+#[utoipa::path(get, path = "/metrics", operation_id = "readMetrics", tag = "operations",
     responses((status = 200, description = "All metrics", body = String, content_type = Metrics::CONTENT_TYPE)))]
 async fn metrics(State(app): State<App>) -> Response {
     (StatusCode::OK, [(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], app.metrics.encode()).into_response()

@@ -45,7 +45,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor was
 /// of no use and that the current state follows; `refused` says why there is no stream just now and when to come again.
 /// Once the end has been seen, 204 tells a browser to stop.
-#[utoipa::path(get, path = "/api/tasks/{taskId}/progress", tag = "streams",
+#[utoipa::path(get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
     params(("taskId" = Uuid, Path, description = "The task's id"),
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
         ("lastEventId" = Option<String>, Query, description = "The same, for clients that cannot set headers")),

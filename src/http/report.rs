@@ -5,7 +5,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     App,
-    extract::{BodyType, body_type, json, read_body, valid},
+    extract::{BodyType, body_type, json_object, read_body, valid},
     fields::{Fields, FieldsError},
     problem::{Problem, kinds},
 };
@@ -32,7 +32,7 @@ impl FromRequest<App> for ReportBody {
         })?;
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
         let report = match body_type {
-            BodyType::Json => json(&body)?,
+            BodyType::Json => json_object(&body)?,
             BodyType::Form => from_form(&body)?,
         };
         valid(report).map(Self)
@@ -66,7 +66,7 @@ fn from_form(body: &[u8]) -> Result<Report, Problem> {
     }
     fields.end().map_err(form_problem)?;
     // From here on it is as if it had come as JSON.
-    json(&serde_json::to_vec(&Value::Object(members)).unwrap_or_default())
+    json_object(&serde_json::to_vec(&Value::Object(members)).unwrap_or_default())
 }
 
 fn form_problem(error: FieldsError) -> Problem {

@@ -84,7 +84,7 @@ struct Disconnection {
 ///
 /// Each step sends the user `User '{userId}', attempt X / 10`. `Prefer: respond-async` answers at once. A caller who
 /// hangs up does not stop it.
-#[utoipa::path(method(get, post), path = "/sse/task/{userId}", tag = "compatibility",
+#[utoipa::path(method(get, post), path = "/sse/task/{userId}", operation_id = "runAttempts", tag = "compatibility",
     params(("userId" = String, Path, description = "The user who is told of it"),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
     responses(
@@ -105,7 +105,7 @@ async fn run_attempts(
 /// Counts down from five, one a second, then sends the user an object, and waits for the end.
 ///
 /// `Prefer: respond-async` answers at once. A caller who hangs up does not stop it.
-#[utoipa::path(method(get, post), path = "/sse/task-with-obj/{userId}", tag = "compatibility",
+#[utoipa::path(method(get, post), path = "/sse/task-with-obj/{userId}", operation_id = "runObject", tag = "compatibility",
     params(("userId" = String, Path, description = "The user who is told of it"),
         ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
     responses(
@@ -170,7 +170,7 @@ fn completion(user: &User, ended: &Entry) -> Result<axum::Json<Completion>, Prob
 /// Listens to what is sent to a user, who is connected as long as this stream is open.
 ///
 /// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the user.
-#[utoipa::path(get, path = "/sse/connect/{userId}", tag = "compatibility",
+#[utoipa::path(get, path = "/sse/connect/{userId}", operation_id = "connectUser", tag = "compatibility",
     params(("userId" = String, Path, description = "The user"),
         ("Last-Event-ID" = Option<String>, Header, description = "A cursor from which to resume")),
     responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream",
@@ -199,7 +199,7 @@ async fn connect(
 }
 
 /// Ends a user's streams; the user is disconnected at once.
-#[utoipa::path(get, path = "/sse/disconnect/{userId}", tag = "compatibility",
+#[utoipa::path(get, path = "/sse/disconnect/{userId}", operation_id = "disconnectUser", tag = "compatibility",
     params(("userId" = String, Path, description = "The user")),
     responses((status = 200, description = "They are disconnected", body = Disconnection)))]
 async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> axum::Json<Disconnection> {
@@ -208,7 +208,7 @@ async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> a
 }
 
 /// Ten messages, one a second.
-#[utoipa::path(get, path = "/sse", tag = "compatibility",
+#[utoipa::path(get, path = "/sse", operation_id = "tenMessages", tag = "compatibility",
     responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream",
         example = json!("data: Message 0 à 2026-01-31T08:15:00.042Z\n\n"))))]
 async fn messages(State(app): State<App>, method: Method, headers: HeaderMap) -> Result<Response, Problem> {

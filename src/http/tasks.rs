@@ -120,7 +120,7 @@ struct ListQuery {
 /// Lists tasks, newest first.
 ///
 /// What was accepted a moment ago is among them.
-#[utoipa::path(get, path = "/api/tasks", tag = "tasks", params(ListQuery),
+#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
     responses((status = 200, description = "A page of tasks", body = TaskPage)))]
 async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
     let name = |value: &str| check_name(value).map(|()| value.to_owned()).map_err(|error| error.to_string());
@@ -151,7 +151,7 @@ async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Prob
 ///
 /// It is there, and can be watched, before this answers. With an `Idempotency-Key` the same request gives the same
 /// task, however often it is sent. With `Accept: text/event-stream` the answer is the task's stream.
-#[utoipa::path(post, path = "/api/tasks", tag = "tasks", request_body = NewTask,
+#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = "tasks", request_body = NewTask,
     params(("Idempotency-Key" = Option<String>, Header, description = "1–256 visible ASCII characters")),
     responses(
         (status = 202, description = "Accepted", body = TaskDocument, headers(
@@ -168,7 +168,7 @@ async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewT
 ///
 /// So it can be watched before it is sent. The same request again answers 200 and the task as it is; another request
 /// with this id is refused.
-#[utoipa::path(put, path = "/api/tasks/{taskId}", tag = "tasks", request_body = NewTask,
+#[utoipa::path(put, path = "/api/tasks/{taskId}", operation_id = "putTask", tag = "tasks", request_body = NewTask,
     params(("taskId" = Uuid, Path, description = "A UUID that the client made")),
     responses(
         (status = 202, description = "Accepted", body = TaskDocument, headers(
@@ -188,7 +188,7 @@ async fn put(
 ///
 /// With `If-None-Match` and `Prefer: wait=30` it waits up to that long (60 s at most) for the next visible change, and
 /// answers 304 where there was none.
-#[utoipa::path(get, path = "/api/tasks/{taskId}", tag = "tasks",
+#[utoipa::path(get, path = "/api/tasks/{taskId}", operation_id = "readTask", tag = "tasks",
     params(("taskId" = Uuid, Path, description = "The task's id"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state that the client has"),
         ("Prefer" = Option<String>, Header, description = "`wait=` and seconds", example = "wait=30")),
@@ -215,7 +215,7 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
 ///
 /// JSON or form fields, so that `curl -X PATCH -d progress=40 -d message=half` works. On a pending task it starts it.
 /// `status` `completed`, `error` or `cancelled` ends it. The answer says what the worker is to do next.
-#[utoipa::path(patch, path = "/api/tasks/{taskId}", tag = "tasks",
+#[utoipa::path(patch, path = "/api/tasks/{taskId}", operation_id = "reportOnTask", tag = "tasks",
     request_body(content((Report = "application/json"), (Report = "application/x-www-form-urlencoded"))),
     params(("taskId" = Uuid, Path, description = "The task's id"),
         ("Lease-Token" = Option<Uuid>, Header, description = "Proves the right to report on a leased task")),
@@ -238,7 +238,7 @@ async fn report(
 ///
 /// A pending task is cancelled at once; one that is being worked on is `cancelling` until its worker has stopped. Asking
 /// again changes nothing.
-#[utoipa::path(post, path = "/api/tasks/{taskId}/cancel", tag = "tasks",
+#[utoipa::path(post, path = "/api/tasks/{taskId}/cancel", operation_id = "cancelTask", tag = "tasks",
     params(("taskId" = Uuid, Path, description = "The task's id")),
     responses((status = 200, description = "The task", body = TaskDocument)))]
 async fn cancel(State(app): State<App>, TaskId(id): TaskId) -> Result<Response, Problem> {
@@ -247,7 +247,7 @@ async fn cancel(State(app): State<App>, TaskId(id): TaskId) -> Result<Response, 
 }
 
 /// Forgets a task that has ended, and its file.
-#[utoipa::path(delete, path = "/api/tasks/{taskId}", tag = "tasks",
+#[utoipa::path(delete, path = "/api/tasks/{taskId}", operation_id = "deleteTask", tag = "tasks",
     params(("taskId" = Uuid, Path, description = "The task's id")),
     responses((status = 204, description = "It is forgotten")))]
 async fn delete(State(app): State<App>, TaskId(id): TaskId) -> Result<StatusCode, Problem> {

@@ -47,7 +47,7 @@ struct ListQuery {
 }
 
 /// Lists the users who have been seen.
-#[utoipa::path(get, path = "/api/users", tag = "users", params(ListQuery),
+#[utoipa::path(get, path = "/api/users", operation_id = "listUsers", tag = "users", params(ListQuery),
     responses((status = 200, description = "A page of users", body = UserPage)))]
 async fn list(State(app): State<App>, mut query: Query) -> Result<Json<UserPage>, Problem> {
     let status = query.text("status").map(|status| read_status(&status)).transpose()?;
@@ -64,7 +64,7 @@ async fn list(State(app): State<App>, mut query: Query) -> Result<Json<UserPage>
 }
 
 /// Tells whether a user is connected.
-#[utoipa::path(get, path = "/api/users/{userId}", tag = "users",
+#[utoipa::path(get, path = "/api/users/{userId}", operation_id = "readUser", tag = "users",
     params(("userId" = String, Path, description = "The user")),
     responses((status = 200, description = "The user", body = UserPresence)))]
 async fn read(State(app): State<App>, user: User) -> Result<Json<UserPresence>, Problem> {

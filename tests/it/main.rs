@@ -1,6 +1,14 @@
 //! What the service does, seen from outside: one binary, so that it is linked once.
+#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 mod architecture;
 mod connections;
 mod crash;
+mod guard;
+mod openapi;
+mod problems;
+mod seeds;
 mod support;
+mod tasks;
+mod watching;
+mod wire;

@@ -1,3 +1,10 @@
-//! What the tests stand on.
+//! What the tests stand on: a service of its own for each, and clients for it.
 
+mod answer;
+mod app;
 pub(crate) mod binary;
+mod events;
+
+pub(crate) use answer::Answer;
+pub(crate) use app::TestApp;
+pub(crate) use events::Events;

@@ -1,0 +1,130 @@
+//! Which names it answers to, and which pages may make a browser ask.
+
+use serde_json::json;
+
+use crate::support::TestApp;
+
+const TASK: &str = "{}";
+
+async fn listed(app: &TestApp) -> usize {
+    app.get("/api/tasks").send().await.json()["tasks"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn only_its_own_names_are_answered() {
+    let app = TestApp::with(|config| config.http.allowed_hosts = vec!["progress.example".into()]).await;
+    for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "progress.example:443"] {
+        assert_eq!(app.get("/api/tasks").header("host", host).send().await.status(), 200, "{host}");
+    }
+    for path in ["/api/tasks", "/", "/healthz", "/openapi.json", "/nothing", "/sse"] {
+        let answer = app.get(path).header("host", "rebound.example").send().await;
+        assert_eq!(answer.refusal(), "421 wrong_host", "{path}");
+    }
+    assert_eq!(app.get("/api/tasks").nameless().send().await.refusal(), "400 malformed_request host");
+    let twice = app.get("/api/tasks").header("host", "localhost").header("host", "localhost");
+    assert_eq!(twice.send().await.refusal(), "400 malformed_request host");
+    let absolute = app.get("http://rebound.example/api/tasks").header("host", "localhost");
+    assert_eq!(absolute.send().await.refusal(), "421 wrong_host");
+    // HTTP/2 has an authority instead of a `Host`.
+    assert_eq!(app.get("http://localhost/api/tasks").nameless().send().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let app = TestApp::in_process().await;
+    let path = app.submit(json!({})).await;
+    for (name, value) in [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "http://evil.example"),
+        ("origin", "http://localhost:1"),
+        ("origin", "null"),
+    ] {
+        for (method, path) in [
+            ("POST", "/api/tasks"),
+            ("PUT", "/api/tasks/0199c0de-0000-7000-8000-000000000001"),
+            ("PATCH", &path),
+            ("DELETE", &path),
+            ("POST", &format!("{path}/cancel")),
+            ("POST", "/sse/task/alice"),
+            ("GET", "/sse/task/alice"),
+            ("GET", "/sse/task-with-obj/alice"),
+            ("GET", "/sse/connect/alice"),
+            ("GET", "/sse/disconnect/alice"),
+        ] {
+            let asking = app.request(method, path).header(name, value).body("application/json", TASK);
+            assert_eq!(asking.send().await.refusal(), "403 cross_site_request", "{name}: {value}, {method} {path}");
+        }
+        let reading = app.get(&path).header(name, value).send().await;
+        assert_eq!(reading.status(), 200, "a page cannot read what has no access header");
+        assert!(!reading.has_header("access-control-allow-origin"));
+    }
+    assert_eq!(listed(&app).await, 1);
+    assert_eq!(app.get(&path).send().await.json()["status"], "pending");
+    assert_eq!(app.get("/api/users/alice").send().await.status(), 404);
+}
+
+#[tokio::test]
+async fn its_own_page_and_programs_may_ask() {
+    let app = TestApp::in_process().await;
+    let own = app.post("/api/tasks").header("host", "localhost:8080").header("origin", "http://localhost:8080");
+    assert_eq!(own.header("sec-fetch-site", "same-origin").json(&json!({})).send().await.status(), 202);
+    let proxied = app.post("/api/tasks").header("origin", "https://localhost").json(&json!({})).send().await;
+    assert_eq!(proxied.status(), 202, "a proxy may have taken the encryption off");
+    assert_eq!(app.post("/api/tasks").json(&json!({})).send().await.status(), 202, "curl says nothing");
+    let typed = app.get("/sse/disconnect/alice").header("sec-fetch-site", "none").send().await;
+    assert_eq!(typed.status(), 200);
+}
+
+#[tokio::test]
+async fn head_has_no_effect() {
+    let app = TestApp::in_process().await;
+    for path in ["/sse/task/alice", "/sse/task-with-obj/alice", "/sse/connect/alice", "/sse/disconnect/alice"] {
+        assert_eq!(app.request("HEAD", path).send().await.status(), 200, "{path}");
+    }
+    assert_eq!(listed(&app).await, 0);
+    assert_eq!(app.get("/api/users").send().await.json(), json!({ "users": [] }));
+}
+
+#[tokio::test]
+async fn an_allow_listed_page_may_ask_and_read() {
+    let app = TestApp::with(|config| config.http.allowed_origins = vec!["https://app.example".into()]).await;
+    let preflight = |origin: &str| {
+        app.request("OPTIONS", "/api/tasks").header("origin", origin).header("access-control-request-method", "POST")
+    };
+    let allowed = preflight("https://app.example").header("access-control-request-private-network", "true");
+    let allowed = allowed.send().await;
+    assert_eq!((allowed.status(), allowed.body.len()), (204, 0));
+    assert_eq!(allowed.header("access-control-allow-origin"), "https://app.example");
+    assert!(allowed.header("access-control-allow-methods").contains("PATCH"));
+    assert!(allowed.header("access-control-allow-headers").contains("idempotency-key"));
+    assert_eq!(allowed.header("access-control-allow-private-network"), "true");
+    let other = preflight("https://evil.example").send().await;
+    assert!(!other.has_header("access-control-allow-origin") && !other.has_header("access-control-allow-methods"));
+    assert_eq!(other.header("vary"), "origin");
+
+    let asking = app.post("/api/tasks").header("origin", "https://app.example").header("sec-fetch-site", "cross-site");
+    let answer = asking.json(&json!({})).send().await;
+    assert_eq!(answer.status(), 202);
+    assert_eq!(answer.header("access-control-allow-origin"), "https://app.example");
+    let exposed = answer.header("access-control-expose-headers").to_owned();
+    for name in ["location", "etag", "x-request-id"] {
+        assert!(exposed.contains(name) && answer.has_header(name), "{name}");
+    }
+    let refused = app.get("/nothing").header("origin", "https://app.example").send().await;
+    assert_eq!(refused.header("access-control-allow-origin"), "https://app.example", "it may read refusals too");
+}
+
+#[tokio::test]
+async fn every_answer_carries_what_keeps_browsers_careful() {
+    let app = TestApp::in_process().await;
+    for path in ["/", "/api/tasks", "/nothing", "/docs/", "/healthz"] {
+        let answer = app.get(path).send().await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{path}");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}");
+        assert!(!policy.contains("script-src 'unsafe"), "{path}");
+    }
+}

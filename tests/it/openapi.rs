@@ -1,0 +1,133 @@
+//! The API's description and the pages for people.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::TestApp;
+
+async fn description() -> Value {
+    let answer = TestApp::in_process().await.get("/openapi.json").send().await;
+    assert_eq!((answer.status(), answer.header("content-type")), (200, "application/json"));
+    answer.json()
+}
+
+/// Each operation with its name.
+fn operations(api: &Value) -> impl Iterator<Item = (String, &Value)> {
+    api["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (format!("{} {path}", method.to_uppercase()), operation))
+    })
+}
+
+#[tokio::test]
+async fn every_route_is_described() {
+    let api = description().await;
+    assert!(api["openapi"].as_str().unwrap().starts_with("3.1"), "{}", api["openapi"]);
+    let described: BTreeSet<String> = operations(&api).map(|(name, _)| name).collect();
+    for route in [
+        "GET /api/tasks",
+        "POST /api/tasks",
+        "GET /api/tasks/{taskId}",
+        "PUT /api/tasks/{taskId}",
+        "PATCH /api/tasks/{taskId}",
+        "DELETE /api/tasks/{taskId}",
+        "POST /api/tasks/{taskId}/cancel",
+        "GET /api/tasks/{taskId}/progress",
+        "GET /api/users",
+        "GET /api/users/{userId}",
+        "GET /sse",
+        "GET /sse/connect/{userId}",
+        "GET /sse/disconnect/{userId}",
+        "GET /sse/task/{userId}",
+        "POST /sse/task/{userId}",
+        "GET /sse/task-with-obj/{userId}",
+        "POST /sse/task-with-obj/{userId}",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /openapi.json",
+        "GET /docs",
+        "GET /",
+    ] {
+        assert!(described.contains(route), "{route} is not in {described:#?}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_says_what_it_does_and_what_it_refuses() {
+    let api = description().await;
+    let mut ids = BTreeSet::new();
+    for (name, operation) in operations(&api) {
+        assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{name} has no summary");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.contains_key("421") && responses.contains_key("500"), "{name}: {responses:?}");
+        assert!(responses.keys().any(|status| status.starts_with(['2', '3'])), "{name}");
+        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{name} shares its operation id");
+    }
+    let statuses = |path: &str, method: &str| -> BTreeSet<String> {
+        api["paths"][path][method]["responses"].as_object().unwrap().keys().cloned().collect()
+    };
+    let expected = ["200", "400", "403", "404", "408", "409", "410", "413", "415", "421", "422", "500", "503", "507"];
+    assert_eq!(statuses("/api/tasks/{taskId}", "patch"), expected.map(str::to_owned).into());
+    let expected = ["200", "204", "400", "404", "406", "410", "421", "500", "503"];
+    assert_eq!(statuses("/api/tasks/{taskId}/progress", "get"), expected.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                members.values().for_each(|member| references(member, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+    let api = description().await;
+    let mut found = Vec::new();
+    references(&api, &mut found);
+    assert!(found.iter().any(|reference| reference == "#/components/schemas/Problem"), "{found:?}");
+    for reference in found {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(api.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+#[tokio::test]
+async fn its_page_is_served_from_the_binary() {
+    let app = TestApp::in_process().await;
+    let docs = app.get("/docs").send().await;
+    assert_eq!((docs.status(), docs.header("location")), (307, "/docs/"));
+    let index = app.get("/docs/").send().await;
+    assert!(index.header("content-type").starts_with("text/html"));
+    // What the page asks for by name is there, and nothing is asked of another site.
+    for name in ["swagger-ui.css", "index.css", "swagger-ui-bundle.js", "swagger-initializer.js"] {
+        assert!(index.text().contains(name), "{name}");
+        assert_eq!(app.get(&format!("/docs/{name}")).send().await.status(), 200, "{name}");
+    }
+    assert!(!index.text().contains("http://") && !index.text().contains("https://"), "{}", index.text());
+    assert!(
+        !index.text().contains("<script>") && !index.text().contains("<style>"),
+        "the policy lets no inline code run"
+    );
+    let initializer = app.get("/docs/swagger-initializer.js").send().await;
+    assert!(initializer.text().contains("/openapi.json"), "{}", initializer.text());
+}
+
+#[tokio::test]
+async fn the_page_is_there_or_says_how_to_have_it() {
+    let app = TestApp::in_process().await;
+    let page = app.get("/").send().await;
+    assert_eq!((page.status(), page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.text().contains("progressd"));
+    if page.has_header("etag") {
+        let again = app.get("/").header("if-none-match", page.header("etag")).send().await;
+        assert_eq!(again.status(), 304);
+    }
+    for path in ["/assets/../index.html", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fCargo.toml", "/assets/"] {
+        assert_eq!(app.get(path).send().await.refusal(), "404 route_not_found", "{path}");
+    }
+}

@@ -1,0 +1,189 @@
+//! The service on a journal in memory.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, body::Body};
+use http::{HeaderName, Method, Request, Response, header};
+use progressd::{
+    channel::{Limits, Registry},
+    config::Config,
+    http::{App, router},
+    jobs::Jobs,
+    journal::{Journal, memory::MemoryJournal},
+    presence::Presence,
+    server,
+    shutdown::Shutdown,
+    task::Policy,
+    telemetry::Metrics,
+    tracker::{Clock, Options, Tracker},
+};
+use tempfile::TempDir;
+use tokio_util::task::AbortOnDropHandle;
+use tower::ServiceExt;
+
+use super::{Answer, Events};
+
+/// A running service; it ends with the test.
+pub(crate) struct TestApp {
+    pub(crate) app: App,
+    pub(crate) journal: MemoryJournal,
+    pub(crate) router: Router,
+    pub(crate) shutdown: Shutdown,
+    socket: Option<(SocketAddr, AbortOnDropHandle<()>)>,
+    _data: TempDir,
+}
+
+impl TestApp {
+    /// With small bounds, in process only: time may be paused.
+    pub(crate) async fn in_process() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// In process, with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.streams.tick_interval = Duration::from_millis(1);
+        change(&mut config);
+        let journal = MemoryJournal::with_bounds(config.streams.history, 65_536);
+        let shutdown = Shutdown::default();
+        let metrics = Metrics::new();
+        let limits = Limits {
+            history: config.streams.history,
+            tick_interval: config.streams.tick_interval,
+            streams: config.streams.max_streams,
+            streams_per_channel: config.streams.max_streams_per_channel,
+        };
+        let registry = Registry::new(journal.epoch(), limits);
+        let options = Options {
+            policy: Policy { stalled_after: config.tasks.stalled_after },
+            queue_length: config.tasks.queue_length,
+            retention: config.tasks.retention,
+            clock: Clock::runtime(),
+        };
+        let store = Arc::new(journal.clone());
+        let tracker = Tracker::start(store, registry, options, metrics.clone(), &shutdown.tracker).await.unwrap();
+        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await.unwrap();
+        let data = tempfile::tempdir().unwrap();
+        let (jobs, uploads) = (config.jobs.clone(), config.uploads.clone());
+        let jobs = Jobs::start(tracker.clone(), jobs, uploads, data.path(), metrics.clone(), &shutdown.jobs).unwrap();
+        let draining = shutdown.server.stop();
+        let app = App { tracker, presence, jobs, config: Arc::new(config), metrics, draining };
+        Self { router: router(app.clone()), app, journal, shutdown, socket: None, _data: data }
+    }
+
+    /// With small bounds, on a socket.
+    pub(crate) async fn on_socket() -> Self {
+        Self::in_process().await.listening().await
+    }
+
+    /// Listens on a free port of loopback as well.
+    pub(crate) async fn listening(mut self) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = server::serve(
+            listener,
+            self.router.clone(),
+            self.app.config.connections.clone(),
+            self.shutdown.server.stop(),
+            self.app.metrics.clone(),
+        );
+        self.socket = Some((address, AbortOnDropHandle::new(tokio::spawn(serving))));
+        self
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.as_ref().unwrap().0
+    }
+
+    /// The URL of a path on the socket.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    /// A request to the router.
+    pub(crate) fn request(&self, method: &str, path: &str) -> Asking {
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        Asking { router: self.router.clone(), request, body: Body::empty(), named: false }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Asking {
+        self.request("GET", path)
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Asking {
+        self.request("POST", path)
+    }
+
+    pub(crate) fn patch(&self, path: &str) -> Asking {
+        self.request("PATCH", path)
+    }
+
+    /// Submits a task and gives its path.
+    pub(crate) async fn submit(&self, task: serde_json::Value) -> String {
+        let answer = self.post("/api/tasks").json(&task).send().await;
+        assert_eq!(answer.status(), 202, "{answer:?}");
+        answer.header("location").to_owned()
+    }
+
+    /// Reports on a task, by its path.
+    pub(crate) async fn report(&self, path: &str, report: serde_json::Value) -> Answer {
+        let answer = self.patch(path).json(&report).send().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        answer
+    }
+}
+
+/// A request in the making.
+pub(crate) struct Asking {
+    router: Router,
+    request: http::request::Builder,
+    body: Body,
+    named: bool,
+}
+
+impl Asking {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().unwrap();
+        self.named |= name == header::HOST;
+        let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(crate) fn json(self, body: &serde_json::Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+
+    pub(crate) fn form(self, body: &str) -> Self {
+        self.body("application/x-www-form-urlencoded", body.to_owned())
+    }
+
+    pub(crate) fn body(self, content_type: &str, body: impl Into<Body>) -> Self {
+        let mut asking = self.header("content-type", content_type);
+        asking.body = body.into();
+        asking
+    }
+
+    /// Asks without a `Host`.
+    pub(crate) fn nameless(mut self) -> Self {
+        self.named = true;
+        self
+    }
+
+    /// The answer's head, and its body to be read.
+    pub(crate) async fn open(self) -> Response<Body> {
+        let asking = if self.named { self } else { self.header("host", "localhost") };
+        asking.router.oneshot(asking.request.body(asking.body).unwrap()).await.unwrap()
+    }
+
+    /// The whole answer.
+    pub(crate) async fn send(self) -> Answer {
+        Answer::read(self.open().await).await
+    }
+
+    /// The answer as a stream.
+    pub(crate) async fn events(self) -> Events {
+        Events::new(self.open().await)
+    }
+}

@@ -1,0 +1,85 @@
+//! A stream that is being read, by the product's own parser.
+
+use std::collections::VecDeque;
+
+use axum::body::Body;
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt;
+use progressd::wire::{Parsed, Parser};
+use serde_json::Value;
+
+pub(crate) struct Events {
+    status: u16,
+    pub(crate) headers: HeaderMap,
+    body: Body,
+    parser: Parser,
+    parsed: VecDeque<Parsed>,
+    /// Every byte so far.
+    pub(crate) raw: Vec<u8>,
+}
+
+impl Events {
+    pub(crate) fn new(response: Response<Body>) -> Self {
+        let (head, body) = response.into_parts();
+        Self {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            parser: Parser::default(),
+            parsed: VecDeque::new(),
+            raw: Vec::new(),
+        }
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn retry_ms(&self) -> Option<u64> {
+        self.parser.retry_ms
+    }
+
+    pub(crate) fn comments(&self) -> usize {
+        self.parser.comments
+    }
+
+    /// The next frame of the body; `None` at the end.
+    pub(crate) async fn bytes(&mut self) -> Option<bytes::Bytes> {
+        let frame = self.body.frame().await?.unwrap();
+        let bytes = frame.into_data().unwrap();
+        self.raw.extend_from_slice(&bytes);
+        self.parsed.extend(self.parser.feed(&bytes));
+        Some(bytes)
+    }
+
+    /// The next event; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Parsed> {
+        while self.parsed.is_empty() {
+            self.bytes().await?;
+        }
+        self.parsed.pop_front()
+    }
+
+    /// The state in the next event, which must be a task's.
+    pub(crate) async fn state(&mut self) -> Value {
+        let event = self.next().await.expect("an event");
+        assert_eq!(event.event, "progress", "{event:?}");
+        let state: Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!(state["cursor"], event.id, "{event:?}");
+        state
+    }
+
+    /// All that comes until the end.
+    pub(crate) async fn rest(&mut self) -> Vec<Parsed> {
+        let mut rest = Vec::new();
+        while let Some(event) = self.next().await {
+            rest.push(event);
+        }
+        rest
+    }
+
+    /// The text so far.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.raw).unwrap()
+    }
+}
