@@ -126,7 +126,8 @@ impl Writer {
             Work::Append { known_head, groups, answer } => {
                 let _ = answer.send(self.append(known_head, groups));
                 drop(call.permit);
-                if self.unfolded.len() >= SLICE_EVENTS && self.fold_not_before.is_none() {
+                let may_fold = self.fold_not_before.is_none_or(|at| at <= Instant::now());
+                if self.unfolded.len() >= SLICE_EVENTS && may_fold {
                     self.fold_or_log();
                 }
             }
