@@ -48,6 +48,19 @@ pub(super) async fn keeps_a_tick_before_a_change<S: Store>() {
     }
 }
 
+pub(super) async fn a_tick_is_replaced_whatever_was_folded_between<S: Store>() {
+    let mut store = S::open(10, 100);
+    for classes in [&[Class::Tick, Class::Change][..], &[Class::Tick, Class::Change, Class::Tick]] {
+        let drafts: Vec<Draft> = classes.iter().map(|class| draft(&task(1), *class, "{}")).collect();
+        commit(store.journal(), [group(drafts)]).await;
+        store.fold().await;
+    }
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![2, 4, 5]), "{moment:?}");
+    }
+}
+
 pub(super) async fn trims_the_oldest_beyond_the_bound_and_raises_the_floor<S: Store>() {
     let mut store = S::open(2, 100);
     let steps: [(Class, u64, &[u64]); 6] = [

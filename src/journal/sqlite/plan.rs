@@ -106,8 +106,12 @@ impl Plan {
     fn tick(&mut self, event: &Event) {
         let record = &mut self.record;
         if record.tick > Seq::ZERO {
-            self.replaced_tick = record.tick;
+            let gained = self.kept.len();
             self.kept.retain(|kept| kept.seq != record.tick);
+            if self.kept.len() == gained {
+                // It was not gained just now, so it stands in the history.
+                self.replaced_tick = record.tick;
+            }
             record.tick = Seq::ZERO;
         }
         record.stored.visible = Some(framed(event));
@@ -172,4 +176,96 @@ impl Plan {
 /// The event without what is never framed.
 fn framed(event: &Event) -> Event {
     Event { draft: Draft { memo: None, origin: None, ..event.draft.clone() }, ..event.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{ChannelName, Timestamp};
+
+    /// What the tables hold of one channel.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Tables {
+        record: Option<Record>,
+        history: BTreeMap<Seq, Event>,
+    }
+
+    impl Tables {
+        fn fold(&mut self, events: &[Event], history_max: u64) {
+            let events: Vec<&Event> = events.iter().collect();
+            let nth = |n: u64| {
+                let mut lasting = self.history.values().filter(|event| event.class() != Class::Tick);
+                Ok(lasting.nth(usize::try_from(n).unwrap() - 1).unwrap().seq)
+            };
+            let Some(plan) = plan(self.record.take(), &events, history_max, nth).unwrap() else { return };
+            self.history.retain(|seq, _| !plan.cleared && *seq > plan.trimmed_through && *seq != plan.replaced_tick);
+            self.history.extend(plan.kept.into_iter().map(|event| (event.seq, event)));
+            self.record = Some(plan.record);
+            self.check(history_max);
+        }
+
+        fn check(&self, history_max: u64) {
+            let record = self.record.as_ref().unwrap();
+            let seqs = |is_tick: bool| {
+                let events = self.history.values().filter(move |event| (event.class() == Class::Tick) == is_tick);
+                events.map(|event| event.seq).collect::<Vec<_>>()
+            };
+            assert_eq!(seqs(false).len() as u64, record.lasting);
+            assert!(record.lasting <= history_max);
+            let ticks = if record.tick > Seq::ZERO { vec![record.tick] } else { Vec::new() };
+            assert_eq!(seqs(true), ticks);
+        }
+    }
+
+    fn event(seq: u64, class: Class, memo: Option<u8>) -> Event {
+        let draft = Draft {
+            channel: ChannelName::task(Uuid::nil()),
+            name: None,
+            class,
+            data: Bytes::from(format!("{{\"status\":\"{seq}\"}}")),
+            memo: memo.map(|byte| Bytes::from(vec![byte])),
+            origin: Some(Bytes::from(seq.to_string())),
+        };
+        Event { seq: Seq(seq), at: Timestamp::default(), group: Uuid::nil(), draft }
+    }
+
+    fn classes() -> impl Strategy<Value = Class> {
+        prop_oneof![
+            6 => Just(Class::Change), 8 => Just(Class::Tick), 3 => Just(Class::Hidden),
+            2 => Just(Class::Final), 1 => Just(Class::Tombstone),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_makes_no_difference_how_the_log_is_sliced(
+            history_max in 1..4_u64,
+            steps in prop::collection::vec((classes(), any::<Option<u8>>(), prop::bool::weighted(0.4)), 1..30),
+        ) {
+            let (mut sliced, mut single, mut whole) = (Tables::default(), Tables::default(), Tables::default());
+            let mut all = Vec::new();
+            let mut slice = Vec::new();
+            for (seq, (class, memo, cut)) in (1..).zip(steps) {
+                let event = event(seq, class, memo);
+                single.fold(std::slice::from_ref(&event), history_max);
+                all.push(event.clone());
+                slice.push(event);
+                if cut {
+                    sliced.fold(&std::mem::take(&mut slice), history_max);
+                }
+            }
+            sliced.fold(&slice, history_max);
+            whole.fold(&all, history_max);
+            prop_assert_eq!(&sliced, &whole);
+            prop_assert_eq!(&single, &whole);
+        }
+    }
 }
