@@ -84,6 +84,8 @@ it("calls a silent task stalled only while it is in processing", () => {
 
 it("has a name for a task without a title", () => {
   expect(taskName(task({ taskId: "t", title: "" }))).toBe("simulate");
+  const result = { fileName: "a.mp4", size: 3, file: "/api/tasks/t/file" };
+  expect(taskName(task({ taskId: "t", kind: "upload", result }))).toBe("a.mp4");
 });
 
 it("has no words for a time that is none", () => {

@@ -2,7 +2,7 @@
  * How the numbers of a task are said to a person. Pure; English; decimal units.
  */
 
-import type { Eta, Status, Task } from "../client/task.ts";
+import { type Eta, type Status, type Task, uploadResult } from "../client/task.ts";
 
 const BYTE_UNITS = ["B", "kB", "MB", "GB", "TB", "PB"] as const;
 
@@ -81,9 +81,10 @@ export function formatStatus({ status, stalled }: Task): string {
   return stalled && status === "processing" ? "Stalled" : STATUS_NAMES[status];
 }
 
-/** What to call a task that may have no title. */
-export function taskName({ title, kind }: Task): string {
-  return title === undefined || title === "" ? kind : title;
+/** What to call a task: its title, or the file that it became, or else its kind. */
+export function taskName(task: Task): string {
+  const { title = "", kind } = task;
+  return title || uploadResult(task)?.fileName || kind;
 }
 
 /** A time in the reader's own language and zone; nothing for one that cannot be read. */

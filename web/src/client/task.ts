@@ -160,7 +160,7 @@ export function uploadResult(task: Task): UploadResult | undefined {
   return {
     file,
     size,
-    fileName: text(fields, "fileName") ?? task.title ?? "file",
+    fileName: text(fields, "fileName") ?? task.title ?? "",
     contentType: text(fields, "contentType") ?? "application/octet-stream",
     blake3: text(fields, "blake3") ?? "",
     sha256: text(fields, "sha256") ?? "",

@@ -70,7 +70,7 @@ export class TaskCard extends HTMLElement {
     setAttribute(this.#status, "data-tone", toneOf(task));
     setText(this.#percent, task.progress === undefined ? undefined : formatPercent(task.progress));
     this.#bar.show(task, `Progress of ${name}`);
-    setText(this.#message, task.message);
+    setText(this.#message, message(task));
     setText(this.#error, task.status === "error" ? errorText(task) : undefined);
     setText(this.#facts, facts(task, context.note).join("\u00a0· "));
     this.#showActions(task, name);
@@ -126,6 +126,12 @@ export class TaskCard extends HTMLElement {
     const detail: TaskAction = { action, taskId: this.#task.taskId };
     this.dispatchEvent(new CustomEvent("task-action", { detail, bubbles: true }));
   }
+}
+
+/** Of a finished upload the file is told; what was done to it last is no news any more. */
+function message(task: Task): string | undefined {
+  const stored = task.status === "completed" && uploadResult(task) !== undefined;
+  return stored ? undefined : task.message;
 }
 
 function errorText({ error }: Task): string {
