@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{bind, fit_open_files, serve};
 use crate::{
     channel::{Limits, Registry},
-    config::{Config, StreamConfig},
+    config::{Config, ConnectionConfig, StreamConfig},
     http::{self, App},
     jobs::Jobs,
     journal::{
@@ -34,7 +34,10 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     // The address first: where another process has it, the data is not touched.
     let listener = bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr().context("the listening socket has no address")?;
-    fit_open_files(config.connections.max_connections);
+    let connections = ConnectionConfig {
+        max_connections: fit_open_files(config.connections.max_connections),
+        ..config.connections.clone()
+    };
 
     let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
@@ -63,8 +66,7 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     let draining = shutdown.server.stop();
     let app = App { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
     let app = http::router(app);
-    let connections = serve(listener, app, config.connections.clone(), shutdown.server.stop(), metrics);
-    shutdown.server.spawn(connections);
+    shutdown.server.spawn(serve(listener, app, connections, shutdown.server.stop(), metrics));
     listening(address);
 
     signals.next().await;

@@ -4,6 +4,7 @@
 mod architecture;
 mod connections;
 mod crash;
+mod settings;
 mod guard;
 mod openapi;
 mod problems;
