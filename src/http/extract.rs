@@ -35,7 +35,9 @@ where
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         if body_type(request.headers()) != Some(BodyType::Json) {
-            return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON, as application/json."));
+            return Err(
+                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON, with content-type application/json.")
+            );
         }
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
         valid(json_object(&body)?).map(Self)

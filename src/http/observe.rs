@@ -92,3 +92,23 @@ fn method_name(method: &Method) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_of_which_only_the_log_is_told() {
+        let response = caught(async { panic!("secret {}", 1) }).await;
+        assert_eq!(response.status().as_u16(), 500);
+        assert!(response.extensions().get::<Cause>().is_some_and(|cause| cause.0 == "panic: secret 1"));
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.expect("a body").to_bytes();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
+
+    #[test]
+    fn invented_methods_share_a_name() {
+        assert_eq!(method_name(&Method::PATCH), "PATCH");
+        assert_eq!(method_name(&Method::from_bytes(b"BREW").expect("a method")), "other");
+    }
+}

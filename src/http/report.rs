@@ -41,6 +41,11 @@ impl FromRequest<App> for ReportBody {
 
 /// Reads `progress=40&message=half`. A `result` is JSON where it reads as such, and a text otherwise.
 fn from_form(body: &[u8]) -> Result<Report, Problem> {
+    if body.trim_ascii_start().starts_with(b"{") {
+        // curl sends `-d` as a form unless it is told otherwise.
+        return Err(Problem::new(&kinds::UNSUPPORTED_TYPE)
+            .with_detail("This looks like JSON: send it with content-type application/json (curl --json)."));
+    }
     let mut fields = Fields::parse(body).map_err(form_problem)?;
     let mut members = Map::new();
     for name in WHOLE_NUMBERS {
@@ -120,5 +125,6 @@ mod tests {
             assert_eq!(problem.errors()[0].field, field, "{form}");
         }
         assert_eq!(from_form(b"message=%ff").expect_err("no UTF-8").kind(), &kinds::MALFORMED);
+        assert_eq!(from_form(b" {\"progress\":40}").expect_err("JSON").kind(), &kinds::UNSUPPORTED_TYPE);
     }
 }

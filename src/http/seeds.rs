@@ -145,8 +145,8 @@ async fn run(
         response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
         response
     } else {
-        let ended = wait::end(app, entry).await?;
-        completion(user, &ended).map_or_else(IntoResponse::into_response, IntoResponse::into_response)
+        let ended = wait::end(app, entry).await;
+        ended.and_then(|ended| completion(user, &ended)).into_response()
     };
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
