@@ -34,6 +34,7 @@ const NOT_BUILT: &str = "\
 <html lang=\"en\">
 <meta charset=\"utf-8\">
 <title>progressd</title>
+<link rel=\"icon\" href=\"data:,\">
 <h1>progressd is running</h1>
 <p>This binary was built without its page. To have it, run <code>npm ci &amp;&amp; npm run build</code> in
 <code>web/</code> and build the binary again.</p>

@@ -92,7 +92,12 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
     if named.is_empty() || named.iter().any(|name| name.as_str().contains('@')) {
         return Err(malformed());
     }
-    if named.iter().all(|name| is_ours(name, config)) { Ok(()) } else { Err(Problem::new(&kinds::WRONG_HOST)) }
+    if named.iter().all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
+}
+
+fn wrong_host() -> Problem {
+    Problem::new(&kinds::WRONG_HOST)
+        .with_detail("It answers to loopback names, and to those that are set as allowed hosts (--allowed-hosts).")
 }
 
 fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
@@ -123,13 +128,17 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         // `none`: the user typed the address or opened a bookmark.
         None | Some("same-origin" | "none") => {}
         // `same-site` is another port or a sibling name: another program's page.
-        Some(_) => return foreign("The page that asks is of another origin, which is not allow-listed."),
+        Some(_) => {
+            return foreign(
+                "The page that asks is of another origin, which is not among the allowed ones (--allowed-origins).",
+            );
+        }
     }
     match single(headers, &header::ORIGIN)? {
         None => Ok(()),
         Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
         // `null` is any sandboxed frame, file or redirect across origins.
-        Some(_) => foreign("The origin is not this service's, and is not allow-listed."),
+        Some(_) => foreign("The origin is not this service's, and is not among the allowed ones (--allowed-origins)."),
     }
 }
 

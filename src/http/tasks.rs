@@ -67,6 +67,7 @@ pub(super) struct TaskDocument {
 
 /// The answer to a report: the task, and what the worker is to do.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 struct ReportAnswer {
     #[serde(flatten)]
     task: TaskDocument,
@@ -151,12 +152,13 @@ async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Prob
 ///
 /// It is there, and can be watched, before this answers. With an `Idempotency-Key` the same request gives the same
 /// task, however often it is sent. With `Accept: text/event-stream` the answer is the task's stream.
-#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = "tasks", request_body = NewTask,
+#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = "tasks", request_body(content = NewTask, example = json!({ "kind": "import", "title": "Customers", "total": 1200, "unit": "rows" })),
     params(("Idempotency-Key" = Option<String>, Header, description = "1–256 visible ASCII characters")),
     responses(
         (status = 202, description = "Accepted", body = TaskDocument, headers(
             ("location" = String, description = "The task's URL"), ("etag" = String))),
-        (status = 200, description = "The task's stream, where that was asked for", body = String,
+        // Not as 200: tools that try a route accept what comes first here, and would wait for the end of the stream.
+        (status = "2XX", description = "200 and the task's stream, where that was asked for", body = String,
             content_type = "text/event-stream")))]
 async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewTask>) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
@@ -168,12 +170,13 @@ async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewT
 ///
 /// So it can be watched before it is sent. The same request again answers 200 and the task as it is; another request
 /// with this id is refused.
-#[utoipa::path(put, path = "/api/tasks/{taskId}", operation_id = "putTask", tag = "tasks", request_body = NewTask,
+#[utoipa::path(put, path = "/api/tasks/{taskId}", operation_id = "putTask", tag = "tasks", request_body(content = NewTask, example = json!({ "kind": "import", "title": "Customers", "total": 1200, "unit": "rows" })),
     params(("taskId" = Uuid, Path, description = "A UUID that the client made")),
     responses(
         (status = 202, description = "Accepted", body = TaskDocument, headers(
             ("location" = String, description = "The task's URL"), ("etag" = String))),
-        (status = 200, description = "It was there already", body = TaskDocument)))]
+        (status = 200, description = "It was there already; or the task's stream, where that was asked for", content(
+            (TaskDocument = "application/json"), (String = "text/event-stream")))))]
 async fn put(
     State(app): State<App>,
     NewTaskId(id): NewTaskId,
@@ -216,7 +219,9 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
 /// JSON or form fields, so that `curl -X PATCH -d progress=40 -d message=half` works. On a pending task it starts it.
 /// `status` `completed`, `error` or `cancelled` ends it. The answer says what the worker is to do next.
 #[utoipa::path(patch, path = "/api/tasks/{taskId}", operation_id = "reportOnTask", tag = "tasks",
-    request_body(content((Report = "application/json"), (Report = "application/x-www-form-urlencoded"))),
+    request_body(content(
+        (Report = "application/json", example = json!({ "progress": 40, "message": "half" })),
+        (Report = "application/x-www-form-urlencoded", example = json!({ "progress": 40, "message": "half" })))),
     params(("taskId" = Uuid, Path, description = "The task's id"),
         ("Lease-Token" = Option<Uuid>, Header, description = "Proves the right to report on a leased task")),
     responses((status = 200, description = "The task after the report", body = ReportAnswer)))]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
@@ -94,6 +94,53 @@ async fn every_reference_leads_somewhere() {
         let pointer = reference.strip_prefix('#').unwrap();
         assert!(api.pointer(pointer).is_some(), "{reference} leads nowhere");
     }
+}
+
+/// The members of a schema, and those of them that are always there.
+fn members(api: &Value, schema: &Value) -> (BTreeSet<String>, BTreeSet<String>) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return members(api, api.pointer(reference.strip_prefix('#').unwrap()).unwrap());
+    }
+    let texts = |value: &Value| -> BTreeSet<String> {
+        value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let mut all: BTreeSet<String> =
+        schema["properties"].as_object().into_iter().flat_map(|all| all.keys().cloned()).collect();
+    let mut required = texts(&schema["required"]);
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        let (more, more_required) = members(api, part);
+        all.extend(more);
+        required.extend(more_required);
+    }
+    (all, required)
+}
+
+#[tokio::test]
+async fn what_is_answered_is_what_is_described() {
+    let app = TestApp::in_process().await;
+    let api = app.get("/openapi.json").send().await.json();
+    let check = |schema: &str, document: &Value| {
+        let (known, required) = members(&api, &api["components"]["schemas"][schema]);
+        let found: BTreeSet<String> = document.as_object().unwrap().keys().cloned().collect();
+        assert!(found.is_subset(&known), "{schema} lacks {:?}", found.difference(&known));
+        assert!(required.is_subset(&found), "{schema} promises {:?}", required.difference(&found));
+    };
+    let task = json!({
+        "title": "a", "userId": "alice", "total": 9, "unit": "rows", "steps": [{ "name": "s" }], "input": 1, "metadata": 2,
+    });
+    let path = app.submit(task).await;
+    check("TaskDocument", &app.get(&path).send().await.json());
+    check("ReportAnswer", &app.report(&path, json!({ "step": 0, "current": 3, "message": "m" })).await.json());
+    check("ReportAnswer", &app.report(&path, json!({ "status": "completed", "result": 1 })).await.json());
+    check("TaskPage", &app.get("/api/tasks").send().await.json());
+    check("Problem", &app.get("/nothing").send().await.json());
+    let invalid = app.patch(&path).json(&json!({ "progress": 101 })).send().await.json();
+    check("Problem", &invalid);
+    check("FieldError", &invalid["errors"][0]);
+    drop(app.get("/sse/connect/alice").open().await);
+    check("UserPresence", &app.get("/api/users/alice").send().await.json());
+    check("UserPage", &app.get("/api/users").send().await.json());
+    check("Health", &app.get("/healthz").send().await.json());
 }
 
 #[tokio::test]
