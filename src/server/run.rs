@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use super::{bind, fit_open_files, serve};
 use crate::{
@@ -64,18 +64,23 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
 
     let draining = shutdown.server.stop();
+    let writer = tracker.clone();
     let app = App { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
     let app = http::router(app);
     shutdown.server.spawn(serve(listener, app, connections, shutdown.server.stop(), metrics));
     listening(address);
 
-    signals.next().await;
-    tracing::info!("asked to end: streams are told to come back, what is under way is finished");
+    let is_broken = tokio::select! {
+        () = signals.next() => false,
+        // Without its writer the service is none; whoever supervises the process is to start it anew.
+        () = writer.ended() => true,
+    };
+    tracing::info!("ending: streams are told to come back, what is under way is finished");
     registry.drain();
     if !shutdown.run(config.drain_timeout, &mut signals).await {
         tracing::warn!("not everything ended by itself in time");
     }
-    Ok(())
+    if is_broken { Err(anyhow!("the writer of the task table has broken down")) } else { Ok(()) }
 }
 
 fn limits(streams: &StreamConfig) -> Limits {

@@ -435,10 +435,8 @@ fn measure(change: &mut Change, report: &Report) {
     let fraction = task.progress.unwrap_or(0.0) / 100.0;
     change.memo.pace.observe(change.now, fraction, task.current);
     task.rate = change.memo.pace.rate();
-    task.eta = match (task.status, task.started_at) {
-        (Status::Processing, Some(started_at)) => change.memo.pace.eta(started_at, change.now, fraction),
-        _ => None,
-    };
+    let is_worked_on = task.status == Status::Processing;
+    task.eta = if is_worked_on { change.memo.pace.eta(change.now, fraction) } else { None };
 }
 
 /// Two decimals are finer than any bar, and keep events short.

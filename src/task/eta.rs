@@ -11,6 +11,8 @@ use crate::event::Timestamp;
 
 /// Time constant of the exponentially weighted means, in seconds.
 const WINDOW_SECONDS: f64 = 10.0;
+/// A first report so soon after the start tells where work began (it may have been resumed), not how fast it goes.
+const BASELINE_SECONDS_MAX: f64 = 1.0;
 /// No estimate before so many reports that advanced the task …
 const ADVANCES_MIN: u32 = 3;
 /// … nor before so much of the attempt has passed …
@@ -37,9 +39,12 @@ pub struct Eta {
 /// What rate and estimate are computed from; goes with the task's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pace {
-    /// Reports of this attempt that advanced the task.
+    /// Reports of this attempt that advanced the task, but for one that told where it began.
     #[serde(rename = "n")]
     advances: u32,
+    /// Where it began.
+    #[serde(rename = "from", default, skip_serializing_if = "Option::is_none")]
+    began: Option<Sample>,
     /// The last of them.
     #[serde(rename = "last", default, skip_serializing_if = "Option::is_none")]
     last: Option<Sample>,
@@ -65,20 +70,27 @@ struct Sample {
 impl Pace {
     /// The pace of an attempt which begins now.
     pub fn starting(at: Timestamp, current: u64) -> Self {
-        Self { last: Some(Sample { at, fraction: 0.0, current }), ..Self::default() }
+        let began = Some(Sample { at, fraction: 0.0, current });
+        Self { began, last: began, ..Self::default() }
     }
 
     /// Takes in where the task stands: `fraction` of the whole (0–1) and units done.
     pub fn observe(&mut self, now: Timestamp, fraction: f64, current: Option<u64>) {
-        let current = current.unwrap_or(0);
-        let Some(last) = self.last else {
-            self.last = Some(Sample { at: now, fraction, current });
+        let sample = Sample { at: now, fraction, current: current.unwrap_or(0) };
+        let current = sample.current;
+        let (Some(began), Some(last)) = (self.began, self.last) else {
+            (self.began, self.last) = (Some(sample), Some(sample));
             return;
         };
         let advanced = fraction > last.fraction || current > last.current;
         let seconds = now.since(last.at).as_secs_f64();
         // Two reports within one millisecond count as one: the later is measured against the sample before both.
         if !advanced || seconds <= 0.0 {
+            return;
+        }
+        if self.advances == 0 && began == last && began.fraction == 0.0 && seconds < BASELINE_SECONDS_MAX {
+            (self.began, self.last) = (Some(sample), Some(sample));
+            self.advances = 1;
             return;
         }
         let weight = 1.0 - (-seconds / WINDOW_SECONDS).exp();
@@ -88,7 +100,7 @@ impl Pace {
             self.rate = blend(self.rate, (current - last.current) as f64 / seconds);
         }
         self.advances = self.advances.saturating_add(1);
-        self.last = Some(Sample { at: now, fraction, current });
+        self.last = Some(sample);
     }
 
     /// Units a second, rounded to three decimals.
@@ -97,14 +109,16 @@ impl Pace {
     }
 
     /// When the task may end, seen from `now`, at `fraction` of the whole; `None` without ground for it.
-    pub fn eta(&self, started_at: Timestamp, now: Timestamp, fraction: f64) -> Option<Eta> {
-        let elapsed = now.since(started_at).as_secs_f64();
-        let grounded = self.advances >= ADVANCES_MIN && elapsed >= ELAPSED_SECONDS_MIN && fraction >= FRACTION_MIN;
+    pub fn eta(&self, now: Timestamp, fraction: f64) -> Option<Eta> {
+        let began = self.began?;
+        let elapsed = now.since(began.at).as_secs_f64();
+        let done = fraction - began.fraction;
+        let grounded = self.advances >= ADVANCES_MIN && elapsed >= ELAPSED_SECONDS_MIN && done >= FRACTION_MIN;
         if !grounded || fraction >= 1.0 {
             return None;
         }
         let left = 1.0 - fraction;
-        let mean = elapsed * left / fraction;
+        let mean = elapsed * left / done;
         let recent = self.speed.filter(|speed| *speed > 0.0).map_or(mean, |speed| left / speed);
         let doubt = 1.0 / f64::from(self.advances);
         let low = mean.min(recent) * (1.0 - doubt);
@@ -137,7 +151,7 @@ mod tests {
         for second in 1..=20 {
             pace.observe(seconds(second), second as f64 / 100.0, Some(second as u64 * 7));
         }
-        let eta = pace.eta(seconds(0), seconds(20), 0.2).expect("there is ground");
+        let eta = pace.eta(seconds(20), 0.2).expect("there is ground");
         assert_eq!((eta.seconds, eta.at), (80, seconds(100)));
         assert!(eta.low < 80 && eta.high > 80, "{eta:?}");
         assert_eq!(pace.rate(), Some(7.0));
@@ -151,20 +165,32 @@ mod tests {
             fraction += if second <= 30 { 0.01 } else { 0.001 };
             pace.observe(seconds(second), fraction, None);
         }
-        let eta = pace.eta(seconds(0), seconds(60), fraction).expect("there is ground");
+        let eta = pace.eta(seconds(60), fraction).expect("there is ground");
         assert!(eta.high > 3 * eta.seconds, "the slow end must show in the upper bound: {eta:?}");
+    }
+
+    #[test]
+    fn resumed_work_is_measured_from_where_it_began() {
+        let mut pace = Pace::starting(seconds(0), 0);
+        pace.observe(Timestamp::from_millis(3), 0.5, Some(15_000));
+        for second in 1..=10 {
+            pace.observe(seconds(second), 0.5 + second as f64 / 100.0, Some(15_000 + second as u64 * 300));
+        }
+        let eta = pace.eta(seconds(10), 0.6).expect("there is ground");
+        assert!((39..=41).contains(&eta.seconds), "{eta:?}");
+        assert!(pace.rate().is_some_and(|rate| (299.0..=302.0).contains(&rate)), "{:?}", pace.rate());
     }
 
     #[test]
     fn no_estimate_without_ground() {
         let mut pace = Pace::starting(seconds(0), 0);
-        assert_eq!(pace.eta(seconds(0), seconds(5), 0.5), None, "no report");
-        for step in 1..=3 {
+        assert_eq!(pace.eta(seconds(5), 0.5), None, "no report");
+        for step in 1..=4 {
             pace.observe(Timestamp::from_millis(step * 10), step as f64 / 10.0, None);
         }
-        assert_eq!(pace.eta(seconds(0), Timestamp::from_millis(30), 0.3), None, "too early");
-        assert!(pace.eta(seconds(0), seconds(2), 0.3).is_some());
-        assert_eq!(pace.eta(seconds(0), seconds(2), 0.001), None, "too little");
+        assert_eq!(pace.eta(Timestamp::from_millis(40), 0.4), None, "too early");
+        assert!(pace.eta(seconds(2), 0.4).is_some());
+        assert_eq!(pace.eta(seconds(2), 0.101), None, "too little");
     }
 
     proptest! {
@@ -179,7 +205,7 @@ mod tests {
                 fraction = fraction.max(to);
                 pace.observe(Timestamp::from_millis(now), fraction, Some(current));
             }
-            if let Some(eta) = pace.eta(Timestamp::from_millis(0), Timestamp::from_millis(now), fraction) {
+            if let Some(eta) = pace.eta(Timestamp::from_millis(now), fraction) {
                 prop_assert!(eta.low <= eta.seconds && eta.seconds <= eta.high.max(eta.seconds));
             }
             prop_assert!(pace.rate().is_none_or(f64::is_finite));

@@ -202,6 +202,11 @@ impl Tracker {
         &self.shared.registry
     }
 
+    /// Comes back when the writer takes no requests any more: it was told to stop, or it is broken.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
+    }
+
     /// Changes whenever a task waits for work, is to be cancelled, or has ended.
     pub fn work(&self) -> watch::Receiver<()> {
         self.shared.work.subscribe()
