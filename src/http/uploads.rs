@@ -19,7 +19,7 @@ use super::{
     problem::{self, Code, Problem, kinds},
 };
 use crate::{
-    jobs::{self, UPLOAD_KIND, UploadError},
+    jobs::{UPLOAD_KIND, UploadError},
     task::{NewTask, Refusal, TaskError},
 };
 
@@ -86,10 +86,10 @@ struct UploadProblem {
             content_type = "application/problem+json")))]
 async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: Body) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
-    let id = task_for(&app, query).await?;
+    let (id, new) = task_for(&app, query).await?;
     let length = body.size_hint().exact();
     let form = form::read(body, boundary, length, app.config.uploads.max_upload_bytes);
-    let mut response = match app.jobs.upload(id, form).await {
+    let mut response = match app.jobs.upload(id, new, form).await {
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
         Err(UploadError::Tracker(error)) => return Err(error.into()),
         Err(UploadError::Failed(error)) => refused(error, id),
@@ -113,15 +113,13 @@ fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
     boundary.map_err(|reason| Problem::new(&kinds::MALFORMED).with_error(header::CONTENT_TYPE.as_str(), reason))
 }
 
-/// The task that the query names, or a new one.
-async fn task_for(app: &App, mut query: Query) -> Result<Uuid, Problem> {
+/// The task that the query names, or one to be made.
+async fn task_for(app: &App, mut query: Query) -> Result<(Uuid, Option<NewTask>), Problem> {
     let (given, user_id, title) = (query.text("taskId"), query.text("userId"), query.text("title"));
     query.end()?;
     let Some(given) = given else {
         let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
-        let id = Uuid::now_v7();
-        app.tracker.create(id, jobs::with_steps(new), None).await?;
-        return Ok(id);
+        return Ok((Uuid::now_v7(), Some(new)));
     };
     let known = [("userId", user_id), ("title", title)].into_iter().find(|(_, value)| value.is_some());
     if let Some((name, _)) = known {
@@ -135,7 +133,7 @@ async fn task_for(app: &App, mut query: Query) -> Result<Uuid, Problem> {
     if entry.task.status.is_final() {
         return Err(Refusal::Final(entry.task.status).into());
     }
-    Ok(id)
+    Ok((id, None))
 }
 
 fn of_kind(kind: &problem::Kind) -> TaskError {

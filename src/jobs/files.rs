@@ -19,6 +19,9 @@ use uuid::Uuid;
 /// one: a crash throws away the whole file.
 const SYNC_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What uploads leave free on the disk.
+const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Where bytes go: tests let it fill up.
 pub trait Disk: Send + Sync + 'static {
     /// Writes all of them, or fails.
@@ -28,11 +31,15 @@ pub trait Disk: Send + Sync + 'static {
     fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
 }
 
-/// The disk as it is.
+/// The disk as it is, but for what uploads leave to the store: a disk that they have filled up stops every task.
 pub struct WholeDisk;
 
 impl Disk for WholeDisk {
     fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&*file)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE_BYTES + bytes.len() as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         file.write_all(bytes)
     }
 }

@@ -13,3 +13,4 @@ mod support;
 mod tasks;
 mod watching;
 mod wire;
+mod uploads;

@@ -3,12 +3,13 @@
 use std::{fs::File, io, io::Write, sync::atomic::AtomicU64, sync::atomic::Ordering};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
+    journal::memory::AppendGate,
     task::{Refusal, TaskError},
     tracker::TrackerError,
 };
@@ -58,7 +59,7 @@ async fn a_file_is_received_digested_and_saved() {
     let house = Plan::default().build().await;
     let content: Vec<u8> = (0..3_000_000_u32).map(|index| (index % 251) as u8).collect();
     let id = house.create(new_upload()).await;
-    house.jobs.upload(id, form_of(&content)).await.unwrap();
+    house.jobs.upload(id, None, form_of(&content)).await.unwrap();
     let task = house.end(id).await;
     assert_eq!(task.status, Status::Completed, "{task:?}");
     let sha256: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -100,17 +101,30 @@ async fn what_counts_is_on_the_disk_and_the_bar_follows() {
             }
             drop(sender.pieces);
         });
-        let (uploaded, ()) = tokio::join!(jobs.upload(id, form), sending);
+        let (uploaded, ()) = tokio::join!(jobs.upload(id, None, form), sending);
         uploaded.unwrap();
         assert_eq!(house.end(id).await.status, Status::Completed);
     }
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_hands_over_a_form_may_go() {
+    let house = Plan::default().build().await;
+    let id = Uuid::now_v7();
+    let (sender, form) = Sender::new();
+    // The task is made with the upload: no hang-up leaves it behind with nobody to work on it.
+    assert!(house.jobs.upload(id, Some(new_upload()), form).now_or_never().is_none());
+    sender.send(file("a", None)).await;
+    sender.send(Piece::Bytes("some".into())).await;
+    drop(sender);
+    assert_eq!(house.end(id).await.status, Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_file_is_a_file() {
     let house = Plan::default().build().await;
     let id = house.create(new_upload()).await;
-    house.jobs.upload(id, form_of(b"")).await.unwrap();
+    house.jobs.upload(id, None, form_of(b"")).await.unwrap();
     let result = house.end(id).await.result.unwrap();
     assert_eq!((&result["size"], &result["contentType"]), (&json!(0), &json!("application/x-empty")));
 }
@@ -119,7 +133,7 @@ async fn an_empty_file_is_a_file() {
 async fn fails(plan: Plan, form: Form, code: &str) -> Task {
     let house = plan.build().await;
     let id = house.create(new_upload()).await;
-    match house.jobs.upload(id, form).await {
+    match house.jobs.upload(id, None, form).await {
         Err(UploadError::Failed(error)) => {
             assert_eq!(error.code, code);
             assert_eq!(house.task(id).await.status, Status::Error, "the task says so before its caller is answered");
@@ -161,7 +175,7 @@ async fn a_file_may_be_as_large_as_allowed_and_no_larger() {
     assert_eq!(fails(plan(), announced, "upload_too_large").await.error.unwrap().status, 413);
     let house = plan().build().await;
     let id = house.create(new_upload()).await;
-    house.jobs.upload(id, unannounced(20_000)).await.unwrap();
+    house.jobs.upload(id, None, unannounced(20_000)).await.unwrap();
     assert_eq!(house.end(id).await.status, Status::Completed);
 }
 
@@ -194,6 +208,39 @@ async fn a_full_or_broken_disk_fails_the_upload_and_leaves_nothing() {
     }
 }
 
+/// A disk on which there is no room for a word of the store either, from the first failure on.
+struct SharedDisk {
+    journal: MemoryJournal,
+    gate: Mutex<Option<AppendGate>>,
+}
+
+impl Disk for SharedDisk {
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let (some, _) = bytes.split_at(bytes.len() / 2);
+        file.write_all(some)?;
+        *self.gate.lock().unwrap() = Some(self.journal.hold_appends());
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_given_room_before_the_store_is_asked_to_write_why() {
+    let journal = MemoryJournal::new();
+    let disk = Arc::new(SharedDisk { journal: journal.clone(), gate: Mutex::new(None) });
+    let house = Plan { journal, disk: Arc::clone(&disk) as Arc<dyn Disk>, ..Plan::default() }.build().await;
+    let id = house.create(new_upload()).await;
+    let giving_room = async {
+        while disk.gate.lock().unwrap().is_none() || !house.listed("incoming").is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!house.task(id).await.status.is_final());
+        disk.gate.lock().unwrap().take();
+    };
+    let both = async { tokio::join!(house.jobs.upload(id, None, form_of(&[1; 1000])), giving_room) };
+    let (uploaded, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    assert!(matches!(uploaded, Err(UploadError::Failed(error)) if error.code == "disk_full"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_accepted_types_pass_whatever_they_are_called() {
     let uploads =
@@ -203,7 +250,7 @@ async fn only_accepted_types_pass_whatever_they_are_called() {
     assert_eq!(fails(plan(), renamed, "type_not_allowed").await.error.unwrap().status, 415);
     let house = plan().build().await;
     let id = house.create(new_upload()).await;
-    house.jobs.upload(id, form_of(b"\x89PNG\r\n\x1a\n")).await.unwrap();
+    house.jobs.upload(id, None, form_of(b"\x89PNG\r\n\x1a\n")).await.unwrap();
     assert_eq!(house.end(id).await.result.unwrap()["contentType"], "image/png");
 }
 
@@ -225,7 +272,7 @@ async fn a_cancel_reaches_an_upload() {
         house.until(id, |task| task.current == Some(4)).await;
         house.ask(id, Intent::Cancel).await;
     };
-    let (uploaded, ()) = tokio::join!(house.jobs.upload(id, form), sending);
+    let (uploaded, ()) = tokio::join!(house.jobs.upload(id, None, form), sending);
     assert_eq!(uploaded, Err(UploadError::Cancelled));
     assert_eq!(house.end(id).await.status, Status::Cancelled);
     house.assert_no_files();
@@ -251,7 +298,7 @@ async fn receiving_takes_no_place_and_digesting_waits_for_one() {
         drop(sender.pieces);
         block
     };
-    let (uploaded, block) = tokio::join!(house.jobs.upload(id, form), sending);
+    let (uploaded, block) = tokio::join!(house.jobs.upload(id, None, form), sending);
     uploaded.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(house.task(id).await.step, Some(0), "it waits for the only place");
@@ -264,10 +311,10 @@ async fn receiving_takes_no_place_and_digesting_waits_for_one() {
 async fn only_a_pending_task_can_be_taken() {
     let house = Plan::default().build().await;
     let refused = |error: Refusal| Err(UploadError::Tracker(TrackerError::Refused(error)));
-    let unknown = house.jobs.upload(Uuid::now_v7(), form(vec![])).await;
+    let unknown = house.jobs.upload(Uuid::now_v7(), None, form(vec![])).await;
     assert_eq!(unknown, refused(Refusal::NotFound));
     let id = house.create(NewTask { start: Some(true), ..new_upload() }).await;
-    assert_eq!(house.jobs.upload(id, form(vec![])).await, refused(Refusal::NotPending));
+    assert_eq!(house.jobs.upload(id, None, form(vec![])).await, refused(Refusal::NotPending));
     house.assert_no_files();
 }
 
@@ -282,7 +329,7 @@ async fn nothing_is_left_of_an_upload_that_the_end_of_the_service_cuts() {
         house.until(id, |task| task.current == Some(4)).await;
         assert!(house.shutdown.jobs.end(Duration::from_secs(5)).await);
     };
-    let (uploaded, ()) = tokio::join!(house.jobs.upload(id, form), sending);
+    let (uploaded, ()) = tokio::join!(house.jobs.upload(id, None, form), sending);
     assert_eq!(uploaded, Err(UploadError::GivenUp));
     assert_eq!(house.error_code(id).await, "worker_lost");
     house.assert_no_files();

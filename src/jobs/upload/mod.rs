@@ -22,9 +22,10 @@ use super::{
     files::IncomingFile,
     janitor,
     lease::Held,
+    with_steps,
 };
 use crate::{
-    task::{Entry, Report, StepSpec, TaskError},
+    task::{Entry, NewTask, Report, StepSpec, TaskError},
     tracker::TrackerError,
 };
 use digest::Digests;
@@ -82,18 +83,19 @@ pub(super) fn steps() -> Vec<StepSpec> {
 }
 
 impl Jobs {
-    /// Takes a pending task of kind [`super::UPLOAD_KIND`] and does it with the file of `form`; back as soon as the file
-    /// is received whole, while work on it goes on.
+    /// Takes a pending task of kind [`super::UPLOAD_KIND`], or makes it first, and does it with the file of `form`; back
+    /// as soon as the file is received whole, while work on it goes on.
     ///
     /// # Errors
-    /// When the task cannot be taken, or the file was not received; the task says the same.
+    /// When the task cannot be made or taken, or the file was not received; the task says the same.
     ///
     /// # Cancel safety
-    /// The work goes on, or ends with an error, whether anybody waits or not.
-    pub async fn upload(&self, id: Uuid, form: Form) -> Result<(), UploadError> {
+    /// The work goes on, or ends with an error, whether anybody waits or not: a task that is made here is never left
+    /// without somebody who works on it.
+    pub async fn upload(&self, id: Uuid, new: Option<NewTask>, form: Form) -> Result<(), UploadError> {
         let (received, receipt) = oneshot::channel();
         let (ended, end) = oneshot::channel();
-        self.inner.stage.spawn(carry(Arc::clone(&self.inner), id, form, received, ended));
+        self.inner.stage.spawn(carry(Arc::clone(&self.inner), (id, new), form, received, ended));
         if receipt.await.is_ok() {
             return Ok(());
         }
@@ -101,15 +103,15 @@ impl Jobs {
     }
 }
 
-/// Does an upload from its claim to what is left behind.
+/// Does an upload from its beginning to what is left behind.
 async fn carry(
     inner: Arc<Inner>,
-    id: Uuid,
+    (id, new): (Uuid, Option<NewTask>),
     form: Form,
     received: oneshot::Sender<()>,
     ended: oneshot::Sender<UploadError>,
 ) {
-    let error = match Held::claim(&inner.tracker, id, inner.config.lease).await {
+    let error = match begin(&inner, id, new).await {
         Ok((held, entry)) => {
             let token = held.token;
             let work = Upload { inner: Arc::clone(&inner), token };
@@ -130,14 +132,26 @@ async fn carry(
     let _answered = ended.send(error);
 }
 
+async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, Arc<Entry>), TrackerError> {
+    if let Some(new) = new {
+        inner.tracker.create(id, with_steps(new), None).await?;
+    }
+    Held::claim(&inner.tracker, id, inner.config.lease).await
+}
+
 async fn clean_up(inner: &Inner, id: Uuid, token: Uuid, end: &Ended) {
     if matches!(end, Ended::Completed) {
         return;
     }
+    // After a panic it is still there.
+    discard(inner, id, token).await;
+    janitor::tidy(&inner.tracker, &inner.files, id).await;
+}
+
+async fn discard(inner: &Inner, id: Uuid, token: Uuid) {
     if let Err(error) = inner.files.discard(id, token).await {
         tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
     }
-    janitor::tidy(&inner.tracker, &inner.files, id).await;
 }
 
 /// One upload at work.
@@ -149,20 +163,31 @@ struct Upload {
 impl Upload {
     async fn run(self, context: JobContext, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
         let phases = Phases { has_steps: has_steps(&context.entry), context };
-        let Received { name, file } = self.receive(&phases, form).await?;
+        let outcome = self.process(&phases, form, received).await;
+        if outcome.is_err() {
+            // Before the task is told: on a full disk, the store needs the room to write down why.
+            discard(&self.inner, phases.context.task_id(), self.token).await;
+        }
+        outcome
+    }
+
+    async fn process(&self, phases: &Phases, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
+        let Received { name, file } = self.receive(phases, form).await?;
         // Whoever hung up meanwhile has no more part in it.
         let _hung_up = received.send(());
         let context = &phases.context;
         let size = file.size();
         // Senders cost a place nothing; from here on, disk and processor are used.
         let place = context.unless_stopped(self.inner.places.acquire()).await?;
-        let content_type = self.validate(&phases, &file).await?;
-        phases.begin(TRANSFORM, "Computing digests", Report::default()).await?;
+        phases.begin(VALIDATE, format!("Checking {name}")).await?;
+        let content_type = self.validate(phases, &file).await?;
+        phases.begin(TRANSFORM, format!("Digesting {name}")).await?;
         let Digests { blake3, sha256 } = phases.digest(&file).await?;
-        phases.begin(SAVE, "Saving", Report::default()).await?;
+        phases.begin(SAVE, format!("Saving {name}")).await?;
         let saved = context.unless_stopped(self.inner.files.save(context.task_id(), file)).await?;
         saved.map_err(|error| disk_error(&error))?;
         drop(place);
+        context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
         Ok(json!({
             "fileName": name,
             "size": size,
@@ -174,7 +199,6 @@ impl Upload {
     }
 
     async fn validate(&self, phases: &Phases, file: &IncomingFile) -> Result<String, JobError> {
-        phases.begin(VALIDATE, "Checking", Report::default()).await?;
         let reader = file.reader().map_err(|error| disk_error(&error))?;
         let found = phases.context.unless_stopped(sniff::content_type(reader)).await?;
         let content_type = found.map_err(|error| disk_error(&error))?;
@@ -206,8 +230,9 @@ fn has_steps(entry: &Entry) -> bool {
 
 impl Phases {
     /// Begins a step.
-    async fn begin(&self, step: usize, message: &str, report: Report) -> Result<(), JobError> {
-        self.context.report(Report { message: Some(message.into()), ..self.at(step, Some(0.0), report) }).await
+    async fn begin(&self, step: usize, message: String) -> Result<(), JobError> {
+        let report = Report { message: Some(message), unit: Some(UNIT.into()), ..Report::default() };
+        self.context.report(self.at(step, Some(0.0), report)).await
     }
 
     /// Tells how far a step is, 0–1.

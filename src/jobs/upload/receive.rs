@@ -1,9 +1,9 @@
 //! Receiving: from the form to the disk, some hundred kilobytes at a time.
 
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream::Fuse};
 
-use super::{Form, Phases, Piece, RECEIVE, Received, UNIT, Upload, disk_error, file_missing, title, too_large};
+use super::{Form, Phases, Piece, RECEIVE, Received, Upload, disk_error, file_missing, title, too_large};
 use crate::{
     jobs::{JobError, files::IncomingFile},
     task::{Report, TaskError},
@@ -14,10 +14,10 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 impl Upload {
     /// Writes the file of the form, and counts what is written.
-    pub(super) async fn receive(&self, phases: &Phases, mut form: Form) -> Result<Received, JobError> {
+    pub(super) async fn receive(&self, phases: &Phases, form: Form) -> Result<Received, JobError> {
+        let mut form = form.fuse();
         let context = &phases.context;
-        let unit = Some(UNIT.to_owned());
-        phases.begin(RECEIVE, "Receiving", Report { unit, ..Report::default() }).await?;
+        phases.begin(RECEIVE, "Receiving".into()).await?;
         let (name, announced) = match context.unless_stopped(form.next()).await? {
             Some(Ok(Piece::File { name, size })) => (name, size),
             Some(Err(error)) => return Err(error.into()),
@@ -73,7 +73,7 @@ impl Upload {
 }
 
 /// Waits for bytes, then takes what else is there already; nothing at the end.
-async fn gather(form: &mut Form) -> Result<Vec<Bytes>, TaskError> {
+async fn gather(form: &mut Fuse<Form>) -> Result<Vec<Bytes>, TaskError> {
     let (mut chunks, mut len) = (Vec::new(), 0);
     let mut next = form.next().await;
     loop {
