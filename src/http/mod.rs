@@ -17,6 +17,7 @@ pub mod problem;
 mod progress;
 mod report;
 mod seeds;
+mod task_list;
 mod tasks;
 mod uploads;
 mod users;
@@ -64,6 +65,7 @@ pub fn router(app: App) -> Router {
 /// All routes, with their description.
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .merge(task_list::router())
         .merge(tasks::router())
         .merge(uploads::router())
         .merge(files::router())

@@ -1,4 +1,4 @@
-//! Tasks: submitting, reading, reporting, cancelling, forgetting.
+//! One task: submitting, reading, reporting, cancelling, forgetting.
 //!
 //! Handlers extract, call the tracker, and map its answer. What a task looks like is what its last event holds; only
 //! what never changes and the cursor are added here.
@@ -11,13 +11,13 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     App,
-    extract::{Json, NewTaskId, Query, TaskId, single},
+    extract::{Json, NewTaskId, TaskId, single},
     negotiate::{has, wants_stream},
     problem::{Problem, kinds},
     progress,
@@ -25,17 +25,12 @@ use super::{
     wait,
 };
 use crate::{
-    event::{Cursor, check_name},
     jobs::with_steps,
-    task::{Entry, Intent, LIST_LIMIT_MAX, NewTask, Report, Status, Task},
-    tracker::{Answer, TaskFilter},
+    task::{Entry, Intent, NewTask, Report, Status, Task},
+    tracker::Answer,
     wire::with_members,
 };
 
-/// Tasks on a page unless said otherwise.
-const LIST_LIMIT_DEFAULT: usize = 50;
-/// Most values of one filter.
-const FILTER_VALUES_MAX: usize = 50;
 /// Longest idempotency key, in bytes.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 
@@ -44,10 +39,7 @@ const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
 /// The routes of tasks.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(read, put, report, delete))
-        .routes(routes!(cancel))
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, put, report, delete)).routes(routes!(cancel))
 }
 
 /// A task as this API answers it: its last event's state, and what never changes.
@@ -85,67 +77,6 @@ struct ReportAnswer {
 enum Directive {
     Continue,
     Cancel,
-}
-
-/// A page of tasks, newest first.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct TaskPage {
-    tasks: Vec<TaskDocument>,
-    /// Give it as `page` for the next page; absent on the last one.
-    next_page: Option<String>,
-}
-
-/// Which tasks are listed.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `list` reads")]
-struct ListQuery {
-    /// Only with one of these statuses, separated by commas.
-    #[param(example = "pending,processing")]
-    status: Option<String>,
-    /// Only of one of these kinds, separated by commas.
-    kind: Option<String>,
-    /// Only of one of these users, separated by commas.
-    #[param(rename = "userId")]
-    user_id: Option<String>,
-    /// Only in one of these queues, separated by commas.
-    queue: Option<String>,
-    /// How many, 1–500; 50 when absent.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<u32>,
-    /// The `nextPage` of the page before.
-    page: Option<String>,
-}
-
-/// Lists tasks, newest first.
-///
-/// What was accepted a moment ago is among them.
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
-    responses((status = 200, description = "A page of tasks", body = TaskPage)))]
-async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
-    let name = |value: &str| check_name(value).map(|()| value.to_owned()).map_err(|error| error.to_string());
-    let filter = TaskFilter {
-        statuses: query.list("status", FILTER_VALUES_MAX, read_status)?,
-        kinds: query.list("kind", FILTER_VALUES_MAX, name)?,
-        user_ids: query.list("userId", FILTER_VALUES_MAX, name)?,
-        queues: query.list("queue", FILTER_VALUES_MAX, name)?,
-    };
-    let limit = query.limit(LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX)?;
-    let page = query.text("page");
-    query.end()?;
-    let epoch = app.tracker.cursor(crate::event::Seq::ZERO).epoch;
-    let before = page.map(|page| {
-        let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == epoch);
-        place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is none that this list has given"))
-    });
-    let page = app.tracker.list(filter, before.transpose()?, limit).await?;
-    let tasks: Vec<Bytes> = page.tasks.iter().map(|entry| document(&app, entry, &[])).collect();
-    let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
-    let next = page.next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
-    let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
-    let members: Vec<_> = std::iter::once(("tasks", tasks.as_slice())).chain(next).collect();
-    Ok(json_response(StatusCode::OK, with_members(b"{}", &members)))
 }
 
 /// Submits a task.
@@ -302,12 +233,12 @@ pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra:
     response
 }
 
-fn json_response(status: StatusCode, json: Bytes) -> Response {
+pub(super) fn json_response(status: StatusCode, json: Bytes) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], Body::from(json)).into_response()
 }
 
 /// The stored state with what never changes, its cursor, and more members.
-fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
+pub(super) fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
     let cursor = format!("\"{}\"", app.tracker.cursor(entry.visible));
     // JSON values always have a JSON text.
     let text = |value: &Option<serde_json::Value>| value.as_ref().map(|value| value.to_string());
@@ -321,12 +252,6 @@ fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
 
 fn etag(app: &App, entry: &Entry) -> String {
     format!("\"{}\"", app.tracker.cursor(entry.visible))
-}
-
-fn read_status(value: &str) -> Result<Status, String> {
-    let status = Status::ALL.into_iter().find(|status| status.as_str() == value);
-    status
-        .ok_or_else(|| format!("is one or more of {}, separated by commas", Status::ALL.map(Status::as_str).join(", ")))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {

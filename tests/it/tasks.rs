@@ -165,6 +165,20 @@ async fn the_list_is_paged_newest_first_and_filtered() {
 }
 
 #[tokio::test]
+async fn a_page_of_large_tasks_ends_early() {
+    let app = TestApp::in_process().await;
+    let mut ids = Vec::new();
+    for _ in 0..75 {
+        let path = app.submit(json!({ "metadata": "x".repeat(60_000) })).await;
+        ids.insert(0, id_of(&path).to_string());
+    }
+    let first = app.get("/api/tasks?limit=500").send().await;
+    assert!((4_000_000..5_000_000).contains(&first.body.len()), "{}", first.body.len());
+    assert_eq!(walk(&app, "limit=500").await, ids);
+    assert_eq!(walk(&app, "limit=60").await, ids);
+}
+
+#[tokio::test]
 async fn a_list_that_cannot_be_given_is_refused() {
     let app = TestApp::in_process().await;
     let many = format!("kind={}", ["a"; 51].join(","));

@@ -50,9 +50,15 @@ fn begin() -> (Life, Frame) {
     (life, first)
 }
 
-fn fixture(name: &str) -> String {
+/// The golden text, which must be what is written now. `UPDATE_FIXTURES=1` writes it anew, for a change that is meant.
+fn golden(name: &str, written: &[u8]) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, written).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(std::str::from_utf8(written).expect("UTF-8"), golden, "left is what is written now");
+    golden
 }
 
 #[test]
@@ -67,8 +73,7 @@ fn a_task_is_written_as_ever() {
     let (input, metadata) = (origin(&entry.origin.input), origin(&entry.origin.metadata));
     let members = [("input", input.as_bytes()), ("metadata", metadata.as_bytes()), ("cursor", b"\"k3f90000-1841\"")];
     let written = wire::with_members(&entry.data, &members);
-    let golden = fixture("task.json");
-    assert_eq!(std::str::from_utf8(&written).expect("UTF-8"), golden.trim_end(), "this is what is written now");
+    let golden = golden("task.json", &[&written[..], b"\n"].concat());
     // What was written before can be read, and says the same.
     let read: Task = serde_json::from_str(&golden).expect("a task");
     assert_eq!(read, entry.task);
@@ -91,8 +96,7 @@ fn a_stream_is_written_as_ever() {
         bytes(&life.report(30_000, json!({ "status": "completed", "result": { "size": 1_051_721_728 } }))),
     ];
     let written = parts.concat();
-    let golden = fixture("stream.txt");
-    assert_eq!(std::str::from_utf8(&written).expect("UTF-8"), golden, "this is what is written now");
+    let golden = golden("stream.txt", &written);
 
     let mut parser = Parser::default();
     let events = parser.feed(golden.as_bytes());

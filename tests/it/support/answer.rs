@@ -1,10 +1,15 @@
 //! A whole answer, with what tests ask of it.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
+
+/// How long a body may take.
+const BODY_WAIT_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -16,7 +21,9 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Self {
         let (head, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        // A stream that should have been refused never ends.
+        let body =
+            tokio::time::timeout(BODY_WAIT_MAX, body.collect()).await.expect("the body ends").unwrap().to_bytes();
         Self { status: head.status, headers: head.headers, body }
     }
 
