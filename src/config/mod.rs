@@ -1,7 +1,7 @@
 //! The settings of `progressd serve`.
 //!
 //! Every setting is a flag, an environment variable and a line of the TOML
-//! settings file, in this order of precedence; [`settings::SETTINGS`] lists
+//! settings file, in this order of precedence; `settings::SETTINGS` lists
 //! them all, once. [`Settings`] is what the command line and the environment
 //! said, [`Settings::load`] joins it with the file and checks it, and [`Config`]
 //! is the checked result that the rest of the service is handed.

@@ -1,6 +1,6 @@
 //! Refusals as problem documents (RFC 9457): the one place where an error becomes a status and a body.
 //!
-//! What went wrong inside is kept beside the answer for [`super::observe`] to log once, with the request's id; a
+//! What went wrong inside is kept beside the answer for `observe` to log once, with the request's id; a
 //! client is told of it by a 5xx with nothing of the inside.
 
 use std::{borrow::Cow, time::Duration};
