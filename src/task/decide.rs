@@ -1,23 +1,21 @@
-//! The one place where it is decided what an intent does to a task.
+//! The one place where it is decided what an intent does to a task; what a report does is in [`super::report`].
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     eta::Pace,
-    intent::{Intent, NewTask, Report, ReportedStatus},
+    intent::{Intent, NewTask},
+    report,
     state::{Entry, KeyMemo, Lease, Memo, Origin, Status, Step, Task, TaskError},
 };
 use crate::event::{ChannelName, Class, Draft, Timestamp};
 
 /// The name of a task's events on the wire.
 const PROGRESS: &str = "progress";
-/// What a bar shows at most before the end: 100 means completed.
-const PROGRESS_BEFORE_END_MAX: f64 = 99.9;
 
 /// The settings that decisions depend on.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +88,7 @@ pub fn decide(
         Intent::Create { .. } => Ok(Vec::new()),
         Intent::Claim(lease) => claim(change, lease),
         Intent::Renew { token, lease } => renew(change, *token, *lease),
-        Intent::Report { report, token } => tell(change, report, *token),
+        Intent::Report { report, token } => report::tell(change, report, *token),
         Intent::Cancel => cancel(change),
         Intent::Abandon { holder, token } => Ok(match &entry.memo.lease {
             Some(lease) if lease.holder == *holder && token.is_none_or(|token| token == lease.token) => lose(change),
@@ -117,12 +115,12 @@ impl Entry {
 }
 
 /// A task's next state in the making.
-struct Change {
-    before: Status,
+pub(super) struct Change {
+    pub(super) before: Status,
     step_before: Option<usize>,
-    task: Task,
-    memo: Memo,
-    now: Timestamp,
+    pub(super) task: Task,
+    pub(super) memo: Memo,
+    pub(super) now: Timestamp,
 }
 
 impl Change {
@@ -139,7 +137,7 @@ impl Change {
     }
 
     /// Work on this attempt begins.
-    fn start(&mut self, lease: Option<Lease>) {
+    pub(super) fn start(&mut self, lease: Option<Lease>) {
         self.task.status = Status::Processing;
         self.task.started_at = Some(self.now);
         if !self.task.steps.is_empty() {
@@ -148,7 +146,7 @@ impl Change {
         self.memo = Memo { lease, heard_at: self.now, pace: Pace::starting(self.now, self.task.current.unwrap_or(0)) };
     }
 
-    fn finish(&mut self, status: Status) {
+    pub(super) fn finish(&mut self, status: Status) {
         self.task.status = status;
         self.task.finished_at = Some(self.now);
         self.task.stalled = false;
@@ -157,7 +155,7 @@ impl Change {
     }
 
     /// The event: a tick when neither the status nor the current step changed.
-    fn event(mut self) -> Decision {
+    pub(super) fn event(mut self) -> Decision {
         self.task.updated_at = self.now;
         let class = if self.task.status.is_final() {
             Class::Final
@@ -339,107 +337,4 @@ fn due(mut change: Change, policy: &Policy) -> Decision {
 
 fn tombstone(channel: ChannelName) -> Draft {
     Draft { channel, name: None, class: Class::Tombstone, data: Bytes::new(), memo: None, origin: None }
-}
-
-fn tell(mut change: Change, report: &Report, token: Option<Uuid>) -> Result<Decision, Refusal> {
-    if change.before.is_final() {
-        return Err(Refusal::Final(change.before));
-    }
-    match (&change.memo.lease, token) {
-        (Some(lease), Some(token)) if lease.token == token => {}
-        (Some(_), _) => return Err(Refusal::Leased),
-        (None, Some(_)) => return Err(Refusal::LeaseLost),
-        (None, None) => {}
-    }
-    check_outcome(report)?;
-    if change.before == Status::Pending {
-        change.start(None);
-    }
-    change.memo.heard_at = change.now;
-    change.task.stalled = false;
-    take_in(&mut change.task, report)?;
-    measure(&mut change, report);
-    match report.status {
-        None | Some(ReportedStatus::Processing) => {}
-        Some(ReportedStatus::Completed) => {
-            change.task.progress = Some(100.0);
-            change.task.steps.iter_mut().for_each(|step| step.progress = 100.0);
-            change.task.result = report.result.clone().filter(|result| *result != Value::Null);
-            change.finish(Status::Completed);
-        }
-        Some(ReportedStatus::Error) => {
-            let untold = || TaskError { detail: None, ..TaskError::new("failed", "The task failed", 500, "") };
-            change.task.error = Some(report.error.as_ref().map_or_else(untold, TaskError::from));
-            change.finish(Status::Error);
-        }
-        Some(ReportedStatus::Cancelled) => change.finish(Status::Cancelled),
-    }
-    Ok(change.event())
-}
-
-/// A result belongs to completion, an error to failure.
-fn check_outcome(report: &Report) -> Result<(), Refusal> {
-    if report.result.is_some() && report.status != Some(ReportedStatus::Completed) {
-        return Err(Refusal::Invalid { member: "result", reason: "comes with status completed only".into() });
-    }
-    if report.error.is_some() && report.status != Some(ReportedStatus::Error) {
-        return Err(Refusal::Invalid { member: "error", reason: "comes with status error only".into() });
-    }
-    Ok(())
-}
-
-/// Takes over what the report says, but for the progress of the whole.
-fn take_in(task: &mut Task, report: &Report) -> Result<(), Refusal> {
-    let steps = task.steps.len();
-    let reason = if steps == 0 { "needs a task with steps".into() } else { format!("is one of 0 to {}", steps - 1) };
-    if report.step.is_some_and(|step| step >= steps) {
-        return Err(Refusal::Invalid { member: "step", reason });
-    }
-    if report.step_progress.is_some() && steps == 0 {
-        return Err(Refusal::Invalid { member: "stepProgress", reason });
-    }
-    if let Some(message) = &report.message {
-        task.message = Some(message.clone()).filter(|message| !message.is_empty());
-    }
-    task.current = report.current.or(task.current);
-    task.total = report.total.or(task.total);
-    task.unit = report.unit.clone().or(task.unit.take());
-    if let Some(step) = report.step.max(task.step) {
-        // What is told of an earlier step than the current one comes too late to matter.
-        let timely = report.step.is_none_or(|told| told == step);
-        task.step = Some(step);
-        task.steps.iter_mut().take(step).for_each(|earlier| earlier.progress = 100.0);
-        if let (Some(progress), Some(step), true) = (report.step_progress, task.steps.get_mut(step), timely) {
-            step.progress = step.progress.max(rounded(progress));
-        }
-    }
-    Ok(())
-}
-
-/// Works out the progress of the whole, the rate and the estimate.
-fn measure(change: &mut Change, report: &Report) {
-    let task = &mut change.task;
-    let told = report.progress.or_else(|| match (task.current, task.total) {
-        _ if !task.steps.is_empty() => {
-            let weight: f64 = task.steps.iter().map(|step| step.weight).sum();
-            Some(task.steps.iter().map(|step| step.weight * step.progress).sum::<f64>() / weight)
-        }
-        (Some(current), Some(total)) if total > 0 => Some(current as f64 / total as f64 * 100.0),
-        _ => None,
-    });
-    if let Some(told) = told {
-        // Never lower within an attempt, and 100 means completed.
-        let shown = rounded(told.clamp(0.0, PROGRESS_BEFORE_END_MAX));
-        task.progress = Some(task.progress.unwrap_or(0.0).max(shown));
-    }
-    let fraction = task.progress.unwrap_or(0.0) / 100.0;
-    change.memo.pace.observe(change.now, fraction, task.current);
-    task.rate = change.memo.pace.rate();
-    let is_worked_on = task.status == Status::Processing;
-    task.eta = if is_worked_on { change.memo.pace.eta(change.now, fraction) } else { None };
-}
-
-/// Two decimals are finer than any bar, and keep events short.
-fn rounded(percent: f64) -> f64 {
-    (percent * 100.0).floor() / 100.0
 }

@@ -7,6 +7,7 @@
 mod decide;
 mod eta;
 mod intent;
+mod report;
 mod state;
 mod table;
 
