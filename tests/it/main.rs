@@ -11,6 +11,6 @@ mod problems;
 mod seeds;
 mod support;
 mod tasks;
+mod uploads;
 mod watching;
 mod wire;
-mod uploads;

@@ -1,7 +1,5 @@
 //! Uploads, from outside: the real binary, real sockets, a real disk.
 
-#![expect(clippy::unwrap_used, reason = "a test may end where it finds what should not be")]
-
 use std::{fs, path::Path, time::Duration};
 
 use reqwest::{
