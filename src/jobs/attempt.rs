@@ -153,9 +153,7 @@ fn completion(result: Value) -> (Report, Ended) {
         let detail = format!("The result has {size} bytes of JSON, more than {PAYLOAD_BYTES_MAX}.");
         return failure(TaskError::new("result_too_large", "The result is too large", 500, detail));
     }
-    // What was going on last is over: a completed task does not go on saying "Saving".
-    let message = Some(String::new());
-    (Report { result: Some(result), message, ..with_status(ReportedStatus::Completed) }, Ended::Completed)
+    (Report { result: Some(result), ..with_status(ReportedStatus::Completed) }, Ended::Completed)
 }
 
 fn failure(error: TaskError) -> (Report, Ended) {
