@@ -42,7 +42,7 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
-    let registry = Registry::new(journal.epoch(), limits(&config.streams));
+    let registry = Registry::new(journal.epoch(), limits(&config.streams, connections.max_connections));
     let policy = Policy { stalled_after: config.tasks.stalled_after };
     let options = Options {
         policy,
@@ -67,27 +67,29 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     let writer = tracker.clone();
     let app = App { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
     let app = http::router(app);
-    shutdown.server.spawn(serve(listener, app, connections, shutdown.server.stop(), metrics));
+    let accepting = shutdown.server.spawn(serve(listener, app, connections, shutdown.server.stop(), metrics));
     listening(address);
 
-    let is_broken = tokio::select! {
-        () = signals.next() => false,
-        // Without its writer the service is none; whoever supervises the process is to start it anew.
-        () = writer.ended() => true,
+    // Without one of these the service is none; whoever supervises the process is to start it anew.
+    let broken = tokio::select! {
+        () = signals.next() => None,
+        () = writer.ended() => Some("the writer of the task table has broken down"),
+        _ = accepting => Some("the accept loop has broken down"),
     };
     tracing::info!("ending: streams are told to come back, what is under way is finished");
     registry.drain();
     if !shutdown.run(config.drain_timeout, &mut signals).await {
         tracing::warn!("not everything ended by itself in time");
     }
-    if is_broken { Err(anyhow!("the writer of the task table has broken down")) } else { Ok(()) }
+    broken.map_or(Ok(()), |what| Err(anyhow!(what)))
 }
 
-fn limits(streams: &StreamConfig) -> Limits {
+/// However few connections the system allows, some are left for requests that are no streams.
+fn limits(streams: &StreamConfig, max_connections: usize) -> Limits {
     Limits {
         history: streams.history,
         tick_interval: streams.tick_interval,
-        streams: streams.max_streams,
+        streams: streams.max_streams.min((max_connections - max_connections / 16).saturating_sub(1).max(1)),
         streams_per_channel: streams.max_streams_per_channel,
     }
 }
