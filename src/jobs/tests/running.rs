@@ -21,7 +21,7 @@ async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
     assert_eq!(house.said_to("alice").await, ["a", "b"]);
     let task = house.end(id).await;
     assert_eq!((task.status, task.progress, task.result), (Status::Completed, Some(100.0), Some(json!({"steps": 3}))));
-    assert_eq!((task.current, task.message.as_deref()), (Some(3), None), "nothing goes on any more");
+    assert_eq!((task.current, task.message.as_deref()), (Some(3), Some("Step 3 of 3")), "the last word before the end");
     assert_eq!(house.said_to("alice").await, ["a", "b", "c", "and", "so on"]);
     assert_eq!(started.elapsed().as_secs(), 3, "those beyond the steps are said without waiting");
 }

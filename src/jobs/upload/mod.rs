@@ -187,6 +187,7 @@ impl Upload {
         let saved = context.unless_stopped(self.inner.files.save(context.task_id(), file)).await?;
         saved.map_err(|error| disk_error(&error))?;
         drop(place);
+        context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
         Ok(json!({
             "fileName": name,
             "size": size,
