@@ -13,7 +13,7 @@ use super::{
     problem::{Problem, kinds},
     progress::open,
 };
-use crate::{channel::Delivery, event::Class, task::Entry};
+use crate::{channel::Delivery, event::Class, task::Entry, tracker::TrackerError};
 
 /// The task after its next visible change, or as it is where there was none within the preferred wait; and the wait
 /// that was heeded.
@@ -32,9 +32,15 @@ pub(super) async fn next_change(
         // No place to listen, or the service is stopping: the client may ask again.
         return Ok((entry, None));
     };
-    // Whatever comes, the table knows it: at the latest then it is looked at anew.
-    let _came_or_not = tokio::time::timeout(wait, subscriber.next()).await;
-    let entry = app.tracker.find(entry.task.task_id).await?.entry()?;
+    let delivery = tokio::time::timeout(wait, subscriber.next()).await;
+    let known = app.tracker.find(entry.task.task_id).await?.entry()?;
+    // A watcher may be shown what is durable a moment before the table has followed; then the event itself tells.
+    let entry = match delivery {
+        Ok(Delivery::Frame(frame)) if frame.seq() > known.visible => {
+            Arc::new(Entry::after(Some(Entry::clone(&known)), frame.event()).map_err(TrackerError::from)?)
+        }
+        _ => known,
+    };
     Ok((entry, Some(wait)))
 }
 

@@ -197,7 +197,7 @@ impl Planned {
                     return Err(Refusal::Gone.into());
                 }
                 let event = Event { seq: Seq::ZERO, at: self.group.at, group: self.group.id, draft: draft.clone() };
-                entry = Some(Entry::after(entry, &event).map_err(|error| TrackerError::Damaged(error.to_string()))?);
+                entry = Some(Entry::after(entry, &event)?);
             }
             self.overlay = entry;
         }

@@ -30,7 +30,7 @@ use crate::{
     event::{Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     shutdown::Stage,
-    task::{Entry, Intent, NewTask, Policy, Refusal, Table, key_digest},
+    task::{Entry, Intent, InvalidEvent, NewTask, Policy, Refusal, Table, key_digest},
     telemetry::Metrics,
 };
 use batch::Change;
@@ -81,6 +81,12 @@ impl From<JournalError> for TrackerError {
             JournalError::Damaged(what) => Self::Damaged(what),
             other => Self::Unavailable(other.to_string()),
         }
+    }
+}
+
+impl From<InvalidEvent> for TrackerError {
+    fn from(error: InvalidEvent) -> Self {
+        Self::Damaged(error.to_string())
     }
 }
 

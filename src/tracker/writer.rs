@@ -175,7 +175,7 @@ impl Writer {
         for event in events {
             // The lock is taken for each, so that readers need not wait for a whole batch.
             let mut table = shared.table_mut();
-            table.apply(event).map_err(|error| TrackerError::Damaged(error.to_string()))?;
+            table.apply(event)?;
             is_work |= wakes_work(&table, event);
         }
         for event in events {
