@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -66,12 +66,21 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
     };
     let file = app.jobs.open_file(task.task_id).await.map_err(Problem::internal)?;
     let file = file.ok_or_else(|| Problem::new(&FILE_NOT_FOUND))?;
-    answer(task, result, file, &headers).await
+    let saved: SavedAs = result.parse().map_err(Problem::internal)?;
+    answer(task, &saved, file, &headers).await
 }
 
-async fn answer(task: &Task, result: &Value, saved: SavedFile, headers: &HeaderMap) -> Result<Response, Problem> {
-    let text = |member: &str| result.get(member).and_then(Value::as_str);
-    let etag = format!("\"{}\"", text("blake3").unwrap_or(&task.task_id.to_string()));
+/// What the result of an upload says of its file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SavedAs {
+    file_name: Option<String>,
+    content_type: Option<String>,
+    blake3: Option<String>,
+}
+
+async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &HeaderMap) -> Result<Response, Problem> {
+    let etag = format!("\"{}\"", saved_as.blake3.as_deref().unwrap_or(&task.task_id.to_string()));
     let SavedFile { mut file, size } = saved;
     let (status, start, len) = match range(headers, &etag, size) {
         _ if has(headers, &etag) => (StatusCode::NOT_MODIFIED, 0, 0),
@@ -94,8 +103,8 @@ async fn answer(task: &Task, result: &Value, saved: SavedFile, headers: &HeaderM
     }
     if status != StatusCode::NOT_MODIFIED {
         set(&mut response, header::CONTENT_LENGTH, &len.to_string());
-        set(&mut response, header::CONTENT_TYPE, served_type(text("contentType").unwrap_or(UNKNOWN_TYPE)));
-        set(&mut response, header::CONTENT_DISPOSITION, &disposition(text("fileName").unwrap_or("file")));
+        set(&mut response, header::CONTENT_TYPE, served_type(saved_as.content_type.as_deref().unwrap_or(UNKNOWN_TYPE)));
+        set(&mut response, header::CONTENT_DISPOSITION, &disposition(saved_as.file_name.as_deref().unwrap_or("file")));
     }
     set(&mut response, header::ETAG, &etag);
     set(&mut response, header::ACCEPT_RANGES, "bytes");

@@ -84,7 +84,7 @@ fn form_problem(error: FieldsError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::ReportedStatus;
+    use crate::task::{Payload, ReportedStatus};
 
     #[test]
     fn reads_what_curl_sends() {
@@ -95,8 +95,11 @@ mod tests {
         assert_eq!(report.status, Some(ReportedStatus::Processing));
 
         let result = |form: &str| from_form(form.as_bytes()).expect("a report").result;
-        assert_eq!(result("status=completed&result=%7B%22rows%22%3A3%7D"), Some(serde_json::json!({ "rows": 3 })));
-        assert_eq!(result("status=completed&result=all+good"), Some("all good".into()));
+        assert_eq!(
+            result("status=completed&result=%7B%22rows%22%3A3%7D"),
+            Payload::of(&serde_json::json!({ "rows": 3 }))
+        );
+        assert_eq!(result("status=completed&result=all+good"), Payload::of(&"all good".into()));
         let error = from_form(b"status=error&error=no+such+file").expect("a report").error;
         assert_eq!(error.and_then(|error| error.detail).as_deref(), Some("no such file"));
     }

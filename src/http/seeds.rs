@@ -32,7 +32,7 @@ use super::{
 use crate::{
     event::Timestamp,
     stream::{Heartbeat, StreamBody, Style},
-    task::{Entry, NewTask, Status},
+    task::{Entry, NewTask, Payload, Status},
     wire::{self, Dialect},
 };
 
@@ -135,7 +135,7 @@ async fn run(
     let new = NewTask {
         kind: Some("simulate".into()),
         user_id: Some(user.id().to_owned()),
-        input: Some(input),
+        input: Payload::of(&input),
         ..NewTask::default()
     };
     let entry = entry_of(app.tracker.create(Uuid::now_v7(), new, None).await?)?;

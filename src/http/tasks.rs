@@ -240,12 +240,8 @@ pub(super) fn json_response(status: StatusCode, json: Bytes) -> Response {
 /// The stored state with what never changes, its cursor, and more members.
 pub(super) fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
     let cursor = format!("\"{}\"", app.tracker.cursor(entry.visible));
-    // JSON values always have a JSON text.
-    let text = |value: &Option<serde_json::Value>| value.as_ref().map(|value| value.to_string());
-    let input = text(&entry.origin.input);
-    let metadata = text(&entry.origin.metadata);
-    let kept = [("input", &input), ("metadata", &metadata)];
-    let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_bytes())));
+    let kept = [("input", &entry.origin.input), ("metadata", &entry.origin.metadata)];
+    let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str().as_bytes())));
     let members: Vec<_> = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied()).collect();
     with_members(&entry.data, &members)
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     shutdown::Stage,
-    task::{Entry, PAYLOAD_BYTES_MAX, Refusal, Report, ReportedError, ReportedStatus, Status, TaskError},
+    task::{Entry, PAYLOAD_BYTES_MAX, Payload, Refusal, Report, ReportedError, ReportedStatus, Status, TaskError},
     tracker::TrackerError,
 };
 
@@ -148,12 +148,13 @@ async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option
 }
 
 fn completion(result: Value) -> (Report, Ended) {
-    let size = serde_json::to_vec(&result).map_or(usize::MAX, |json| json.len());
+    let result = Payload::of(&result);
+    let size = result.as_ref().map_or(0, |result| result.as_str().len());
     if size > PAYLOAD_BYTES_MAX {
         let detail = format!("The result has {size} bytes of JSON, more than {PAYLOAD_BYTES_MAX}.");
         return failure(TaskError::new("result_too_large", "The result is too large", 500, detail));
     }
-    (Report { result: Some(result), ..with_status(ReportedStatus::Completed) }, Ended::Completed)
+    (Report { result, ..with_status(ReportedStatus::Completed) }, Ended::Completed)
 }
 
 fn failure(error: TaskError) -> (Report, Ended) {

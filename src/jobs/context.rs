@@ -12,7 +12,7 @@ use super::{lease::Backoff, reporter::Reporter};
 use crate::{
     event::ChannelName,
     people,
-    task::{Entry, Report, Task, TaskError},
+    task::{Entry, Payload, Report, Task, TaskError},
     tracker::{Tracker, TrackerError},
 };
 
@@ -67,7 +67,7 @@ impl JobContext {
     }
 
     /// What it is to work on.
-    pub fn input(&self) -> Option<&Value> {
+    pub fn input(&self) -> Option<&Payload> {
         self.entry.origin.input.as_ref()
     }
 

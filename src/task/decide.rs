@@ -75,9 +75,9 @@ pub fn decide(
     now: Timestamp,
     policy: &Policy,
 ) -> Result<Decision, Refusal> {
-    if let Intent::Create { new, key } = intent {
+    if let Intent::Create { new, key, lease } = intent {
         return match entry {
-            None => Ok(create(id, new, *key, now)),
+            None => Ok(create(id, new, *key, lease.as_ref(), now)),
             Some(entry) if entry.origin.digest == new.digest() => Ok(Vec::new()),
             Some(_) => Err(Refusal::Mismatch),
         };
@@ -87,8 +87,14 @@ pub fn decide(
     match intent {
         Intent::Create { .. } => Ok(Vec::new()),
         Intent::Claim(lease) => claim(change, lease),
+        Intent::Release { token } => release(change, *token),
+        Intent::TakeOver { token, lease } => take_over(change, *token, lease),
         Intent::Renew { token, lease } => renew(change, *token, *lease),
         Intent::Report { report, token } => report::tell(change, report, *token),
+        Intent::Checkpoint { report, token, checkpoint } => {
+            let memo = Memo { checkpoint: Some(checkpoint.clone()), ..change.memo };
+            report::tell(Change { memo, ..change }, report, Some(*token))
+        }
         Intent::Cancel => cancel(change),
         Intent::Abandon { holder, token } => Ok(match &entry.memo.lease {
             Some(lease) if lease.holder == *holder && token.is_none_or(|token| token == lease.token) => lose(change),
@@ -143,7 +149,8 @@ impl Change {
         if !self.task.steps.is_empty() {
             self.task.step = Some(0);
         }
-        self.memo = Memo { lease, heard_at: self.now, pace: Pace::starting(self.now, self.task.current.unwrap_or(0)) };
+        let pace = Pace::starting(self.now, self.task.current.unwrap_or(0));
+        self.memo = Memo { lease, pace, ..Memo::new(self.now) };
     }
 
     pub(super) fn finish(&mut self, status: Status) {
@@ -152,6 +159,7 @@ impl Change {
         self.task.stalled = false;
         self.task.eta = None;
         self.memo.lease = None;
+        self.memo.checkpoint = None;
     }
 
     /// The event: a tick when neither the status nor the current step changed.
@@ -194,7 +202,7 @@ fn json<T: Serialize>(value: &T) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
 }
 
-fn create(id: Uuid, new: &NewTask, key: Option<Uuid>, now: Timestamp) -> Decision {
+fn create(id: Uuid, new: &NewTask, key: Option<Uuid>, lease: Option<&Lease>, now: Timestamp) -> Decision {
     let steps: Vec<_> = new.steps.iter().map(|step| (step.name.clone(), step.weight)).collect();
     let task = Task {
         task_id: id,
@@ -222,10 +230,10 @@ fn create(id: Uuid, new: &NewTask, key: Option<Uuid>, now: Timestamp) -> Decisio
         result: None,
         error: None,
     };
-    let memo = Memo { lease: None, heard_at: now, pace: Pace::default() };
+    let memo = Memo::new(now);
     let mut change = Change { before: Status::Pending, step_before: None, task, memo, now };
-    if new.start == Some(true) {
-        change.start(None);
+    if new.start == Some(true) || lease.is_some() {
+        change.start(lease.cloned());
     }
     let origin = Origin { input: new.input.clone(), metadata: new.metadata.clone(), digest: new.digest() };
     let first = Draft { origin: Some(json(&origin)), ..change.draft(Class::Change) };
@@ -249,6 +257,28 @@ fn claim(mut change: Change, lease: &Lease) -> Result<Decision, Refusal> {
         status if status.is_final() => Err(Refusal::Final(status)),
         _ => Err(Refusal::NotPending),
     }
+}
+
+/// Undoes a claim, where nothing has come of it.
+fn release(change: Change, token: Uuid) -> Result<Decision, Refusal> {
+    if change.memo.lease.as_ref().is_none_or(|lease| lease.token != token) {
+        return Err(Refusal::LeaseLost);
+    }
+    let has_advanced = change.task.progress.is_some_and(|progress| progress > 0.0);
+    if change.before == Status::Cancelling || has_advanced {
+        return Ok(lose(change));
+    }
+    let attempt = change.task.attempt;
+    Ok(wait_again(change, attempt))
+}
+
+fn take_over(mut change: Change, token: Uuid, lease: &Lease) -> Result<Decision, Refusal> {
+    if change.memo.lease.as_ref().is_none_or(|lease| lease.token != token) {
+        return Err(Refusal::LeaseLost);
+    }
+    change.memo.lease = Some(lease.clone());
+    change.memo.heard_at = change.now;
+    Ok(vec![change.hidden()])
 }
 
 fn renew(mut change: Change, token: Uuid, length: Duration) -> Result<Decision, Refusal> {
@@ -286,22 +316,8 @@ fn lose(mut change: Change) -> Decision {
     if change.before == Status::Cancelling {
         change.finish(Status::Cancelled);
     } else if change.task.attempt < change.task.max_attempts {
-        let known = !change.task.steps.is_empty() || change.task.total.is_some();
-        change.task = Task {
-            status: Status::Pending,
-            attempt: change.task.attempt + 1,
-            progress: known.then_some(0.0),
-            message: None,
-            current: None,
-            step: None,
-            rate: None,
-            eta: None,
-            stalled: false,
-            started_at: None,
-            ..change.task
-        };
-        change.task.steps.iter_mut().for_each(|step| step.progress = 0.0);
-        change.memo = Memo { lease: None, heard_at: change.now, pace: Pace::default() };
+        let next_attempt = change.task.attempt + 1;
+        return wait_again(change, next_attempt);
     } else {
         change.task.error = Some(TaskError::new(
             "worker_lost",
@@ -311,6 +327,27 @@ fn lose(mut change: Change) -> Decision {
         ));
         change.finish(Status::Error);
     }
+    change.event()
+}
+
+/// The task is pending, as if nothing had been done yet.
+fn wait_again(mut change: Change, attempt: u32) -> Decision {
+    let known = !change.task.steps.is_empty() || change.task.total.is_some();
+    change.task = Task {
+        status: Status::Pending,
+        attempt,
+        progress: known.then_some(0.0),
+        message: None,
+        current: None,
+        step: None,
+        rate: None,
+        eta: None,
+        stalled: false,
+        started_at: None,
+        ..change.task
+    };
+    change.task.steps.iter_mut().for_each(|step| step.progress = 0.0);
+    change.memo = Memo::new(change.now);
     change.event()
 }
 

@@ -8,7 +8,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::state::{Lease, TaskError};
+use super::{
+    payload::Payload,
+    state::{Lease, TaskError},
+};
 use crate::event::check_name;
 
 /// Longest title, in bytes.
@@ -56,13 +59,15 @@ pub struct NewTask {
     #[garde(length(max = STEPS_MAX), dive)]
     pub steps: Vec<StepSpec>,
     /// What the job or worker is to work on, up to 64 KiB of JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Payload::deserialize_sent")]
     #[garde(inner(custom(payload)))]
-    pub input: Option<Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub input: Option<Payload>,
     /// Anything that the submitter wants to find again, up to 64 KiB of JSON.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Payload::deserialize_sent")]
     #[garde(inner(custom(payload)))]
-    pub metadata: Option<Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub metadata: Option<Payload>,
     /// How often it is tried when its worker is lost, 1–100; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 100)))]
@@ -147,8 +152,9 @@ pub struct Report {
     pub step_progress: Option<f64>,
     /// What came of it, with status `completed`; up to 64 KiB of JSON.
     #[garde(inner(custom(payload)))]
-    #[serde(default)]
-    pub result: Option<Value>,
+    #[serde(default, deserialize_with = "Payload::deserialize_sent")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
     /// Why it failed, with status `error`: a sentence, or a problem with a `code`.
     #[garde(dive)]
     #[serde(default)]
@@ -227,9 +233,23 @@ pub enum Intent {
         new: NewTask,
         /// The channel of its idempotency key, and its digest.
         key: Option<Uuid>,
+        /// Whose it is from the first moment, where somebody works on it already.
+        lease: Option<Lease>,
     },
     /// Take it out of its queue and begin.
     Claim(Lease),
+    /// Undo a claim of which nothing has come yet: the task is pending again, and the attempt does not count.
+    Release {
+        /// Proves that the claim is one's own.
+        token: Uuid,
+    },
+    /// Go on with what an earlier run of the service had begun, in the same attempt.
+    TakeOver {
+        /// The lease of the earlier run.
+        token: Uuid,
+        /// The one that takes its place.
+        lease: Lease,
+    },
     /// Keep the right to report.
     Renew {
         /// Proves it.
@@ -243,6 +263,15 @@ pub enum Intent {
         report: Report,
         /// Proves the right to, where the task is leased.
         token: Option<Uuid>,
+    },
+    /// Tell how it goes, and from where a later run can go on.
+    Checkpoint {
+        /// What is told.
+        report: Report,
+        /// Proves the right to.
+        token: Uuid,
+        /// What the later run is given.
+        checkpoint: Payload,
     },
     /// Ask that it stop.
     Cancel,
@@ -275,8 +304,8 @@ fn positive(value: &f64, _: &()) -> garde::Result {
     if *value > 0.0 && *value <= 1e6 { Ok(()) } else { Err(garde::Error::new("a weight is above 0, up to 1000000")) }
 }
 
-fn payload(value: &Value, _: &()) -> garde::Result {
-    let size = serde_json::to_vec(value).map_or(usize::MAX, |json| json.len());
+fn payload(value: &Payload, _: &()) -> garde::Result {
+    let size = value.as_str().len();
     if size <= PAYLOAD_BYTES_MAX {
         Ok(())
     } else {

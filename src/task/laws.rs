@@ -85,6 +85,7 @@ fn any_intent() -> impl Strategy<Value = Intent> {
             ..NewTask::default()
         },
         key: None,
+        lease: None,
     });
     prop_oneof![
         2 => create,
@@ -92,6 +93,16 @@ fn any_intent() -> impl Strategy<Value = Intent> {
         1 => (0u8..3).prop_map(|nth| Intent::Renew { token: token(nth), lease: LEASE }),
         12 => (any_report(), prop::option::of((0u8..3).prop_map(token)))
             .prop_map(|(report, token)| Intent::Report { report, token }),
+        1 => (0u8..3).prop_map(|nth| Intent::Release { token: token(nth) }),
+        1 => (0u8..3, 0u8..3).prop_map(|(old, new)| {
+            let lease = Lease { holder: "heir".into(), token: token(new), expires_at: Timestamp::from_millis(9_000_000) };
+            Intent::TakeOver { token: token(old), lease }
+        }),
+        1 => (any_report(), 0u8..3).prop_map(|(report, nth)| Intent::Checkpoint {
+            report,
+            token: token(nth),
+            checkpoint: Payload::of(&nth.into()).expect("a number"),
+        }),
         1 => Just(Intent::Cancel),
         2 => (0u8..3).prop_map(|nth| Intent::Abandon { holder: format!("holder-{nth}"), token: None }),
         3 => Just(Intent::Due),
@@ -187,7 +198,7 @@ fn report(json: &str) -> Intent {
 fn started(new: &str) -> (World, Uuid) {
     let (mut world, id) = (World::new(), Uuid::now_v7());
     let new = serde_json::from_str(new).expect("a new task");
-    world.decide(id, &Intent::Create { new, key: None }).expect("created");
+    world.decide(id, &Intent::Create { new, key: None, lease: None }).expect("created");
     (world, id)
 }
 
@@ -266,6 +277,29 @@ fn a_lost_worker_leads_to_another_attempt_then_to_an_error() {
 }
 
 #[test]
+fn a_claim_can_be_undone_and_a_begun_attempt_be_taken_over() {
+    let (mut world, id) = started("{}");
+    let lease =
+        |nth: u8| Lease { holder: "n".into(), token: token(nth), expires_at: Timestamp::from_millis(2_000_000) };
+    world.decide(id, &Intent::Claim(lease(1))).expect("claimed");
+    assert_eq!(world.decide(id, &Intent::Release { token: token(9) }), Err(Refusal::LeaseLost));
+    world.decide(id, &Intent::Release { token: token(1) }).expect("released");
+    let task = world.entry(id).expect("it is there").task.clone();
+    assert_eq!((task.status, task.attempt), (Status::Pending, 1), "the attempt does not count");
+
+    world.decide(id, &Intent::Claim(lease(2))).expect("claimed");
+    let checkpoint = Payload::of(&"received".into()).expect("a text");
+    let told = Intent::Checkpoint { report: Report::default(), token: token(2), checkpoint: checkpoint.clone() };
+    world.decide(id, &told).expect("accepted");
+    let seen = world.entry(id).map(|entry| entry.visible);
+    world.decide(id, &Intent::TakeOver { token: token(2), lease: lease(3) }).expect("taken over");
+    let entry = world.entry(id).expect("it is there").clone();
+    assert_eq!((Some(entry.visible), entry.task.attempt), (seen, 1), "nobody is shown a thing");
+    assert_eq!((entry.memo.lease, entry.memo.checkpoint), (Some(lease(3)), Some(checkpoint)));
+    assert_eq!(world.decide(id, &told), Err(Refusal::Leased), "the earlier run has no say any more");
+}
+
+#[test]
 fn a_renewal_is_hidden_and_rare() {
     let (mut world, id) = started("{}");
     let lease = Lease { holder: "n".into(), token: token(1), expires_at: world.now + LEASE };
@@ -294,8 +328,11 @@ fn cancelling_asks_the_worker_and_does_not_wait_for_ever() {
 #[test]
 fn a_repeated_request_is_the_same_task_and_another_is_refused() {
     let (mut world, id) = started(r#"{"kind":"a"}"#);
-    let create =
-        |kind: &str| Intent::Create { new: NewTask { kind: Some(kind.into()), ..NewTask::default() }, key: None };
+    let create = |kind: &str| Intent::Create {
+        new: NewTask { kind: Some(kind.into()), ..NewTask::default() },
+        key: None,
+        lease: None,
+    };
     assert_eq!(world.decide(id, &create("a")), Ok(0));
     assert_eq!(world.decide(id, &create("b")), Err(Refusal::Mismatch));
 }

@@ -7,6 +7,7 @@
 mod decide;
 mod eta;
 mod intent;
+mod payload;
 mod report;
 mod state;
 mod table;
@@ -17,6 +18,7 @@ pub use intent::{
     Intent, LIST_LIMIT_MAX, MESSAGE_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, Report, ReportedError, ReportedStatus,
     STEPS_MAX, StepSpec, TITLE_BYTES_MAX, key_digest,
 };
+pub use payload::Payload;
 pub use state::{Entry, InvalidEvent, KeyMemo, Lease, Memo, Origin, Status, Step, Task, TaskError};
 pub use table::Table;
 

@@ -1,6 +1,5 @@
 //! What a report does to a task: the fields it takes over, the progress of the whole, the end.
 
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
@@ -36,7 +35,7 @@ pub(super) fn tell(mut change: Change, report: &Report, token: Option<Uuid>) -> 
         Some(ReportedStatus::Completed) => {
             change.task.progress = Some(100.0);
             change.task.steps.iter_mut().for_each(|step| step.progress = 100.0);
-            change.task.result = report.result.clone().filter(|result| *result != Value::Null);
+            change.task.result = report.result.clone();
             change.finish(Status::Completed);
         }
         Some(ReportedStatus::Error) => {

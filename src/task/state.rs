@@ -4,11 +4,13 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::eta::{Eta, Pace};
+use super::{
+    eta::{Eta, Pace},
+    payload::Payload,
+};
 use crate::event::{ChannelName, Event, Seq, Timestamp};
 
 /// Where a task stands.
@@ -166,7 +168,8 @@ pub struct Task {
     pub finished_at: Option<Timestamp>,
     /// What came of it, when it completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
@@ -193,6 +196,16 @@ pub struct Memo {
     pub heard_at: Timestamp,
     /// From which rate and ETA come.
     pub pace: Pace,
+    /// How far a job of the service has come, so that a later run can go on from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Payload>,
+}
+
+impl Memo {
+    /// Of a task on which nobody works.
+    pub(super) fn new(heard_at: Timestamp) -> Self {
+        Self { lease: None, heard_at, pace: Pace::default(), checkpoint: None }
+    }
 }
 
 /// What never changes: kept once, not in each event.
@@ -200,10 +213,10 @@ pub struct Memo {
 pub struct Origin {
     /// What the job or worker is to work on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input: Option<Value>,
+    pub input: Option<Payload>,
     /// Anything that the submitter wants to find again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Value>,
+    pub metadata: Option<Payload>,
     /// Digest of the request that made it: tells a repeated request from another one.
     pub digest: Uuid,
 }

@@ -182,7 +182,7 @@ impl Tracker {
     /// See [`Tracker::submit`].
     pub async fn create(&self, id: Uuid, new: NewTask, key: Option<&str>) -> Result<Answer, TrackerError> {
         let key = key.map(key_digest);
-        self.ask(Change::Task(id, Intent::Create { new, key }), None).await
+        self.ask(Change::Task(id, Intent::Create { new, key, lease: None }), None).await
     }
 
     /// Appends an event to a channel that is no task's.

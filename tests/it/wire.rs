@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use progressd::{
     event::{ChannelName, Event, Seq, Timestamp},
-    task::{Entry, Intent, Policy, Report, Task, decide},
+    task::{Entry, Intent, Payload, Policy, Report, Task, decide},
     wire::{self, COMMENT, Dialect, Frame, Parser},
 };
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ fn begin() -> (Life, Frame) {
         "input": { "folder": "films" }, "metadata": { "camera": "x100" },
     });
     let new = serde_json::from_value(new).expect("a task");
-    let first = life.then(0, &Intent::Create { new, key: None });
+    let first = life.then(0, &Intent::Create { new, key: None, lease: None });
     (life, first)
 }
 
@@ -69,8 +69,9 @@ fn a_task_is_written_as_ever() {
     life.report(20_000, json!({ "step": 0, "stepProgress": 50, "current": 525_860_864 }));
     life.report(30_000, json!({ "step": 1, "stepProgress": 12, "current": 1_051_721_728, "message": "hashing" }));
     let entry = life.entry.expect("a task");
-    let origin = |value: &Option<Value>| value.as_ref().expect("given").to_string();
+    let origin = |text: &Option<Payload>| text.clone().expect("given");
     let (input, metadata) = (origin(&entry.origin.input), origin(&entry.origin.metadata));
+    let (input, metadata) = (input.as_str(), metadata.as_str());
     let members = [("input", input.as_bytes()), ("metadata", metadata.as_bytes()), ("cursor", b"\"k3f90000-1841\"")];
     let written = wire::with_members(&entry.data, &members);
     let golden = golden("task.json", &[&written[..], b"\n"].concat());

@@ -17,7 +17,7 @@ use crate::{
     event::{ChannelName, Seq},
     journal::{Journal, memory::MemoryJournal},
     shutdown::Shutdown,
-    task::{Entry, Intent, Lease, Policy, Status, Task},
+    task::{Entry, Intent, Lease, Payload, Policy, Status, Task},
     tracker::{Answer, Clock, Found, Options},
 };
 use std::time::Duration;
@@ -88,7 +88,7 @@ async fn tracker(journal: &MemoryJournal, shutdown: &Shutdown) -> Tracker {
 
 impl House {
     async fn submit(&self, kind: &str, input: Value) -> Uuid {
-        self.create(NewTask { kind: Some(kind.into()), input: Some(input), ..NewTask::default() }).await
+        self.create(NewTask { kind: Some(kind.into()), input: Payload::of(&input), ..NewTask::default() }).await
     }
 
     async fn create(&self, new: NewTask) -> Uuid {

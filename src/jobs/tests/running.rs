@@ -11,7 +11,7 @@ async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
     let new = NewTask {
         kind: Some("simulate".into()),
         user_id: Some("alice".into()),
-        input: Some(input),
+        input: Payload::of(&input),
         ..NewTask::default()
     };
     let id = house.create(new).await;
@@ -20,7 +20,10 @@ async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
     assert_eq!(second.progress, Some(33.33));
     assert_eq!(house.said_to("alice").await, ["a", "b"]);
     let task = house.end(id).await;
-    assert_eq!((task.status, task.progress, task.result), (Status::Completed, Some(100.0), Some(json!({"steps": 3}))));
+    assert_eq!(
+        (task.status, task.progress, task.result),
+        (Status::Completed, Some(100.0), Payload::of(&json!({"steps": 3})))
+    );
     assert_eq!((task.current, task.message.as_deref()), (Some(3), Some("Step 3 of 3")), "the last word before the end");
     assert_eq!(house.said_to("alice").await, ["a", "b", "c", "and", "so on"]);
     assert_eq!(started.elapsed().as_secs(), 3, "those beyond the steps are said without waiting");
@@ -194,7 +197,7 @@ async fn an_end_is_not_lost_while_the_store_is_away() {
     };
     let house = Plan { journal, jobs: vec![scripted("quick", job)], ..Plan::default() }.build().await;
     let id = house.submit("quick", json!({})).await;
-    assert_eq!(house.end(id).await.result, Some(json!("done")));
+    assert_eq!(house.end(id).await.result, Payload::of(&json!("done")));
 }
 
 #[tokio::test(start_paused = true)]

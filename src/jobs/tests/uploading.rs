@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     journal::memory::AppendGate,
-    task::{Refusal, TaskError},
+    task::{Payload, Refusal, TaskError},
     tracker::TrackerError,
 };
 
@@ -67,7 +67,7 @@ async fn a_file_is_received_digested_and_saved() {
         "fileName": "a.bin", "size": 3_000_000, "contentType": "application/octet-stream",
         "blake3": blake3::hash(&content).to_hex().to_string(), "sha256": sha256, "file": format!("/api/tasks/{id}/file"),
     });
-    assert_eq!(task.result, Some(expected));
+    assert_eq!(task.result, Payload::of(&expected));
     assert_eq!((task.current, task.total, task.unit.as_deref()), (Some(3_000_000), Some(3_000_000), Some("bytes")));
     assert_eq!(
         task.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(),
@@ -125,7 +125,7 @@ async fn an_empty_file_is_a_file() {
     let house = Plan::default().build().await;
     let id = house.create(new_upload()).await;
     house.jobs.upload(id, None, form_of(b"")).await.unwrap();
-    let result = house.end(id).await.result.unwrap();
+    let result: Value = house.end(id).await.result.unwrap().parse().unwrap();
     assert_eq!((&result["size"], &result["contentType"]), (&json!(0), &json!("application/x-empty")));
 }
 
@@ -251,7 +251,7 @@ async fn only_accepted_types_pass_whatever_they_are_called() {
     let house = plan().build().await;
     let id = house.create(new_upload()).await;
     house.jobs.upload(id, None, form_of(b"\x89PNG\r\n\x1a\n")).await.unwrap();
-    assert_eq!(house.end(id).await.result.unwrap()["contentType"], "image/png");
+    assert_eq!(house.end(id).await.result.unwrap().parse::<Value>().unwrap()["contentType"], "image/png");
 }
 
 #[tokio::test(start_paused = true)]

@@ -85,7 +85,7 @@ async fn two_nodes_that_meet_one_key_make_one_task() {
     for (kind, same) in [("a", true), ("b", false)] {
         let rig = Rig::start().await;
         let theirs = Uuid::now_v7();
-        let keyed = Intent::Create { new: new_task(r#"{"kind":"a"}"#), key: Some(key_digest("key")) };
+        let keyed = Intent::Create { new: new_task(r#"{"kind":"a"}"#), key: Some(key_digest("key")), lease: None };
         rig.journal.foreign_before_next_append(rig.foreign(theirs, &keyed).await);
         let new = new_task(&format!(r#"{{"kind":"{kind}"}}"#));
         let answer = rig.tracker.create(Uuid::now_v7(), new, Some("key")).await;

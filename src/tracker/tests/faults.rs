@@ -33,7 +33,7 @@ impl Asked {
     fn intent(self, message: &str) -> Intent {
         match self {
             Self::Create(key) => {
-                Intent::Create { new: new_task(r#"{"start":true,"total":100}"#), key: key.map(key_digest) }
+                Intent::Create { new: new_task(r#"{"start":true,"total":100}"#), key: key.map(key_digest), lease: None }
             }
             Self::Report(progress) => reported(&format!(r#"{{"progress":{progress},"message":"{message}"}}"#)),
             Self::Complete => reported(&format!(r#"{{"status":"completed","message":"{message}"}}"#)),

@@ -147,7 +147,7 @@ pub(super) fn new_task(json: &str) -> NewTask {
 }
 
 pub(super) fn create(json: &str) -> Intent {
-    Intent::Create { new: new_task(json), key: None }
+    Intent::Create { new: new_task(json), key: None, lease: None }
 }
 
 pub(super) fn reported(json: &str) -> Intent {
