@@ -20,8 +20,8 @@
 //!
 //! # Folding and trimming
 //! Behind the log stand one row a channel ([`Stored`]) and the channel's history of visible events, both folded from
-//! the log in slices off the hot path; [`Journal::last`], [`Journal::read`], [`Journal::list`] and
-//! [`Journal::finished_before`] answer as though the fold had caught up.
+//! the log in slices off the hot path; [`Journal::last`], [`Journal::last_many`], [`Journal::read`], [`Journal::list`]
+//! and [`Journal::finished_before`] answer as though the fold had caught up.
 //!
 //! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
 //! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
@@ -192,6 +192,11 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The state of one channel, or `None` when it has never had an event or its tombstone was swept.
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError>;
+
+    /// What [`Journal::last`] answers for each of these channels, in their order, all of one moment.
+    ///
+    /// This is for whoever appends: it never waits for the reads of others.
+    async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError>;
 
     /// The states of many channels.
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;

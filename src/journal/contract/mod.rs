@@ -219,6 +219,7 @@ hold_to_contract! {
     reading {
         tells_the_state_of_a_channel,
         tells_nothing_of_a_channel_that_is_not_there,
+        tells_the_states_of_many_channels_in_the_order_asked,
         keeps_the_newest_memo_and_the_first_origin,
         reads_the_visible_events_after_a_seq,
         tails_every_event_in_order,

@@ -166,8 +166,10 @@ async fn build(model: &dyn Journal, random: &RandomGroup, last_id: &mut Uuid) ->
 async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
     let head = model.head().await.unwrap();
     assert_eq!(store.head().await.unwrap(), head);
-    for channel in channels() {
-        assert_eq!(store.last(&channel).await.unwrap(), model.last(&channel).await.unwrap());
+    let lasts = store.last_many(&channels()).await.unwrap();
+    assert_eq!(lasts, model.last_many(&channels()).await.unwrap());
+    for (channel, last) in channels().into_iter().zip(lasts) {
+        assert_eq!(store.last(&channel).await.unwrap(), last);
         for after in [Seq::ZERO, Seq(head.0 / 2), head] {
             let read = async |journal: &dyn Journal| {
                 let Log { floor, events } = journal.read(&channel, after).await.unwrap();

@@ -44,6 +44,33 @@ pub(super) async fn tells_nothing_of_a_channel_that_is_not_there<S: Store>() {
     assert_eq!(store.journal().read(&task(2), Seq::ZERO).await.unwrap(), Log::default());
 }
 
+pub(super) async fn tells_the_states_of_many_channels_in_the_order_asked<S: Store>() {
+    let mut store = S::open(1, 100);
+    for class in [Class::Change, Class::Final] {
+        let both = [1, 2].map(|number| draft(&task(number), class, "{}"));
+        commit(store.journal(), [group(both)]).await;
+    }
+    store.fold().await;
+    // One folded, one folded in part, one not at all, and one of which nobody asks.
+    add(store.journal(), &task(2), Class::Tombstone, "").await;
+    for channel in [task(3), task(4), key(5)] {
+        let memo = Some(Bytes::from(channel.to_string()));
+        let opening = Draft { memo, origin: Some(Bytes::new()), ..draft(&channel, Class::Change, "{}") };
+        commit(store.journal(), [group([opening.clone(), Draft { class: Class::Hidden, ..opening }])]).await;
+    }
+    let asked = [key(5), task(2), task(9), task(1), task(3), task(2)];
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        let found = store.journal().last_many(&asked).await.unwrap();
+        let lasts: Vec<_> = found.iter().map(|stored| stored.as_ref().map(|stored| stored.last.0)).collect();
+        assert_eq!(lasts, [Some(11), Some(5), None, Some(3), Some(7), Some(5)], "{moment:?}");
+        for (channel, stored) in asked.iter().zip(found) {
+            assert_eq!(store.journal().last(channel).await.unwrap(), stored, "{moment:?} {channel}");
+        }
+        assert!(store.journal().last_many(&[]).await.unwrap().is_empty());
+    }
+}
+
 pub(super) async fn keeps_the_newest_memo_and_the_first_origin<S: Store>() {
     let mut store = S::open(10, 100);
     let with = |class, memo: Option<&'static [u8]>, origin: Option<&'static [u8]>| {
@@ -154,6 +181,7 @@ pub(super) async fn answers_nothing_once_closed<S: Store>() {
     unavailable(journal.tail(Seq::ZERO, 1).await.unwrap_err());
     unavailable(journal.read(&task(1), Seq::ZERO).await.unwrap_err());
     unavailable(journal.last(&task(1)).await.unwrap_err());
+    unavailable(journal.last_many(&[task(1)]).await.unwrap_err());
     unavailable(journal.list(listing).await.unwrap_err());
     unavailable(journal.finished_before(at(0), 1).await.unwrap_err());
     unavailable(journal.sweep(at(0)).await.unwrap_err());

@@ -128,6 +128,11 @@ impl Journal for MemoryJournal {
         Ok(self.open_store()?.state(channel).map(|state| state.stored))
     }
 
+    async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        let store = self.open_store()?;
+        Ok(channels.iter().map(|channel| store.state(channel).map(|state| state.stored)).collect())
+    }
+
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         let store = self.open_store()?;
         let mut listed: Vec<Stored> = store

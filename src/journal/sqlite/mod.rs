@@ -35,13 +35,15 @@ use std::{
 };
 
 use async_trait::async_trait;
+use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::{
     calls::{Call, Gauges, Work},
+    error::StoreError,
     fold::Bounds,
     open::Home,
-    pool::Pool,
+    pool::{Line, Pool},
     writer::Writer,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, Stored, Tail};
@@ -133,6 +135,14 @@ impl SqliteJournal {
         self.call(|answer| Work::Fold { answer }).await
     }
 
+    async fn read_shared<T, F>(&self, work: F) -> Result<T, JournalError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.pool.read(Line::Shared, work).await
+    }
+
     /// Asks the writer, and waits for its answer.
     async fn call<T>(
         &self,
@@ -178,27 +188,33 @@ impl Journal for SqliteJournal {
     }
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
-        self.pool.read(move |connection| read::tail(connection, after, limit)).await
+        self.read_shared(move |connection| read::tail(connection, after, limit)).await
     }
 
     async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
         let (channel, history_max) = (channel.clone(), self.bounds.history);
-        self.pool.read(move |connection| read::read(connection, history_max, &channel, after)).await
+        self.read_shared(move |connection| read::read(connection, history_max, &channel, after)).await
     }
 
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
-        let (channel, history_max) = (channel.clone(), self.bounds.history);
-        self.pool.read(move |connection| read::last(connection, history_max, &channel)).await
+        let (channels, history_max) = ([channel.clone()], self.bounds.history);
+        let states = self.read_shared(move |connection| read::last(connection, history_max, &channels)).await;
+        states.map(|mut states| states.pop().flatten())
+    }
+
+    async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        let (channels, history_max) = (channels.to_vec(), self.bounds.history);
+        self.pool.read(Line::Own, move |connection| read::last(connection, history_max, &channels)).await
     }
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         let history_max = self.bounds.history;
-        self.pool.read(move |connection| read::list(connection, history_max, &listing)).await
+        self.read_shared(move |connection| read::list(connection, history_max, &listing)).await
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
         let history_max = self.bounds.history;
-        self.pool.read(move |connection| read::finished_before(connection, history_max, at, limit)).await
+        self.read_shared(move |connection| read::finished_before(connection, history_max, at, limit)).await
     }
 
     async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {

@@ -14,12 +14,22 @@ use tokio::sync::Semaphore;
 use super::{connect, error::StoreError};
 use crate::journal::JournalError;
 
-/// Connections open for reading at the same time.
-const READERS_MAX: usize = 4;
+/// Connections that everybody shares.
+const SHARED_READERS_MAX: usize = 4;
+
+/// Where a read waits for a connection.
+#[derive(Clone, Copy)]
+pub(super) enum Line {
+    /// With everybody's.
+    Shared,
+    /// At the one connection for whoever appends, so that appends do not wait for everybody's reads.
+    Own,
+}
 
 pub(super) struct Pool {
     path: PathBuf,
-    permits: Arc<Semaphore>,
+    shared: Arc<Semaphore>,
+    own: Arc<Semaphore>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -34,18 +44,22 @@ struct State {
 
 impl Pool {
     pub(super) fn new(path: PathBuf) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(READERS_MAX));
-        Arc::new(Self { path, permits, state: Mutex::default(), changed: Condvar::new() })
+        let (shared, own) = (Arc::new(Semaphore::new(SHARED_READERS_MAX)), Arc::new(Semaphore::new(1)));
+        Arc::new(Self { path, shared, own, state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Runs a read on a connection of the pool, inside one transaction.
-    pub(super) async fn read<T, F>(self: &Arc<Self>, work: F) -> Result<T, JournalError>
+    pub(super) async fn read<T, F>(self: &Arc<Self>, line: Line, work: F) -> Result<T, JournalError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let closed = || JournalError::Unavailable("the journal is closed".into());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        let permits = match line {
+            Line::Shared => &self.shared,
+            Line::Own => &self.own,
+        };
+        let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| closed())?;
         let pool = Arc::clone(self);
         let joined = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -73,7 +87,8 @@ impl Pool {
 
     /// Waits for running reads, and refuses later ones.
     pub(super) fn close(&self) {
-        self.permits.close();
+        self.shared.close();
+        self.own.close();
         self.pause();
         self.state().closed = true;
         self.resume();

@@ -2,7 +2,7 @@
 //!
 //! Each function needs a connection inside a transaction, so that rows and log are of one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -56,13 +56,20 @@ pub(super) fn tail(connection: &Connection, after: Seq, limit: usize) -> Result<
     events_after(connection, after, limit).map(Tail::Events)
 }
 
-/// The state of one channel.
+/// The states of some channels, one answer each.
 pub(super) fn last(
     connection: &Connection,
     history_max: u64,
-    channel: &ChannelName,
-) -> Result<Option<Stored>, StoreError> {
-    Ok(caught_up(connection, history_max, channel)?.1.map(|plan| plan.record.stored))
+    channels: &[ChannelName],
+) -> Result<Vec<Option<Stored>>, StoreError> {
+    let events = unfolded_events(connection, channels)?;
+    let unfolded: HashMap<&ChannelName, Vec<&Event>> = by_channel(&events).into_iter().collect();
+    let mut states = Vec::with_capacity(channels.len());
+    for channel in channels {
+        let events = unfolded.get(channel).map_or(&[][..], Vec::as_slice);
+        states.push(caught_up(connection, history_max, channel, events)?.1.map(|plan| plan.record.stored));
+    }
+    Ok(states)
 }
 
 /// The kept visible events of one channel after a seq.
@@ -72,7 +79,8 @@ pub(super) fn read(
     channel: &ChannelName,
     after: Seq,
 ) -> Result<Log, StoreError> {
-    let (folded, plan) = caught_up(connection, history_max, channel)?;
+    let events = unfolded_events(connection, std::slice::from_ref(channel))?;
+    let (folded, plan) = caught_up(connection, history_max, channel, &events.iter().collect::<Vec<_>>())?;
     let Some(plan) = plan else { return Ok(Log::default()) };
     let mut log = Log { floor: plan.record.stored.floor, events: Vec::new() };
     if let Some(folded) = folded.filter(|_| !plan.cleared) {
@@ -174,19 +182,17 @@ fn miscounted(channel: &ChannelName) -> StoreError {
     StoreError::Damaged(format!("the history of {channel} is not what its row counts"))
 }
 
-/// The row of one channel as it is folded, and what it comes to with the events that are not.
+/// The row of one channel as it is folded, and what it comes to with its events that are not.
 fn caught_up(
     connection: &Connection,
     history_max: u64,
     channel: &ChannelName,
+    events: &[&Event],
 ) -> Result<(Option<Record>, Option<Plan>), StoreError> {
-    let folded_through = schema::read_facts(connection)?.folded_through;
     let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
-    let events = unfolded_events(connection, folded_through, channel)?;
-    let events: Vec<&Event> = events.iter().collect();
     let created = folded.as_ref().map(|record| record.stored.created);
     let bound = if events.is_empty() { u64::MAX } else { history_max };
-    let plan = plan(folded.clone(), &events, bound, |n| nth_lasting(connection, created, n))?;
+    let plan = plan(folded.clone(), events, bound, |n| nth_lasting(connection, created, n))?;
     Ok((folded, plan))
 }
 
@@ -205,14 +211,15 @@ fn unfolded_channels(connection: &Connection, history_max: u64) -> Result<BTreeM
     Ok(records)
 }
 
-fn unfolded_events(
-    connection: &Connection,
-    folded_through: Seq,
-    channel: &ChannelName,
-) -> Result<Vec<Event>, StoreError> {
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?1 AND channel = ?2 ORDER BY seq"))?;
-    let mut rows = statement.query(params![signed(folded_through), channel.as_str()])?;
+/// The events of these channels that are not folded, found in one pass of the log.
+fn unfolded_events(connection: &Connection, channels: &[ChannelName]) -> Result<Vec<Event>, StoreError> {
+    let folded_through = schema::read_facts(connection)?.folded_through;
+    let names: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT_COLUMNS} FROM events
+         WHERE seq > ?1 AND channel IN (SELECT value FROM json_each(?2)) ORDER BY seq"
+    ))?;
+    let mut rows = statement.query(params![signed(folded_through), serde_json::json!(names).to_string()])?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(record::event(row)?);

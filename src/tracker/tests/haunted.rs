@@ -60,6 +60,10 @@ impl Journal for Haunted {
         self.inner.last(channel).await
     }
 
+    async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        self.inner.last_many(channels).await
+    }
+
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         self.inner.list(listing).await
     }

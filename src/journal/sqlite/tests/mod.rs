@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod directory;
 mod disk;
+mod reading;
 
 use std::{
     fs,
