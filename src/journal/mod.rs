@@ -47,6 +47,9 @@ use uuid::Uuid;
 use crate::event::{ChannelKind, ChannelName, Draft, Epoch, Event, Seq, Timestamp};
 use bytes::Bytes;
 
+/// Most tombstones that one [`Journal::sweep`] removes, so that no append waits long for it.
+pub const SWEEP_MAX: usize = 256;
+
 /// What a group expects of one channel when it is appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -205,9 +208,11 @@ pub trait Journal: Send + Sync + 'static {
     /// at most `limit`, with the seq of their last event.
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;
 
-    /// Removes tombstones decided before `at`, and channels of kind [`ChannelKind::Key`] whose last event was decided
-    /// before it; then these channels are as though they had never been.
-    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError>;
+    /// Removes the oldest tombstones decided before `at`, at most `limit` and at most [`SWEEP_MAX`]; then these channels
+    /// are as though they had never been. A tombstone that is not folded may stay until it is.
+    ///
+    /// Answers whether there may be more: the caller comes again, and lets others go first.
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError>;
 
     /// Folds what is left and closes the store. Later calls answer [`JournalError::Unavailable`].
     async fn close(&self) -> Result<(), JournalError>;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, Class, Event, Seq},
-    journal::{Appended, Group, JournalError, Outcome},
+    journal::{Appended, Group, JournalError, Outcome, SWEEP_MAX},
     task::{Intent, Status, Table},
 };
 
@@ -262,8 +262,15 @@ impl Writer {
             Err(error) => tracing::warn!(%error, "finished tasks could not be looked over"),
         }
         // A deleted task answers 410 for as long again as it was kept.
-        if let Err(error) = self.shared.journal.sweep(before).await {
-            tracing::warn!(%error, "old tombstones could not be swept");
+        loop {
+            match self.shared.journal.sweep(before, SWEEP_MAX).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old tombstones could not be swept");
+                    break;
+                }
+            }
         }
     }
 

@@ -165,19 +165,18 @@ pub(super) async fn a_channel_begins_anew_after_its_tombstone<S: Store>() {
     }
 }
 
-pub(super) async fn sweeps_old_tombstones_and_keys<S: Store>() {
+pub(super) async fn sweeps_old_tombstones_and_nothing_else<S: Store>() {
     for moment in MOMENTS {
         let mut store = S::open(10, 100);
         let channels = [task(1), task(2), task(3), key(4), key(5)];
-        let classes = [Class::Tombstone, Class::Tombstone, Class::Final, Class::Hidden, Class::Hidden];
+        let classes = [Class::Tombstone, Class::Tombstone, Class::Final, Class::Tombstone, Class::Hidden];
         let times = [9, 10, 9, 9, 9];
         for ((channel, class), time) in channels.iter().zip(classes).zip(times) {
             commit(store.journal(), [group_at(1, [draft(channel, Class::Change, "{}")])]).await;
             commit(store.journal(), [group_at(time, [draft(channel, class, "{}")])]).await;
         }
-        commit(store.journal(), [group_at(10, [draft(&key(5), Class::Hidden, "")])]).await;
         store = moment.of(store).await;
-        store.journal().sweep(at(10)).await.unwrap();
+        sweep_all(&store, 10).await;
         for moment in MOMENTS {
             store = moment.of(store).await;
             for (channel, stays) in channels.iter().zip([false, true, true, false, true]) {
@@ -188,7 +187,45 @@ pub(super) async fn sweeps_old_tombstones_and_keys<S: Store>() {
         let anew = [task(1), key(4)]
             .map(|channel| expecting(&channel, Expect::Absent, [draft(&channel, Class::Change, "{}")]));
         commit(store.journal(), anew).await;
-        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![12]));
+        assert_eq!(history(store.journal(), &task(1)).await, (0, vec![11]));
+    }
+}
+
+pub(super) async fn sweeps_no_more_than_it_is_asked_to<S: Store>() {
+    let store = S::open(10, 100);
+    // The older a tombstone, the higher its number.
+    let tombstones: Vec<Group> =
+        (0..5).map(|number| group_at(9 - number, [draft(&task(number as u128), Class::Tombstone, "")])).collect();
+    commit(store.journal(), tombstones).await;
+    store.fold().await;
+    let mut left = 5;
+    for (limit, more) in [(0, None), (2, Some(true)), (1, Some(true)), (9, Some(false)), (9, Some(false))] {
+        let found = store.journal().sweep(at(10), limit).await.unwrap();
+        assert!(more.is_none_or(|more| more == found), "{limit}");
+        left -= limit.min(left);
+        for number in 0..5 {
+            let found = store.journal().last(&task(number)).await.unwrap();
+            assert_eq!(found.is_some(), (number as usize) < left, "{number} after {limit}");
+        }
+    }
+    assert_eq!(left, 0);
+}
+
+pub(super) async fn sweeps_no_channel_that_has_begun_anew<S: Store>() {
+    let mut store = S::open(10, 100);
+    let tombstones = [1, 2].map(|number| draft(&task(number), Class::Tombstone, ""));
+    commit(store.journal(), [group(tombstones)]).await;
+    store.fold().await;
+    add(store.journal(), &task(1), Class::Change, "{}").await;
+    let beginning = [expecting(&task(2), Expect::At(Seq(2)), [draft(&task(2), Class::Change, "{}")])];
+    let (more, begun) = tokio::join!(store.journal().sweep(at(1), 2), append(store.journal(), beginning));
+    more.unwrap();
+    let begun = begun.unwrap().outcomes == [Outcome::Committed];
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &task(1)).await, (1, vec![3]), "{moment:?}");
+        let second = store.journal().last(&task(2)).await.unwrap().map(|stored| stored.floor);
+        assert_eq!(second, begun.then_some(Seq(2)), "{moment:?}");
     }
 }
 
@@ -197,7 +234,7 @@ pub(super) async fn never_gives_a_seq_again<S: Store>() {
     for class in [Class::Change, Class::Final, Class::Tombstone] {
         add(store.journal(), &task(1), class, "{}").await;
     }
-    store.journal().sweep(at(1)).await.unwrap();
+    sweep_all(&store, 1).await;
     assert_eq!(store.journal().last(&task(1)).await.unwrap(), None);
     store = store.restarted().await;
     assert_eq!(store.journal().head().await.unwrap(), Seq(3));

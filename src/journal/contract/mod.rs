@@ -169,6 +169,12 @@ async fn add(journal: &dyn Journal, channel: &ChannelName, class: Class, data: &
     commit(journal, [group([draft(channel, class, data)])]).await.last().unwrap().seq
 }
 
+/// Sweeps all that may go, with the last of it folded.
+async fn sweep_all<S: Store>(store: &S, before: i64) {
+    store.fold().await;
+    while store.journal().sweep(at(before), 3).await.unwrap() {}
+}
+
 /// The event as readers get it.
 fn framed(event: &Event) -> Event {
     Event { draft: Draft { memo: None, origin: None, ..event.draft.clone() }, ..event.clone() }
@@ -234,7 +240,9 @@ hold_to_contract! {
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,
         a_channel_begins_anew_after_its_tombstone,
-        sweeps_old_tombstones_and_keys,
+        sweeps_old_tombstones_and_nothing_else,
+        sweeps_no_more_than_it_is_asked_to,
+        sweeps_no_channel_that_has_begun_anew,
         never_gives_a_seq_again,
         keeps_its_epoch_and_head,
         folds_all_that_there_is,

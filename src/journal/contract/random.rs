@@ -132,8 +132,8 @@ async fn run(history: usize, log: usize, steps: Vec<Step>) {
                 store = store.crashed();
             }
             Step::Sweep { before } => {
-                model.journal().sweep(at(*before)).await.unwrap();
-                store.journal().sweep(at(*before)).await.unwrap();
+                sweep_all(&model, *before).await;
+                sweep_all(&store, *before).await;
             }
         }
         compare(model.journal(), store.journal(), log as u64).await;

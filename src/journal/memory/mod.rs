@@ -16,8 +16,10 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, Stored, Tail, member::Members};
-use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use super::{
+    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail, member::Members,
+};
+use crate::event::{ChannelName, Class, Epoch, Event, Seq, Timestamp};
 use inject::{Gate, Injected};
 
 /// Changes and finals kept per channel, unless said otherwise.
@@ -163,13 +165,16 @@ impl Journal for MemoryJournal {
         Ok(finished.into_iter().take(limit).map(|(_, stored)| (stored.channel, stored.last)).collect())
     }
 
-    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
-        self.open_store()?.channels.retain(|channel, events| {
-            let Some(last) = events.last() else { return false };
-            let may_go = last.class() == Class::Tombstone || channel.kind() == ChannelKind::Key;
-            !may_go || last.at >= at
-        });
-        Ok(())
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
+        let mut store = self.open_store()?;
+        let lasts = store.channels.values().filter_map(|events| events.last());
+        let gone = lasts.filter(|last| last.class() == Class::Tombstone && last.seq <= store.folded_through);
+        let mut old: Vec<_> = gone.filter(|last| last.at < at).map(|last| (last.at, last.seq)).collect();
+        old.sort_unstable();
+        let limit = limit.min(SWEEP_MAX);
+        let swept: HashSet<Seq> = old.iter().take(limit).map(|(_, seq)| *seq).collect();
+        store.channels.retain(|_, events| events.last().is_some_and(|last| !swept.contains(&last.seq)));
+        Ok(old.len() > limit)
     }
 
     async fn close(&self) -> Result<(), JournalError> {

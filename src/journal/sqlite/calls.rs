@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::sweep::Swept;
 use crate::{
-    event::{Seq, Timestamp},
+    event::Seq,
     journal::{Appended, Group, JournalError},
 };
 
@@ -28,10 +29,10 @@ pub(super) enum Work {
     Fold {
         answer: Answer<()>,
     },
-    /// Removes some of what may go; answers whether there is more.
+    /// Removes what may go of what was found; answers how much that is.
     Sweep {
-        at: Timestamp,
-        answer: Answer<bool>,
+        found: Vec<Swept>,
+        answer: Answer<usize>,
     },
     Close {
         answer: Answer<()>,

@@ -23,7 +23,7 @@ const LASTS_MAX: usize = 65_536;
 pub(super) struct Lasts(HashMap<ChannelName, Option<Seq>>);
 
 impl Lasts {
-    fn get(&mut self, connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
+    pub(super) fn get(&mut self, connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
         if let Some(last) = self.0.get(channel) {
             return Ok(*last);
         }
@@ -44,6 +44,10 @@ impl Lasts {
         if self.0.len() > LASTS_MAX {
             self.0.retain(|_, last| last.is_some_and(|last| last > folded_through));
         }
+    }
+
+    pub(super) fn forget(&mut self, channel: &ChannelName) {
+        self.0.remove(channel);
     }
 
     pub(super) fn clear(&mut self) {

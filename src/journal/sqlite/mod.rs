@@ -46,7 +46,7 @@ use self::{
     pool::{Line, Pool},
     writer::Writer,
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, Stored, Tail};
+use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelName, Epoch, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
@@ -217,9 +217,12 @@ impl Journal for SqliteJournal {
         self.read_shared(move |connection| read::finished_before(connection, history_max, at, limit)).await
     }
 
-    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
-        while self.call(|answer| Work::Sweep { at, answer }).await? {}
-        Ok(())
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
+        let limit = limit.min(SWEEP_MAX);
+        let found = self.read_shared(move |connection| sweep::find(connection, at, limit)).await?;
+        let is_limited = found.len() == limit;
+        // What has begun anew is found again until that is folded: so where nothing was removed, nothing more can be.
+        Ok(!found.is_empty() && self.call(|answer| Work::Sweep { found, answer }).await? > 0 && is_limited)
     }
 
     async fn close(&self) -> Result<(), JournalError> {

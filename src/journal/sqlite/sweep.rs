@@ -1,38 +1,66 @@
-//! Removing channels that nobody may ask for any more.
+//! Removing tombstones that nobody may ask for any more.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::{
     error::StoreError,
     fold::delete_channel,
-    record::{self, signed},
+    log::Lasts,
+    record::{CHANNEL_COLUMNS, Record},
 };
-use crate::event::{Seq, Timestamp};
+use crate::event::{ChannelName, Seq, Timestamp};
 
-/// Channels that one transaction removes, so that appends get between.
-const SLICE_CHANNELS: usize = 256;
+/// A channel that may go. Its tombstone is folded, so its row is all that is left of it.
+pub(super) struct Swept {
+    channel: ChannelName,
+    created: Seq,
+    tombstone: Seq,
+}
 
-/// Removes some tombstones and keys whose last event was decided before `at`, and says whether there are more.
+/// Finds the oldest tombstones decided before `at`, at most `limit`.
 ///
-/// Everything must be folded.
-pub(super) fn sweep(connection: &mut Connection, at: Timestamp) -> Result<bool, StoreError> {
+/// The index has keys that are in use as well, and this walks over them: so it is for a reader.
+pub(super) fn find(connection: &Connection, at: Timestamp, limit: usize) -> Result<Vec<Swept>, StoreError> {
+    let mut statement = connection.prepare_cached(&find_sql())?;
+    let mut rows = statement.query(params![at.as_millis(), limit as i64])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let stored = Record::read(row)?.stored;
+        found.push(Swept { channel: stored.channel, created: stored.created, tombstone: stored.last });
+    }
+    Ok(found)
+}
+
+fn find_sql() -> String {
+    format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE gone = 1 AND last_at < ?1 ORDER BY last_at, created LIMIT ?2")
+}
+
+/// Removes those that have not begun anew since they were found, and says how many these are.
+pub(super) fn sweep(connection: &mut Connection, lasts: &mut Lasts, found: Vec<Swept>) -> Result<usize, StoreError> {
     let transaction = connection.transaction()?;
-    let swept = {
-        let mut statement = transaction.prepare_cached(
-            "SELECT created FROM channels WHERE (gone = 1 OR channel_kind = 'key') AND last_at < ?1 LIMIT ?2",
-        )?;
-        let mut rows = statement.query((at.as_millis(), SLICE_CHANNELS as i64))?;
-        let mut swept: Vec<Seq> = Vec::new();
-        while let Some(row) = rows.next()? {
-            swept.push(record::seq_at(row, 0)?);
+    let mut still_gone = Vec::with_capacity(found.len());
+    for swept in found {
+        if lasts.get(&transaction, &swept.channel)? == Some(swept.tombstone) {
+            delete_channel(&transaction, swept.created)?;
+            still_gone.push(swept.channel);
         }
-        swept
-    };
-    for channel in &swept {
-        transaction.prepare_cached("DELETE FROM history WHERE channel = ?1")?.execute([signed(*channel)])?;
-        transaction.prepare_cached("DELETE FROM origins WHERE channel = ?1")?.execute([signed(*channel)])?;
-        delete_channel(&transaction, *channel)?;
     }
     transaction.commit()?;
-    Ok(swept.len() == SLICE_CHANNELS)
+    still_gone.iter().for_each(|channel| lasts.forget(channel));
+    Ok(still_gone.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tombstones_are_found_by_their_index() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        crate::journal::sqlite::schema::create(&mut connection).unwrap();
+        let plan: String = connection
+            .query_row(&format!("EXPLAIN QUERY PLAN {}", find_sql()), params![0, 1], |row| row.get("detail"))
+            .unwrap();
+        assert!(plan.contains("USING INDEX channels_sweepable (last_at<?)"), "{plan}");
+    }
 }

@@ -27,10 +27,10 @@ use super::{
     pool::Pool,
     read,
     schema::{self, Facts},
-    sweep,
+    sweep::{self, Swept},
 };
 use crate::{
-    event::{Event, Seq, Timestamp},
+    event::{Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
 };
 
@@ -137,8 +137,8 @@ impl Writer {
             Work::Fold { answer } => {
                 let _ = answer.send(self.settle().and_then(|()| self.fold_to_lag(0)));
             }
-            Work::Sweep { at, answer } => {
-                let _ = answer.send(self.sweep(at));
+            Work::Sweep { found, answer } => {
+                let _ = answer.send(self.sweep(found));
             }
             Work::Close { .. } => {}
             #[cfg(test)]
@@ -292,23 +292,15 @@ impl Writer {
         }
     }
 
-    fn sweep(&mut self, at: Timestamp) -> Result<bool, JournalError> {
+    fn sweep(&mut self, found: Vec<Swept>) -> Result<usize, JournalError> {
         self.settle()?;
-        self.fold_to_lag(0)?;
         let connection = self.connection.as_mut().ok_or_else(gone)?;
-        let swept = sweep::sweep(connection, at);
-        match swept {
-            Ok(more) => {
-                self.lasts.clear();
-                Ok(more)
+        sweep::sweep(connection, &mut self.lasts, found).map_err(|error| {
+            if !error.is_full() {
+                self.distrust(&error);
             }
-            Err(error) => {
-                if !error.is_full() {
-                    self.distrust(&error);
-                }
-                Err(error.into())
-            }
-        }
+            error.into()
+        })
     }
 
     fn close(&mut self) -> Result<(), JournalError> {

@@ -72,8 +72,8 @@ impl Journal for Haunted {
         self.inner.finished_before(at, limit).await
     }
 
-    async fn sweep(&self, at: Timestamp) -> Result<(), JournalError> {
-        self.inner.sweep(at).await
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
+        self.inner.sweep(at, limit).await
     }
 
     async fn close(&self) -> Result<(), JournalError> {
