@@ -100,7 +100,7 @@ impl Presence {
         for (channel, memo) in tracker.known_users(USERS_MAX).await? {
             // Whoever was connected when the last process ended is not connected now.
             let since = if memo.status == PresenceStatus::Connected { now } else { memo.since };
-            let user_id = channel.name().to_owned();
+            let user_id = channel.name().into_owned();
             if memo.status == PresenceStatus::Connected {
                 users.changed.insert(user_id.clone());
             }
@@ -115,7 +115,7 @@ impl Presence {
 
     /// A stream of this user has opened.
     pub fn connect(&self, user: &ChannelName) -> PresenceGuard {
-        let user_id = user.name().to_owned();
+        let user_id = user.name().into_owned();
         let mut users = self.shared.users();
         let generation = users.change(&user_id, self.now(), |user| user.connections += 1);
         users.forget_surplus();
@@ -127,8 +127,8 @@ impl Presence {
     /// Ends the streams of this user, who is disconnected at once.
     pub fn disconnect(&self, user: &ChannelName) {
         let mut users = self.shared.users();
-        if users.by_id.contains_key(user.name()) {
-            users.change(user.name(), self.now(), |user| {
+        if users.by_id.contains_key(&*user.name()) {
+            users.change(&user.name(), self.now(), |user| {
                 user.connections = 0;
                 user.generation += 1;
             });
@@ -136,7 +136,7 @@ impl Presence {
         drop(users);
         self.shared.changed.notify_one();
         if let Some(channel) = self.shared.tracker.registry().find(user) {
-            channel.hang_up();
+            drop(channel.hang_up());
         }
     }
 

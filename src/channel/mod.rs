@@ -13,14 +13,15 @@ mod pacer;
 mod registry;
 mod subscriber;
 mod waiting;
+mod waking;
 
 pub use log::{History, Join};
 pub use registry::{Limits, OpenError, Registry};
 pub use subscriber::{Delivery, Subscriber};
+pub use waking::Wake;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::Waker,
     time::Duration,
 };
 
@@ -102,10 +103,10 @@ impl Channel {
     }
 
     /// Ends the streams of all who watch it now; those who come later are not touched.
-    pub fn hang_up(&self) {
+    pub fn hang_up(&self) -> Wake {
         let mut state = self.lock();
         state.hung_up_below = state.next_subscriber;
-        wake(state);
+        self.wake(state)
     }
 
     /// Joins history and live tail at one place, under one lock.
@@ -134,28 +135,29 @@ impl Channel {
         state.is_loaded = true;
     }
 
-    /// Adds a frame; answers the time at which a held tick is to be released, if that has not been asked for yet.
-    fn publish(&self, frame: Arc<Frame>, interval: Duration) -> Option<Instant> {
+    /// Adds a frame; answers whom to wake, and the time at which a held tick is to be released, if that has not been
+    /// asked for yet.
+    fn publish(&self, frame: Arc<Frame>, interval: Duration) -> (Wake, Option<Instant>) {
         let mut state = self.lock();
         if !state.is_loaded {
             state.log.push(frame);
-            return None;
+            return (Wake::none(), None);
         }
         if frame.seq() <= state.last() {
-            return None;
+            return (Wake::none(), None);
         }
         let is_tick = frame.class() == Class::Tick;
         if is_tick && let Some(due) = state.tick_due(interval) {
             state.held = Some(frame);
-            return (!std::mem::replace(&mut state.release_is_due, true)).then_some(due);
+            let is_news = !std::mem::replace(&mut state.release_is_due, true);
+            return (Wake::none(), is_news.then_some(due));
         }
         // A later event takes a held tick along.
         if state.let_go() || is_tick {
             state.last_tick_released = Some(Instant::now());
         }
         state.log.push(frame);
-        wake(state);
-        None
+        (self.wake(state), None)
     }
 
     /// Lets the held tick go; where one went along with a later event, a newer one may have to wait on, until then.
@@ -169,25 +171,32 @@ impl Channel {
         state.release_is_due = false;
         if state.let_go() {
             state.last_tick_released = Some(Instant::now());
-            wake(state);
+            drop(self.wake(state));
         }
         None
     }
 
     /// Ends all streams, now and later, after what there is: no more events will come.
-    fn close(&self) {
+    fn close(&self) -> Wake {
         let mut state = self.lock();
         state.closed = true;
         state.let_go();
-        wake(state);
+        self.wake(state)
     }
 
     /// The same, because the service is stopping.
-    fn drain(&self) {
+    fn drain(&self) -> Wake {
         let mut state = self.lock();
         state.draining = true;
         state.let_go();
-        wake(state);
+        self.wake(state)
+    }
+
+    /// All who wait; they are woken once the lock is free for them.
+    fn wake(&self, mut state: MutexGuard<'_, State>) -> Wake {
+        let wakers = state.waiting.take();
+        drop(state);
+        Wake::new(wakers, self.registry.upgrade().map(|registry| Arc::clone(&registry.waking)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -214,13 +223,6 @@ impl State {
     fn tick_due(&self, interval: Duration) -> Option<Instant> {
         self.last_tick_released.map(|at| at + interval).filter(|due| *due > Instant::now())
     }
-}
-
-/// Wakes all who wait, once the lock is free for them.
-fn wake(mut state: MutexGuard<'_, State>) {
-    let wakers = state.waiting.take();
-    drop(state);
-    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Drop for Channel {

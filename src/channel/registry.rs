@@ -11,7 +11,11 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{Channel, History, Join, Subscriber, pacer::Pacer};
+use super::{
+    Channel, History, Join, Subscriber,
+    pacer::Pacer,
+    waking::{Wake, Waking},
+};
 use crate::{
     event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Seq},
     wire::Frame,
@@ -59,6 +63,7 @@ pub(super) struct Shared {
     permits: Arc<Semaphore>,
     channels: Mutex<HashMap<ChannelName, Weak<Channel>>>,
     pacer: Pacer,
+    pub(super) waking: Arc<Waking>,
 }
 
 impl Registry {
@@ -73,6 +78,7 @@ impl Registry {
                 permits: Arc::new(Semaphore::new(limits.streams)),
                 channels: Mutex::new(HashMap::new()),
                 pacer: Pacer::default(),
+                waking: Arc::default(),
             }),
         }
     }
@@ -97,23 +103,23 @@ impl Registry {
         self.shared.lock_channels().len()
     }
 
-    /// Hands an event that has become durable to those who watch its channel. `decided` is when it was decided here.
-    pub fn publish(&self, event: &Event, decided: std::time::Instant) {
-        let Some(channel) = self.find(event.channel()) else { return };
+    /// Hands an event that has become durable to those who watch its channel, who are woken when the answer is dropped.
+    /// `decided` is when it was decided here.
+    pub fn publish(&self, event: &Event, decided: std::time::Instant) -> Wake {
+        let Some(channel) = self.find(event.channel()) else { return Wake::none() };
         if event.class() == Class::Tombstone {
             self.shared.detach(&channel);
-            channel.close();
-            return;
+            return channel.close();
         }
         if !event.class().is_visible() {
-            return;
+            return Wake::none();
         }
         // Nobody is shown the memo and the origin, so the log does not keep them.
         let draft = Draft { memo: None, origin: None, ..event.draft.clone() };
         let frame = Frame::new(self.shared.epoch, Event { draft, ..*event }, Some(decided));
-        if let Some(due) = channel.publish(Arc::new(frame), self.shared.limits.tick_interval) {
-            self.shared.pacer.hold(due, &channel);
-        }
+        let (wake, due) = channel.publish(Arc::new(frame), self.shared.limits.tick_interval);
+        due.into_iter().for_each(|due| self.shared.pacer.hold(due, &channel));
+        wake
     }
 
     /// Lets a watcher in. `load` brings the channel's history where nobody watches it yet.
@@ -164,22 +170,25 @@ impl Registry {
     pub fn hang_up_all(&self) {
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        channels.iter().for_each(|channel| channel.close());
+        channels.iter().for_each(|channel| drop(channel.close()));
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        self.all().iter().for_each(|channel| channel.drain());
+        self.all().iter().for_each(|channel| drop(channel.drain()));
     }
 
     fn all(&self) -> Vec<Arc<Channel>> {
         self.shared.lock_channels().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Releases held ticks when their time comes. Runs for ever; dropping it loses no event, only the pace.
-    pub async fn pace(&self) {
-        self.shared.pacer.run(self.shared.limits.tick_interval).await;
+    /// Releases held ticks when their time comes, and wakes crowds. Runs for ever.
+    ///
+    /// # Cancel safety
+    /// It can be run again; meanwhile crowds of watchers hear of nothing.
+    pub async fn run(&self) {
+        tokio::join!(self.shared.pacer.run(self.shared.limits.tick_interval), self.shared.waking.run());
     }
 }
 

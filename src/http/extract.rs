@@ -194,7 +194,7 @@ impl FromRequestParts<App> for User {
 
 impl User {
     /// The user's id.
-    pub(super) fn id(&self) -> &str {
+    pub(super) fn id(&self) -> std::borrow::Cow<'_, str> {
         self.0.name()
     }
 }

@@ -134,7 +134,7 @@ async fn run(
     let input = json!({ "steps": steps, "intervalMs": STEP.as_millis() as u64, "messages": messages });
     let new = NewTask {
         kind: Some("simulate".into()),
-        user_id: Some(user.id().to_owned()),
+        user_id: Some(user.id().into_owned()),
         input: Payload::of(&input),
         ..NewTask::default()
     };

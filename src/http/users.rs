@@ -68,7 +68,7 @@ async fn list(State(app): State<App>, mut query: Query) -> Result<Json<UserPage>
     params(("userId" = String, Path, description = "The user")),
     responses((status = 200, description = "The user", body = UserPresence)))]
 async fn read(State(app): State<App>, user: User) -> Result<Json<UserPresence>, Problem> {
-    app.presence.get(user.id()).map(Json).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))
+    app.presence.get(&user.id()).map(Json).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))
 }
 
 fn read_status(text: &str) -> Result<PresenceStatus, Problem> {

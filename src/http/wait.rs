@@ -37,7 +37,7 @@ pub(super) async fn next_change(
     // A watcher may be shown what is durable a moment before the table has followed; then the event itself tells.
     let entry = match delivery {
         Ok(Delivery::Frame(frame)) if frame.seq() > known.visible => {
-            Arc::new(Entry::after(Some(Entry::clone(&known)), frame.event()).map_err(TrackerError::from)?)
+            Arc::new(Entry::clone(&known).followed_by(frame.event()).map_err(TrackerError::from)?)
         }
         _ => known,
     };

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinError};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -92,7 +92,7 @@ where
 async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
     let stop = stage.stop();
     tokio::select! {
-        reason = disowned(held, held.tracker.work()) => reason,
+        reason = disowned(held) => reason,
         () = lost(held) => Reason::Lost,
         error = voice.run() => {
             tracing::warn!(%error, "the job may not report any more");
@@ -103,7 +103,7 @@ async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
 }
 
 /// Until the task was cancelled, or is not this attempt's any more.
-async fn disowned(held: &Held, mut work: watch::Receiver<()>) -> Reason {
+async fn disowned(held: &Held) -> Reason {
     loop {
         let entry = held.tracker.live(held.id);
         let ours = entry.filter(|entry| entry.memo.lease.as_ref().is_some_and(|lease| lease.token == held.token));
@@ -112,9 +112,7 @@ async fn disowned(held: &Held, mut work: watch::Receiver<()>) -> Reason {
             Some(entry) if entry.task.status == Status::Cancelling => return Reason::Cancelled,
             Some(_) => {}
         }
-        if work.changed().await.is_err() {
-            return Reason::Lost;
-        }
+        held.guard.taken().await;
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::HOLDER;
 use crate::{
     task::{Entry, Intent, Lease, Refusal},
-    tracker::{Answer, Tracker, TrackerError},
+    tracker::{Answer, LeaseGuard, Tracker, TrackerError},
 };
 
 /// Renewed so often within its length: one failed renewal is made up for in time.
@@ -26,6 +26,8 @@ pub(super) struct Held {
     pub(super) id: Uuid,
     pub(super) token: Uuid,
     pub(super) length: Duration,
+    /// Whoever else may end the lease asks here first.
+    pub(super) guard: Arc<LeaseGuard>,
 }
 
 impl Held {
@@ -35,7 +37,9 @@ impl Held {
         id: Uuid,
         length: Duration,
     ) -> Result<(Self, Arc<Entry>), TrackerError> {
-        let held = Self { tracker: tracker.clone(), id, token: Uuid::new_v4(), length };
+        let token = Uuid::new_v4();
+        let guard = Arc::new(tracker.hold_lease(token, length));
+        let held = Self { tracker: tracker.clone(), id, token, length, guard };
         let expires_at = tracker.clock().now() + length;
         let lease = Lease { holder: HOLDER.into(), token: held.token, expires_at };
         let answer = tracker.submit(id, Intent::Claim(lease)).await?;

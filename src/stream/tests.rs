@@ -44,7 +44,7 @@ impl Rig {
     }
 
     fn hang_up(&self) {
-        self.registry.find(&channel()).iter().for_each(|channel| Channel::hang_up(channel));
+        self.registry.find(&channel()).iter().for_each(|channel| drop(Channel::hang_up(channel)));
     }
 }
 

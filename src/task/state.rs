@@ -11,7 +11,7 @@ use super::{
     eta::{Eta, Pace},
     payload::Payload,
 };
-use crate::event::{ChannelName, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -219,17 +219,67 @@ pub struct Origin {
     pub metadata: Option<Payload>,
     /// Digest of the request that made it: tells a repeated request from another one.
     pub digest: Uuid,
+    /// The digest of the idempotency key that it was made with: the key is forgotten with the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Uuid>,
 }
 
 /// The memo of an idempotency key's channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeyMemo {
+pub(super) struct KeyMemo {
     /// The task that the first request with this key made.
-    pub task_id: Uuid,
+    pub(super) task_id: Uuid,
 }
 
-/// A task in the table: its state after its last event.
+/// What the table holds of one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// A task.
+    Task(Arc<Entry>),
+    /// An idempotency key, and the task that the first request with it made.
+    Key(Uuid),
+    /// It was deleted.
+    Gone,
+}
+
+impl Row {
+    /// Reads the row of a channel after one more event, the first where there was none; `None` for channels that the
+    /// table does not hold.
+    ///
+    /// # Errors
+    /// When the event does not hold what this version writes.
+    pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
+        Ok(Some(match event.channel().kind() {
+            ChannelKind::User => return Ok(None),
+            ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
+            ChannelKind::Task => Self::Task(Arc::new(match before {
+                Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,
+                _ => Entry::from_first(event)?,
+            })),
+            ChannelKind::Key => Self::from_key_memo(event.seq, event.draft.memo.as_deref().unwrap_or_default())?,
+        }))
+    }
+
+    /// Reads the row of an idempotency key from its memo.
+    ///
+    /// # Errors
+    /// When it does not hold what this version writes.
+    pub fn from_key_memo(seq: Seq, memo: &[u8]) -> Result<Self, InvalidEvent> {
+        parse::<KeyMemo>(seq, memo).map(|memo| Self::Key(memo.task_id))
+    }
+
+    /// The row now that an event which it was decided with has got its place.
+    pub fn placed(&mut self, seq: Seq, class: Class) {
+        if let Self::Task(entry) = self {
+            // Nobody else has it yet, so nothing is copied.
+            Arc::make_mut(entry).placed(seq, class);
+        }
+    }
+}
+
+/// A task in the table: its state after its last event. Until the journal has given that a place, `last`, and where the
+/// event is visible `visible`, are those of the event before it; both, and `created`, are zero before the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The visible state.
@@ -249,17 +299,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The state after one more event of this task, the first where there was none.
-    ///
-    /// # Errors
-    /// When the event does not hold what this version writes.
-    pub fn after(before: Option<Self>, event: &Event) -> Result<Self, InvalidEvent> {
-        match before {
-            Some(mut entry) => entry.follow(event).map(|()| entry),
-            None => Self::from_first(event),
-        }
-    }
-
     /// From the first event of a task.
     fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
         let draft = &event.draft;
@@ -297,17 +336,29 @@ impl Entry {
     }
 
     /// The state after a later event of this task.
-    fn follow(&mut self, event: &Event) -> Result<(), InvalidEvent> {
+    ///
+    /// # Errors
+    /// When the event does not hold what this version writes.
+    pub fn followed_by(mut self, event: &Event) -> Result<Self, InvalidEvent> {
         if let Some(memo) = &event.draft.memo {
             self.memo = parse(event.seq, memo)?;
         }
         if event.class().is_visible() {
             self.task = parse(event.seq, &event.draft.data)?;
             self.data = event.draft.data.clone();
-            self.visible = event.seq;
         }
-        self.last = event.seq;
-        Ok(())
+        self.placed(event.seq, event.class());
+        Ok(self)
+    }
+
+    fn placed(&mut self, seq: Seq, class: Class) {
+        if self.created == Seq::ZERO {
+            self.created = seq;
+        }
+        if class.is_visible() {
+            self.visible = seq;
+        }
+        self.last = seq;
     }
 
     /// The channel of this task.

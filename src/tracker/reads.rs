@@ -10,7 +10,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Cursor, Seq},
     journal::{Listing, Member, Stored},
     people::{PresenceMemo, read_presence},
-    task::{Entry, Refusal, Status, Table},
+    task::{Entry, Refusal, Row, Status},
 };
 
 /// What is known of a task.
@@ -66,10 +66,13 @@ impl Tracker {
     /// # Errors
     /// When the store does not answer.
     pub async fn find(&self, id: Uuid) -> Result<Found, TrackerError> {
-        if let Some(found) = in_memory(&self.shared.table(), id) {
-            return Ok(found);
+        let channel = ChannelName::task(id);
+        match self.shared.table().row(&channel) {
+            Some(Row::Task(entry)) => return Ok(Found::Task(Arc::clone(entry))),
+            Some(_) => return Ok(Found::Gone),
+            None => {}
         }
-        match self.shared.journal.last(&ChannelName::task(id)).await? {
+        match self.shared.journal.last(&channel).await? {
             None => Ok(Found::Unknown),
             Some(stored) if stored.gone => Ok(Found::Gone),
             Some(stored) => Ok(Found::Task(Arc::new(entry(&stored)?))),
@@ -163,14 +166,9 @@ impl Tracker {
 
     /// The tasks whose lease this holder has.
     pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
-        self.shared.table().leased_to(holder)
-    }
-}
-
-fn in_memory(table: &Table, id: Uuid) -> Option<Found> {
-    match table.get(id) {
-        Some(entry) => Some(Found::Task(Arc::clone(entry))),
-        None => table.is_gone(id).then_some(Found::Gone),
+        let table = self.shared.table();
+        let is_held = |entry: &&Arc<Entry>| entry.memo.lease.as_ref().is_some_and(|lease| lease.holder == holder);
+        table.tasks().filter(is_held).map(|entry| entry.task.task_id).collect()
     }
 }
 
@@ -184,6 +182,6 @@ pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
     }
 }
 
-fn damaged(stored: &Stored) -> TrackerError {
+pub(super) fn damaged(stored: &Stored) -> TrackerError {
     TrackerError::Damaged(format!("the row of {} does not hold what this version writes", stored.channel))
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use progressd::{
     event::{ChannelName, Event, Seq, Timestamp},
-    task::{Entry, Intent, Payload, Policy, Report, Task, decide},
+    task::{Entry, Intent, Payload, Policy, Report, Row, Task, decide},
     wire::{self, COMMENT, Dialect, Frame, Parser},
 };
 use serde_json::{Value, json};
@@ -24,11 +24,13 @@ impl Life {
     /// Does something to the task so many milliseconds after its beginning; gives the frame that a watcher gets.
     fn then(&mut self, after_ms: i64, intent: &Intent) -> Frame {
         let now = Timestamp::from_millis(1_769_847_300_000 + after_ms);
-        let drafts = decide(ID, self.entry.as_ref(), intent, now, &POLICY).expect("allowed");
-        let draft = drafts.into_iter().next().expect("one event");
+        let decision = decide(ID, self.entry.as_ref(), intent, now, &POLICY).expect("allowed");
+        let draft = decision.into_iter().next().expect("one event").draft;
         self.seq += 1;
         let event = Event { seq: Seq(self.seq), at: now, group: Uuid::nil(), draft };
-        self.entry = Some(Entry::after(self.entry.take(), &event).expect("a state"));
+        let before = self.entry.take().map(|entry| Row::Task(entry.into()));
+        let Some(Row::Task(after)) = Row::after(before.as_ref(), &event).expect("a state") else { panic!("a task") };
+        self.entry = Some(Entry::clone(&after));
         Frame::new("k3f90000".parse().expect("an epoch"), event, None)
     }
 

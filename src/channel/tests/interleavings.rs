@@ -90,7 +90,7 @@ async fn run(acts: Vec<Act>, bound: usize) -> (Vec<Event>, Vec<Stream>) {
         World { registry: Registry::new(epoch(), limits), journal: Arc::default(), loads: Arc::new(Semaphore::new(0)) };
     let mut pacer = JoinSet::new();
     let paced = world.registry.clone();
-    pacer.spawn(async move { paced.pace().await });
+    pacer.spawn(async move { paced.run().await });
     let mut watchers = JoinSet::new();
     let mut published = 0;
     let publish = |published: &mut u64, through: u64| {

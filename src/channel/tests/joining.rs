@@ -145,7 +145,7 @@ async fn after_a_gap_all_streams_end_and_channels_are_loaded_anew() {
 async fn hanging_up_touches_those_who_watch_now() {
     let registry = registry(100);
     let (_, mut before) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
-    registry.find(&task(1)).unwrap().hang_up();
+    drop(registry.find(&task(1)).unwrap().hang_up());
     let (_, mut after) = open(&registry, None, History::default()).await;
     publish(&registry, 2, CHANGE);
     assert!(matches!(poll_all(&mut before), (_, Some(Delivery::HungUp))));

@@ -67,7 +67,7 @@ pub(super) async fn open(registry: &Registry, cursor: Option<Option<Cursor>>, lo
 pub(super) fn poll_all(subscriber: &mut Subscriber) -> (Vec<u64>, Option<Delivery>) {
     let mut seqs = Vec::new();
     loop {
-        match subscriber.poll_next(&mut std::task::Context::from_waker(Waker::noop())) {
+        match subscriber.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(Delivery::Frame(frame)) => seqs.push(frame.seq().0),
             std::task::Poll::Ready(end) => return (seqs, Some(end)),
             std::task::Poll::Pending => return (seqs, None),

@@ -19,7 +19,7 @@ impl Clocked {
         let registry = registry(100);
         let mut tasks = JoinSet::new();
         let paced = registry.clone();
-        tasks.spawn(async move { paced.pace().await });
+        tasks.spawn(async move { paced.run().await });
         Self { registry, tasks, started: Instant::now() }
     }
 

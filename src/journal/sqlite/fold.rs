@@ -149,7 +149,7 @@ fn insert_record(connection: &Connection, record: &Record) -> Result<(), StoreEr
             "INSERT INTO channels (created, channel, channel_kind, last, last_at, floor, lasting, tick, gone, checksum)
              VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0, 0, 0)",
         )?
-        .execute(params![signed(stored.created), stored.channel.as_str(), stored.channel.kind().as_str()])?;
+        .execute(params![signed(stored.created), stored.channel.text(), stored.channel.kind().as_str()])?;
     update_record(connection, record, true)
 }
 

@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn record(connection: &Connection, channel: &ChannelName) -> Result<Option<Record>, StoreError> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE channel = ?1"))?;
-    let mut rows = statement.query([channel.as_str()])?;
+    let mut rows = statement.query([channel.text()])?;
     rows.next()?.map(Record::read).transpose()
 }
 
@@ -214,7 +214,7 @@ fn unfolded_channels(connection: &Connection, history_max: u64) -> Result<BTreeM
 /// The events of these channels that are not folded, found in one pass of the log.
 fn unfolded_events(connection: &Connection, channels: &[ChannelName]) -> Result<Vec<Event>, StoreError> {
     let folded_through = schema::read_facts(connection)?.folded_through;
-    let names: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
+    let names: Vec<_> = channels.iter().map(ChannelName::text).collect();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {EVENT_COLUMNS} FROM events
          WHERE seq > ?1 AND channel IN (SELECT value FROM json_each(?2)) ORDER BY seq"

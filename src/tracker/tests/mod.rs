@@ -18,7 +18,7 @@ use crate::{
     event::{ChannelName, Event},
     journal::{Group, Tail, memory::MemoryJournal},
     shutdown::Shutdown,
-    task::{Status, decide},
+    task::{Decision, Row, Status, decide},
 };
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ impl Rig {
     pub(super) async fn foreign(&self, id: Uuid, intent: &Intent) -> Group {
         let entry = self.tracker.find(id).await.unwrap().entry().ok();
         let now = self.tracker.clock().now();
-        let drafts = decide(id, entry.as_deref(), intent, now, &POLICY).unwrap();
+        let drafts = drafts(decide(id, entry.as_deref(), intent, now, &POLICY).unwrap());
         Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts }
     }
 
@@ -126,7 +126,7 @@ impl Rig {
             callers.spawn(async move {
                 let answer = match intent {
                     Intent::Create { new, .. } => tracker.create(id, new, None).await,
-                    other => tracker.ask(Change::Task(id, other), None).await,
+                    other => tracker.ask(Ask::Task(id, other)).await,
                 };
                 (nth, answer)
             });
@@ -140,6 +140,11 @@ impl Rig {
         answers.pop();
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
+}
+
+/// What is appended of a decision.
+pub(super) fn drafts(decision: Decision) -> Vec<Draft> {
+    decision.into_iter().map(|decided| decided.draft).collect()
 }
 
 pub(super) fn new_task(json: &str) -> NewTask {

@@ -106,7 +106,7 @@ async fn another_node_may_fire_the_timer_first() {
     let id = rig.started().await;
     let entry = rig.task(id).await;
     let later = rig.tracker.clock().now() + STALLED_AFTER;
-    let drafts = decide(id, Some(&entry), &Intent::Due, later, &POLICY).unwrap();
+    let drafts = drafts(decide(id, Some(&entry), &Intent::Due, later, &POLICY).unwrap());
     let theirs = Group { id: Uuid::now_v7(), at: later, expects: Vec::new(), drafts };
     tokio::time::sleep(STALLED_AFTER - A_MOMENT).await;
     rig.journal.foreign_before_next_append(theirs);
@@ -161,7 +161,7 @@ async fn a_queue_that_is_never_empty_does_not_stop_the_clock() {
         let tracker = rig.tracker.clone();
         callers.spawn(async move {
             loop {
-                tracker.ask(Change::Task(busy, reported("{}")), None).await.unwrap();
+                tracker.ask(Ask::Task(busy, reported("{}"))).await.unwrap();
             }
         });
     }

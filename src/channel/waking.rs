@@ -1,0 +1,80 @@
+//! Waking watchers without standing in anybody's way.
+//!
+//! To wake ten thousand watchers takes milliseconds, and the runtime then has ten thousand tasks to run before anything
+//! that comes later. So a crowd is woken in slices, crowd by crowd in turn, by a task of its own that lets others run in
+//! between; a few are woken at once.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use tokio::sync::Notify;
+
+/// Woken at once; of more, so many at a time.
+const SLICE: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Waking {
+    crowds: Mutex<VecDeque<Vec<Waker>>>,
+    come: Notify,
+}
+
+/// Watchers who are to be told that there is something new; they are told when this is dropped.
+#[derive(Debug)]
+pub struct Wake {
+    wakers: Vec<Waker>,
+    waking: Option<Arc<Waking>>,
+}
+
+impl Wake {
+    /// Nobody.
+    pub(super) fn none() -> Self {
+        Self { wakers: Vec::new(), waking: None }
+    }
+
+    /// These; a crowd of them by [`Waking::run`], where there is one.
+    pub(super) fn new(wakers: Vec<Waker>, waking: Option<Arc<Waking>>) -> Self {
+        Self { wakers, waking }
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        let wakers = std::mem::take(&mut self.wakers);
+        match self.waking.take().filter(|_| wakers.len() > SLICE) {
+            Some(waking) => {
+                waking.lock().push_back(wakers);
+                waking.come.notify_one();
+            }
+            None => wakers.into_iter().for_each(Waker::wake),
+        }
+    }
+}
+
+impl Waking {
+    /// Runs for ever.
+    ///
+    /// # Cancel safety
+    /// Crowds that are not woken yet wait for the next run.
+    pub(super) async fn run(&self) {
+        loop {
+            let crowd = self.lock().pop_front();
+            match crowd {
+                Some(mut crowd) => {
+                    crowd.drain(..SLICE.min(crowd.len())).for_each(Waker::wake);
+                    if !crowd.is_empty() {
+                        self.lock().push_back(crowd);
+                    }
+                    tokio::task::yield_now().await;
+                }
+                None => self.come.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<Waker>>> {
+        self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
