@@ -78,3 +78,54 @@ impl Waking {
         self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn crowd(of: usize) -> (Arc<Woken>, Vec<Waker>) {
+        let woken = Arc::<Woken>::default();
+        let wakers = vec![Waker::from(Arc::clone(&woken)); of];
+        (woken, wakers)
+    }
+
+    #[tokio::test]
+    async fn a_crowd_lets_others_run_in_between() {
+        let waking = Arc::<Waking>::default();
+        let ((large, wakers), (small, few)) = (crowd(10 * SLICE), crowd(SLICE + 1));
+        drop(Wake::new(wakers, Some(Arc::clone(&waking))));
+        drop(Wake::new(few, Some(Arc::clone(&waking))));
+        let count = |woken: &Woken| woken.0.load(Ordering::Relaxed);
+        assert_eq!((count(&large), count(&small)), (0, 0));
+        let runs = tokio::task::JoinSet::from_iter([async move { waking.run().await }]);
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        assert!(count(&large) < 5 * SLICE && count(&small) == SLICE + 1, "crowds take turns");
+        while count(&large) < 10 * SLICE {
+            tokio::task::yield_now().await;
+        }
+        drop(runs);
+    }
+
+    #[test]
+    fn a_few_are_woken_at_once() {
+        let (woken, wakers) = crowd(SLICE);
+        drop(Wake::new(wakers, Some(Arc::default())));
+        assert_eq!(woken.0.load(Ordering::Relaxed), SLICE);
+        let (woken, wakers) = crowd(SLICE * 2);
+        drop(Wake::new(wakers, None));
+        assert_eq!(woken.0.load(Ordering::Relaxed), SLICE * 2, "also where nobody else would");
+    }
+}

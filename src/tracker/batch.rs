@@ -213,3 +213,59 @@ impl Waiting {
         self.request.answer(answer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::task::Policy;
+
+    fn decided(channel: &ChannelName, class: Class) -> Decided {
+        let draft = Draft { channel: channel.clone(), name: None, class, data: Bytes::new(), memo: None, origin: None };
+        Decided { draft, row: None }
+    }
+
+    fn waiting() -> Waiting {
+        let request = Request::timer(Uuid::nil(), Intent::Due);
+        Waiting { request, promise: Ok(Promise { task: None, changed: true }) }
+    }
+
+    #[test]
+    fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
+        let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
+        let mut batch = Batch::new(&table, Timestamp::default());
+        let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
+        let mut join = |channels: &[(&ChannelName, Class)]| {
+            let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();
+            batch.join(waiting(), channels[0].0.clone(), decision);
+        };
+        join(&[(&other, Class::Change)]);
+        join(&[(&alone, Class::Tick)]);
+        join(&[(&child, Class::Tick), (&parent, Class::Tick)]);
+        join(&[(&child, Class::Final), (&parent, Class::Tick)]);
+        // Two groups that had nothing to do with each other meet.
+        join(&[(&other, Class::Change), (&parent, Class::Change)]);
+        join(&[(&child, Class::Tombstone)]);
+        let (planned, _) = batch.into_plan();
+        let drafts = |planned: &Planned| {
+            let drafts = planned.group.drafts.iter();
+            drafts.map(|draft| (draft.channel.clone(), draft.class)).collect::<Vec<_>>()
+        };
+        assert_eq!(planned.iter().map(|planned| planned.waiting.len()).collect::<Vec<_>>(), [5, 1]);
+        let expected = [
+            (other.clone(), Class::Change),
+            (child.clone(), Class::Tick),
+            (parent.clone(), Class::Tick),
+            (child.clone(), Class::Final),
+            (other, Class::Change),
+            (parent, Class::Change),
+            (child, Class::Tombstone),
+        ];
+        assert_eq!(drafts(&planned[0]), expected);
+        assert_eq!(drafts(&planned[1]), [(alone, Class::Tick)]);
+        assert_eq!(planned[0].group.expects.len(), 3, "one condition a channel");
+    }
+}

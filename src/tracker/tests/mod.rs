@@ -3,6 +3,7 @@
 mod conflicts;
 mod durability;
 mod evicted;
+mod fairness;
 mod faults;
 mod haunted;
 mod lost_answers;
