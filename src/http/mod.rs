@@ -23,7 +23,7 @@ mod uploads;
 mod users;
 mod wait;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::{
     Router, middleware,
@@ -38,9 +38,12 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
 
-/// What handlers are given. Cheap to clone.
+/// What handlers are given: one `Arc`, since a request clones it once for each layer and extractor.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<AppParts>);
+
+/// What [`App`] shares.
+pub struct AppParts {
     /// The way to the task table.
     pub tracker: Tracker,
     /// Who is connected.
@@ -53,6 +56,20 @@ pub struct App {
     pub metrics: Metrics,
     /// Cancelled when the service begins to stop.
     pub draining: CancellationToken,
+}
+
+impl From<AppParts> for App {
+    fn from(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
 }
 
 /// Everything that is served.

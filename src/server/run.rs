@@ -8,7 +8,7 @@ use super::{bind, fit_open_files, serve};
 use crate::{
     channel::{Limits, Registry},
     config::{Config, ConnectionConfig, StreamConfig},
-    http::{self, App},
+    http::{self, App, AppParts},
     jobs::Jobs,
     journal::{
         Journal,
@@ -65,8 +65,8 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
 
     let draining = shutdown.server.stop();
     let writer = tracker.clone();
-    let app = App { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
-    let app = http::router(app);
+    let parts = AppParts { tracker, presence, jobs, config: Arc::clone(&config), metrics: metrics.clone(), draining };
+    let app = http::router(App::from(parts));
     let accepting = shutdown.server.spawn(serve(listener, app, connections, shutdown.server.stop(), metrics));
     listening(address);
 

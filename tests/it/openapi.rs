@@ -4,12 +4,18 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{TestApp, golden};
 
 async fn description() -> Value {
     let answer = TestApp::in_process().await.get("/openapi.json").send().await;
     assert_eq!((answer.status(), answer.header("content-type")), (200, "application/json"));
     answer.json()
+}
+
+#[tokio::test]
+async fn the_description_changes_only_where_it_is_meant_to() {
+    let answer = TestApp::in_process().await.get("/openapi.json").send().await;
+    golden("openapi.json", &[&answer.body[..], b"\n"].concat());
 }
 
 /// Each operation with its name.

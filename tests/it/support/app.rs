@@ -7,7 +7,7 @@ use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
     channel::{Limits, Registry},
     config::Config,
-    http::{App, router},
+    http::{App, AppParts, router},
     jobs::Jobs,
     journal::{Journal, memory::MemoryJournal},
     presence::Presence,
@@ -67,7 +67,7 @@ impl TestApp {
         let (jobs, uploads) = (config.jobs.clone(), config.uploads.clone());
         let jobs = Jobs::start(tracker.clone(), jobs, uploads, data.path(), metrics.clone(), &shutdown.jobs).unwrap();
         let draining = shutdown.server.stop();
-        let app = App { tracker, presence, jobs, config: Arc::new(config), metrics, draining };
+        let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
         Self { router: router(app.clone()), app, journal, shutdown, socket: None, _data: data }
     }
 

@@ -4,7 +4,9 @@ mod answer;
 mod app;
 pub(crate) mod binary;
 mod events;
+mod golden;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::TestApp;
 pub(crate) use events::Events;
+pub(crate) use golden::golden;
