@@ -35,6 +35,8 @@ const UNKNOWN_TRIES: u32 = 6;
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 /// After a failed commit, what nobody waits for is tried again only after this pause.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// After the start, nobody's time is over before this pause: while nothing ran, nobody could say that they are there.
+const START_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -66,7 +68,7 @@ impl Writer {
             head: Seq::ZERO,
             retention,
             sweep_at: now,
-            rest_until: now,
+            rest_until: now + START_PAUSE,
             is_behind: false,
         };
         writer.reload().await?;
