@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -16,6 +17,9 @@ use crate::{
     tracker::{Tracker, TrackerError},
 };
 
+/// Largest checkpoint, in bytes of JSON.
+const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
+
 /// Work on the tasks of one kind.
 #[async_trait]
 pub trait Job: Send + Sync + 'static {
@@ -24,11 +28,16 @@ pub trait Job: Send + Sync + 'static {
 
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.
     ///
-    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not.
+    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not. A job that makes checkpoints is
+    /// run again in the same attempt when the service ended before it did: it begins with [`JobContext::last_checkpoint`].
     ///
     /// # Errors
     /// [`JobError::Failed`] with what the task's submitter is to read, [`JobError::Stopped`] where it was asked to stop.
     async fn run(&self, context: &JobContext) -> Result<Value, JobError>;
+
+    /// Removes what an attempt has left that ended without completing its task. `entry` is the task as it was when the
+    /// attempt began. Not called when a later run of the service goes on with the attempt.
+    async fn clean_up(&self, _entry: &Entry) {}
 }
 
 /// Why a job ended without a result.
@@ -84,6 +93,31 @@ impl JobContext {
         self.unless_stopped(self.reporter.report(report)).await?
     }
 
+    /// Tells how it goes, and from where a later run of the service can go on; back when it is durable.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop, [`JobError::Failed`] when `checkpoint` has more than 4 KiB of JSON:
+    /// it is stored again with each report.
+    pub async fn checkpoint<T: Serialize>(&self, report: Report, checkpoint: &T) -> Result<(), JobError> {
+        let payload = serde_json::to_value(checkpoint).ok().as_ref().and_then(Payload::of);
+        match payload.filter(|payload| payload.as_str().len() <= CHECKPOINT_BYTES_MAX) {
+            Some(payload) => self.unless_stopped(self.reporter.checkpoint(report, payload)).await?,
+            None => Err(bad_checkpoint().into()),
+        }
+    }
+
+    /// The last checkpoint of the run of the service that began this attempt; `None` when this one did.
+    ///
+    /// # Errors
+    /// [`JobError::Failed`] when it is none that this version of the job wrote.
+    pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, JobError> {
+        let checkpoint = self.entry.memo.checkpoint.as_ref().map(Payload::parse).transpose();
+        checkpoint.map_err(|error| {
+            tracing::error!(%error, task = %self.task_id(), "a checkpoint cannot be read");
+            bad_checkpoint().into()
+        })
+    }
+
     /// Says something to the user for whom the task is done, if there is one; back when it is durable.
     ///
     /// # Errors
@@ -128,4 +162,13 @@ impl JobContext {
             }
         }
     }
+}
+
+fn bad_checkpoint() -> TaskError {
+    TaskError::new(
+        "job_not_resumable",
+        "The job cannot go on",
+        500,
+        "How far it had come was not kept, or is not known.",
+    )
 }

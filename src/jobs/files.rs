@@ -1,9 +1,11 @@
 //! Files on the disk: what is being received, and what completed uploads left.
 //!
-//! `incoming/<task>.<lease>` belongs to one attempt and dies with it, at the latest at the next start; `files/<task>`
-//! belongs to its task. Every name is made here of ids; what a client calls its file never reaches the disk.
+//! `incoming/<task>.<attempt>` belongs to one attempt and dies with it, at the latest at the next start, unless that goes
+//! on with the attempt; `files/<task>` belongs to its task. Every name is made here of ids; what a client calls its file
+//! never reaches the disk.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -16,7 +18,7 @@ use uuid::Uuid;
 
 /// Written bytes are pushed to the disk so often: the last push, while somebody waits for the end, stays short, and a
 /// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
-/// one: a crash throws away the whole file.
+/// one, [`Files::keep`].
 const SYNC_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What uploads leave free on the disk.
@@ -29,6 +31,14 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// As the disk does.
     fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Back when what was written to a file, or was made in a directory, survives a power cut.
+    ///
+    /// # Errors
+    /// As the disk does.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
 }
 
 /// The disk as it is, but for what uploads leave to the store: a disk that they have filled up stops every task.
@@ -71,15 +81,19 @@ pub(super) struct IncomingFile {
 }
 
 impl Files {
-    /// Makes the directories where they are missing, and removes what earlier runs had not received whole.
-    pub(super) fn open(data_dir: &Path, disk: Arc<dyn Disk>) -> io::Result<Self> {
+    /// Makes the directories where they are missing, and removes what earlier runs had received for tasks that are not
+    /// gone on with.
+    pub(super) fn open(data_dir: &Path, disk: Arc<dyn Disk>, goes_on: impl Fn(Uuid) -> bool) -> io::Result<Self> {
         let [incoming, saved] = ["incoming", "files"].map(|name| data_dir.join(name));
         for directory in [&incoming, &saved] {
             // For the service alone: what is uploaded is nobody else's business.
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         }
         for left in fs::read_dir(&incoming)? {
-            fs::remove_file(left?.path())?;
+            let left = left?;
+            if !received_for(&left.file_name()).is_some_and(&goes_on) {
+                fs::remove_file(left.path())?;
+            }
         }
         Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
     }
@@ -94,13 +108,44 @@ impl Files {
         .await
     }
 
-    /// Makes a whole file the task's own: on the disk for good when this is back.
+    /// Puts a whole file on the disk for good: a later run of the service finds it with [`Files::find`].
+    pub(super) async fn keep(&self, incoming: IncomingFile) -> io::Result<IncomingFile> {
+        let directory = Arc::clone(&self.incoming);
+        blocking(move || {
+            incoming.disk.sync(&incoming.file)?;
+            incoming.disk.sync(&File::open(directory)?)?;
+            Ok(incoming)
+        })
+        .await
+    }
+
+    /// The file that an attempt kept, also where it was saved already.
+    pub(super) async fn find(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        let (places, disk) = ([self.incoming_path(id, attempt), self.saved_path(id)], Arc::clone(&self.disk));
+        blocking(move || {
+            let mut found = Err(io::ErrorKind::NotFound.into());
+            for path in places {
+                match File::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => {
+                        found = other.map(|file| (file, path));
+                        break;
+                    }
+                }
+            }
+            let (file, path) = found?;
+            let size = file.metadata()?.len();
+            Ok(IncomingFile { file, path, disk, size, unsynced: 0 })
+        })
+        .await
+    }
+
+    /// Makes a kept file the task's own: it is one for good when this is back. A file that is its own already stays.
     pub(super) async fn save(&self, id: Uuid, incoming: IncomingFile) -> io::Result<()> {
         let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
         blocking(move || {
-            incoming.file.sync_all()?;
             fs::rename(&incoming.path, target)?;
-            File::open(directory)?.sync_all()
+            incoming.disk.sync(&File::open(directory)?)
         })
         .await
     }
@@ -175,6 +220,12 @@ impl IncomingFile {
     pub(super) fn reader(&self) -> io::Result<File> {
         self.file.try_clone()
     }
+}
+
+/// The task for which a file in `incoming` was received.
+fn received_for(name: &OsStr) -> Option<Uuid> {
+    let (id, _) = name.to_str()?.split_once('.')?;
+    id.parse().ok()
 }
 
 async fn remove(path: PathBuf) -> io::Result<()> {

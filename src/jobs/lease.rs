@@ -31,20 +31,54 @@ pub(super) struct Held {
 }
 
 impl Held {
+    fn new(tracker: &Tracker, id: Uuid, length: Duration) -> Self {
+        let token = Uuid::new_v4();
+        let guard = Arc::new(tracker.hold_lease(token, length));
+        Self { tracker: tracker.clone(), id, token, length, guard }
+    }
+
     /// Takes a pending task, and answers it as it is then.
     pub(super) async fn claim(
         tracker: &Tracker,
         id: Uuid,
         length: Duration,
     ) -> Result<(Self, Arc<Entry>), TrackerError> {
-        let token = Uuid::new_v4();
-        let guard = Arc::new(tracker.hold_lease(token, length));
-        let held = Self { tracker: tracker.clone(), id, token, length, guard };
-        let expires_at = tracker.clock().now() + length;
-        let lease = Lease { holder: HOLDER.into(), token: held.token, expires_at };
-        let answer = tracker.submit(id, Intent::Claim(lease)).await?;
+        let held = Self::new(tracker, id, length);
+        let answer = tracker.submit(id, Intent::Claim(held.lease())).await?;
         let entry = answer.entry.ok_or(TrackerError::Refused(Refusal::Gone))?;
         Ok((held, entry))
+    }
+
+    /// Goes on with a task that an earlier run of the service held by the lease `token`; answers it as it is then.
+    pub(super) async fn take_over(
+        tracker: &Tracker,
+        id: Uuid,
+        token: Uuid,
+        length: Duration,
+    ) -> Result<(Self, Arc<Entry>), TrackerError> {
+        let held = Self::new(tracker, id, length);
+        let told = insist(tracker, id, Intent::TakeOver { token, lease: held.lease() }).await;
+        match told.map(|answer| answer.entry) {
+            Ok(entry) => Ok((held, entry.ok_or(TrackerError::Refused(Refusal::Gone))?)),
+            // The answer to an earlier try was lost, not the lease.
+            Err(error) => held.entry().map(|entry| (held, entry)).ok_or(error),
+        }
+    }
+
+    /// The task, as long as it is held.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        let entry = self.tracker.live(self.id)?;
+        entry.memo.lease.as_ref().is_some_and(|lease| lease.token == self.token).then_some(entry)
+    }
+
+    /// Whether a later run of the service can go on with the task where this one ends.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.entry().is_some_and(|entry| entry.memo.checkpoint.is_some())
+    }
+
+    fn lease(&self) -> Lease {
+        let expires_at = self.tracker.clock().now() + self.length;
+        Lease { holder: HOLDER.into(), token: self.token, expires_at }
     }
 
     /// Keeps the right; back with the reason when it is lost.
@@ -66,15 +100,18 @@ impl Held {
 
     /// Gives the task back before it is done: it is tried again, or has failed.
     pub(super) async fn give_back(&self) -> Result<Answer, TrackerError> {
-        let abandon = Intent::Abandon { holder: HOLDER.into(), token: Some(self.token) };
-        insist(&self.tracker, self.id, abandon).await
+        abandon(&self.tracker, self.id, self.token).await
     }
 }
 
-/// The leases of this holder: tasks and tokens.
-pub(super) fn held_by(tracker: &Tracker, holder: &str) -> Vec<(Uuid, Uuid)> {
-    let token = |id| tracker.live(id).and_then(|entry| entry.memo.lease.as_ref().map(|lease| (id, lease.token)));
-    tracker.leased_to(holder).into_iter().filter_map(token).collect()
+/// The tasks whose lease this holder has.
+pub(super) fn held_by(tracker: &Tracker, holder: &str) -> Vec<Arc<Entry>> {
+    tracker.leased_to(holder).into_iter().filter_map(|id| tracker.live(id)).collect()
+}
+
+/// Ends the attempt that holds this lease: the task is tried again, or has failed.
+pub(super) async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
+    insist(tracker, id, Intent::Abandon { holder: HOLDER.into(), token: Some(token) }).await
 }
 
 /// Asks again and again while the store is away, overloaded or full: only a refusal, or the end, is an error.

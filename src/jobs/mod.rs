@@ -17,7 +17,7 @@ mod runner;
 mod simulate;
 mod upload;
 
-use std::{io, path::Path, sync::Arc};
+use std::{collections::HashSet, io, path::Path, sync::Arc};
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -34,7 +34,9 @@ use crate::{
     tracker::Tracker,
 };
 use files::Files;
+use runner::can_go_on;
 use simulate::Simulate;
+use upload::Upload;
 
 /// The holder of a job's lease. The store is locked by this process, so that where a lease of this name is found at the
 /// start its holder is dead.
@@ -52,9 +54,8 @@ pub struct Jobs {
 struct Inner {
     tracker: Tracker,
     config: JobConfig,
-    uploads: UploadConfig,
     files: Files,
-    metrics: Metrics,
+    upload: Arc<Upload>,
     stage: Stage,
     /// One permit for each job that may run; whoever waits for one waits in its order.
     places: Arc<Semaphore>,
@@ -71,7 +72,7 @@ struct Setup<'a> {
 }
 
 impl Jobs {
-    /// Gives back what a dead predecessor held, and starts to work as tasks of `stage`.
+    /// Goes on with what a dead predecessor held, or gives it back, and starts to work as tasks of `stage`.
     ///
     /// # Errors
     /// When the directories of files cannot be made or tidied.
@@ -90,15 +91,22 @@ impl Jobs {
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
         let Setup { config, uploads, data_dir, metrics, disk, jobs: kinds } = setup;
-        let files = Files::open(data_dir, disk)?;
+        // Looked up before anything can be claimed, so that only the dead one's leases are among them.
+        let left = lease::held_by(&tracker, HOLDER);
+        let goes_on: HashSet<_> = left.iter().filter(|left| can_go_on(left)).map(|left| left.task.task_id).collect();
+        let files = Files::open(data_dir, disk, |id| goes_on.contains(&id))?;
+        let upload = Arc::new(Upload { tracker: tracker.clone(), files: files.clone(), config: uploads, metrics });
         let places = Arc::new(Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)));
         let stage = stage.clone();
-        let jobs = Self { inner: Arc::new(Inner { tracker, config, uploads, files, metrics, stage, places }) };
-        // Looked up before anything can be claimed, so that only the dead one's leases are among them.
-        let lost = lease::held_by(&jobs.inner.tracker, HOLDER);
-        let stage = &jobs.inner.stage;
-        stage.spawn(runner::run(Arc::clone(&jobs.inner), kinds, lost));
-        stage.spawn(janitor::run(jobs.inner.tracker.clone(), jobs.inner.files.clone(), stage.stop()));
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, stage, places }) };
+        let inner = &jobs.inner;
+        for left in left {
+            let resumable = kinds.iter().cloned().chain([Arc::clone(&inner.upload) as Arc<dyn Job>]);
+            let job = { resumable }.find(|job| job.kind() == left.task.kind);
+            inner.stage.spawn(runner::settle(Arc::clone(inner), job, left));
+        }
+        inner.stage.spawn(runner::run(Arc::clone(inner), kinds));
+        inner.stage.spawn(janitor::run(inner.tracker.clone(), inner.files.clone(), inner.stage.stop()));
         Ok(jobs)
     }
 

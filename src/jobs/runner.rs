@@ -5,37 +5,58 @@
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
-use uuid::Uuid;
 
 use super::{
-    HOLDER, Inner, Job,
-    attempt::supervise,
-    lease::{Backoff, Held, insist},
+    Inner, Job, JobContext,
+    attempt::attempt,
+    lease::{Backoff, Held, abandon},
 };
 use crate::{
-    task::{Entry, Intent},
+    task::{Entry, Status},
     tracker::{Tracker, TrackerError},
 };
 
-/// Gives back the leases of a dead predecessor, then does what waits, until the service ends.
-pub(super) async fn run(inner: Arc<Inner>, jobs: Vec<Arc<dyn Job>>, lost: Vec<(Uuid, Uuid)>) {
+/// Does what waits, until the service ends.
+pub(super) async fn run(inner: Arc<Inner>, jobs: Vec<Arc<dyn Job>>) {
     let stop = inner.stage.stop();
-    let work = async {
-        abandon(&inner.tracker, lost).await;
-        take(&inner, &jobs).await;
-    };
-    stop.run_until_cancelled(work).await;
+    stop.run_until_cancelled(take(&inner, &jobs)).await;
 }
 
-async fn abandon(tracker: &Tracker, lost: Vec<(Uuid, Uuid)>) {
-    for (id, token) in lost {
-        tracing::info!(task = %id, "the worker of this task was lost with an earlier run of the service");
-        let abandon = Intent::Abandon { holder: HOLDER.into(), token: Some(token) };
-        if let Err(error) = insist(tracker, id, abandon).await {
-            // It has ended meanwhile, or the service does.
-            tracing::debug!(%error, task = %id, "a lost task could not be given back");
+/// Settles what a dead predecessor left: goes on with a task that its job had made a checkpoint of, and gives any other
+/// back.
+pub(super) async fn settle(inner: Arc<Inner>, job: Option<Arc<dyn Job>>, left: Arc<Entry>) {
+    let (id, Some(lease)) = (left.task.task_id, &left.memo.lease) else { return };
+    let settled = match job.filter(|_| can_go_on(&left)) {
+        Some(job) => {
+            tracing::info!(task = %id, "going on with the work of an earlier run of the service");
+            match Held::take_over(&inner.tracker, id, lease.token, inner.config.lease).await {
+                Ok((held, entry)) => return resume(&inner, &job, held, entry).await,
+                Err(error) => Err(error),
+            }
         }
+        None => {
+            tracing::info!(task = %id, "the worker of this task was lost with an earlier run of the service");
+            abandon(&inner.tracker, id, lease.token).await
+        }
+    };
+    if let Err(error) = settled {
+        // It has ended meanwhile, or the service does.
+        tracing::debug!(%error, task = %id, "a task of an earlier run could not be settled");
     }
+}
+
+/// Whether there is something to go on from, and nobody has asked that it stop.
+pub(super) fn can_go_on(left: &Entry) -> bool {
+    left.memo.checkpoint.is_some() && left.task.status == Status::Processing
+}
+
+async fn resume(inner: &Arc<Inner>, job: &Arc<dyn Job>, held: Held, entry: Arc<Entry>) {
+    let (places, work) = (Arc::clone(&inner.places), Arc::clone(job));
+    let work = |context: JobContext| async move {
+        let _place = context.unless_stopped(places.acquire()).await?;
+        work.run(&context).await
+    };
+    attempt(&**job, &inner.stage, held, entry, work).await;
 }
 
 async fn take(inner: &Arc<Inner>, jobs: &[Arc<dyn Job>]) {
@@ -53,7 +74,7 @@ async fn take(inner: &Arc<Inner>, jobs: &[Arc<dyn Job>]) {
         match Held::claim(&inner.tracker, waiting.task.task_id, inner.config.lease).await {
             Ok((held, entry)) => {
                 backoff = Backoff::default();
-                inner.stage.spawn(attempt(Arc::clone(inner), job, held, entry, place));
+                inner.stage.spawn(begin(Arc::clone(inner), job, held, entry, place));
             }
             Err(TrackerError::Stopping) => return,
             // Somebody was quicker; the table knows by now.
@@ -63,8 +84,9 @@ async fn take(inner: &Arc<Inner>, jobs: &[Arc<dyn Job>]) {
     }
 }
 
-async fn attempt(inner: Arc<Inner>, job: Arc<dyn Job>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
-    supervise(&inner.stage, held, entry, |context| async move { job.run(&context).await }).await;
+async fn begin(inner: Arc<Inner>, job: Arc<dyn Job>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
+    let work = Arc::clone(&job);
+    attempt(&*job, &inner.stage, held, entry, |context| async move { work.run(&context).await }).await;
     drop(place);
 }
 

@@ -38,6 +38,8 @@ const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// After the clock has jumped forward, nobody's time is over before this pause: who is there can say so first.
 const JUMP_PAUSE: Duration = Duration::from_secs(30);
+/// After the start, nobody's time is over before this pause: while nothing ran, nobody could say that they are there.
+const START_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -58,7 +60,7 @@ impl Writer {
     pub(super) async fn restore(shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Result<Self, TrackerError> {
         let jumps = JumpWatch::new(shared.clock.clone());
         let again = VecDeque::new();
-        let rest_until = Instant::now();
+        let rest_until = Instant::now() + START_PAUSE;
         let mut writer = Self { shared, queue, again, head: Seq::ZERO, rest_until, jumps, is_behind: false };
         writer.reload().await?;
         Ok(writer)

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use futures_util::future::join_all;
 use reqwest::{
     Client, Response,
     multipart::{Form, Part},
@@ -334,6 +335,31 @@ async fn a_cancel_ends_an_upload_and_tells_its_sender() {
     assert!(answer.starts_with("HTTP/1.1 409 ") && answer.contains("\"code\":\"task_cancelled\""), "{answer}");
     assert_eq!(house.end(&id).await["status"], "cancelled");
     house.assert_no_files().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_was_acknowledged_survives_the_end_of_the_service() {
+    for end in [Binary::kill, Binary::terminate] {
+        // One at a time, so that most of them still wait when the service ends.
+        let mut house = House::new(&["--job-concurrency", "1"]);
+        let contents: Vec<Vec<u8>> = (1..=4).map(|byte| vec![byte; 20_000_000]).collect();
+        let sending = contents.iter().map(|content| house.send("", form(content.clone())));
+        let mut ids = Vec::new();
+        for answer in join_all(sending).await {
+            assert_eq!(answer.status(), 202);
+            ids.push(answer.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned());
+        }
+        end(&mut house.binary);
+        assert!(!listed(house.data.path(), "incoming").is_empty(), "not all was done when it ended");
+        house.binary = Binary::start(house.data.path(), &[]);
+        for (id, content) in ids.iter().zip(contents) {
+            let task = house.end(id).await;
+            assert_eq!((&task["status"], &task["attempt"]), (&json!("completed"), &json!(1)), "{task}");
+            let file = house.get(&format!("/api/tasks/{id}/file")).await.bytes().await.unwrap();
+            assert!(file == content, "the bytes are those that were sent");
+        }
+        assert!(listed(house.data.path(), "incoming").is_empty());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Jobs on a tracker with a journal in memory, in paused time.
 
 mod files;
+mod resuming;
 mod running;
 mod uploading;
 
@@ -36,6 +37,7 @@ struct House {
 /// What a house is built with.
 struct Plan {
     journal: MemoryJournal,
+    clock: Clock,
     directory: Arc<TempDir>,
     concurrency: usize,
     uploads: UploadConfig,
@@ -47,6 +49,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             journal: MemoryJournal::new(),
+            clock: Clock::runtime(),
             directory: Arc::new(TempDir::new().unwrap()),
             concurrency: 4,
             uploads: UploadConfig::default(),
@@ -59,7 +62,7 @@ impl Default for Plan {
 impl Plan {
     async fn build(self) -> House {
         let shutdown = Shutdown::default();
-        let tracker = tracker(&self.journal, &shutdown).await;
+        let tracker = tracker(&self.journal, self.clock, &shutdown).await;
         let setup = Setup {
             config: JobConfig { concurrency: self.concurrency, lease: LEASE },
             uploads: self.uploads,
@@ -73,20 +76,37 @@ impl Plan {
     }
 }
 
-async fn tracker(journal: &MemoryJournal, shutdown: &Shutdown) -> Tracker {
+async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
     let limits =
         Limits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
     let options = Options {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
         retention: Duration::from_secs(3600),
-        clock: Clock::runtime(),
+        clock,
     };
     let registry = Registry::new(journal.epoch(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 
+/// How a run of the service ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    InOrder,
+    Killed,
+}
+
 impl House {
+    /// What the next run is built with, once this one has ended.
+    async fn end_run(self, end: End) -> Plan {
+        let bound = if end == End::InOrder { Duration::from_secs(5) } else { Duration::ZERO };
+        let in_order = self.shutdown.jobs.end(bound).await;
+        assert_eq!(in_order, end == End::InOrder);
+        self.shutdown.tracker.end(bound).await;
+        let clock = self.tracker.clock();
+        Plan { journal: self.journal.reopened(), clock, directory: self.directory, ..Plan::default() }
+    }
+
     async fn submit(&self, kind: &str, input: Value) -> Uuid {
         self.create(NewTask { kind: Some(kind.into()), input: Payload::of(&input), ..NewTask::default() }).await
     }
@@ -112,19 +132,24 @@ impl House {
         }
     }
 
-    /// Waits until the task is as asked for. A tick wakes nobody, so it looks again at intervals.
+    /// Waits until the task is as asked for.
     async fn until(&self, id: Uuid, is_so: impl Fn(&Task) -> bool) -> Task {
+        self.until_entry(id, |entry| is_so(&entry.task)).await.task.clone()
+    }
+
+    /// The same, with what is kept beside it. A tick wakes nobody, so it looks again at intervals.
+    async fn until_entry(&self, id: Uuid, is_so: impl Fn(&Entry) -> bool) -> Arc<Entry> {
         let looking = async {
             loop {
-                let task = self.task(id).await;
-                if is_so(&task) {
-                    return task;
+                let entry = self.entry(id).await;
+                if is_so(&entry) {
+                    return entry;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         match tokio::time::timeout(Duration::from_secs(3600), looking).await {
-            Ok(task) => task,
+            Ok(entry) => entry,
             Err(_) => panic!("it never was: {:?}", self.task(id).await),
         }
     }

@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// Hands a form over piece by piece.
-struct Sender {
+pub(super) struct Sender {
     pieces: mpsc::Sender<Result<Piece, TaskError>>,
 }
 
 impl Sender {
     /// With the form that it fills.
-    fn new() -> (Self, Form) {
+    pub(super) fn new() -> (Self, Form) {
         let (pieces, receiver) = mpsc::channel(1);
         let pieces_in = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
         (Self { pieces }, pieces_in.boxed())
     }
 
-    async fn send(&self, piece: Piece) {
+    pub(super) async fn send(&self, piece: Piece) {
         self.pieces.send(Ok(piece)).await.unwrap();
     }
 }

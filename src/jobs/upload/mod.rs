@@ -1,7 +1,8 @@
 //! The job `upload`: receives a file, checks it, digests it, saves it.
 //!
-//! The bytes come as a [`Form`]; whoever hands it over may go once it is received whole. Memory does not grow with the
-//! file. However an upload ends before its file is saved, nothing of it stays on the disk.
+//! The bytes come as a [`Form`]; whoever hands it over may go once it is received whole. From then on the file survives
+//! the service: it is synced, and its receipt is the checkpoint from which a later run goes on. Memory does not grow with
+//! the file. However an upload ends before its file is saved, nothing of it stays on the disk.
 
 mod digest;
 mod receive;
@@ -10,23 +11,27 @@ mod title;
 
 use std::{io, sync::Arc};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Inner, JobContext, JobError, Jobs,
-    attempt::{Ended, supervise},
-    files::IncomingFile,
+    Inner, Job, JobContext, JobError, Jobs,
+    attempt::{Ended, attempt},
+    files::{Files, IncomingFile},
     janitor,
     lease::Held,
     with_steps,
 };
 use crate::{
-    task::{Entry, NewTask, Report, StepSpec, TaskError},
-    tracker::TrackerError,
+    config::UploadConfig,
+    task::{Entry, Memo, NewTask, Report, StepSpec, TaskError},
+    telemetry::Metrics,
+    tracker::{Tracker, TrackerError},
 };
 use digest::Digests;
 
@@ -84,7 +89,7 @@ pub(super) fn steps() -> Vec<StepSpec> {
 
 impl Jobs {
     /// Takes a pending task of kind [`super::UPLOAD_KIND`], or makes it first, and does it with the file of `form`; back
-    /// as soon as the file is received whole, while work on it goes on.
+    /// as soon as the file is received whole and will survive whatever happens to the service, while work on it goes on.
     ///
     /// # Errors
     /// When the task cannot be made or taken, or the file was not received; the task says the same.
@@ -113,14 +118,13 @@ async fn carry(
 ) {
     let error = match begin(&inner, id, new).await {
         Ok((held, entry)) => {
-            let token = held.token;
-            let work = Upload { inner: Arc::clone(&inner), token };
-            let end = supervise(&inner.stage, held, entry, |context| work.run(context, form, received)).await;
-            clean_up(&inner, id, token, &end).await;
-            match end {
+            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.places));
+            let file = held.token;
+            let work = |context| async move { upload.work(&context, file, form, received, &places).await };
+            match attempt(&*inner.upload, &inner.stage, held, entry, work).await {
                 Ended::Failed(error) => UploadError::Failed(error),
                 Ended::Cancelled => UploadError::Cancelled,
-                Ended::Completed | Ended::Lost | Ended::GivenBack => UploadError::GivenUp,
+                Ended::Completed | Ended::Lost | Ended::GivenBack | Ended::Left => UploadError::GivenUp,
             }
         }
         Err(error) => {
@@ -139,54 +143,97 @@ async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, A
     Held::claim(&inner.tracker, id, inner.config.lease).await
 }
 
-async fn clean_up(inner: &Inner, id: Uuid, token: Uuid, end: &Ended) {
-    if matches!(end, Ended::Completed) {
-        return;
-    }
-    // After a panic it is still there.
-    discard(inner, id, token).await;
-    janitor::tidy(&inner.tracker, &inner.files, id).await;
+/// Does tasks of kind [`KIND`]. The runner does not take them: they begin with [`Jobs::upload`].
+pub(super) struct Upload {
+    pub(super) tracker: Tracker,
+    pub(super) files: Files,
+    pub(super) config: UploadConfig,
+    pub(super) metrics: Metrics,
 }
 
-async fn discard(inner: &Inner, id: Uuid, token: Uuid) {
-    if let Err(error) = inner.files.discard(id, token).await {
-        tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
-    }
+/// What is left to do once a file was received: the checkpoint of an upload.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received {
+    /// The attempt that received it: part of the file's name on the disk.
+    attempt: Uuid,
+    /// What the file is called, made safe.
+    name: String,
+    /// Its size in bytes.
+    size: u64,
 }
 
-/// One upload at work.
-struct Upload {
-    inner: Arc<Inner>,
-    token: Uuid,
+#[async_trait]
+impl Job for Upload {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    /// Goes on with a file that an earlier run of the service received.
+    async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        let received: Received = context.last_checkpoint()?.ok_or_else(file_missing)?;
+        let found = context.unless_stopped(self.files.find(context.task_id(), received.attempt)).await?;
+        let file = found.map_err(|error| disk_error(&error))?;
+        if file.size() != received.size {
+            let error = format!("{} bytes were received, {} are there", received.size, file.size());
+            return Err(disk_error(&io::Error::other(error)).into());
+        }
+        self.finish(&Phases::of(context), received.name, file).await
+    }
+
+    async fn clean_up(&self, entry: &Entry) {
+        let Memo { checkpoint, lease, .. } = &entry.memo;
+        let received = checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse::<Received>().ok());
+        let attempt = received.map(|received| received.attempt).or(lease.as_ref().map(|lease| lease.token));
+        if let Some(attempt) = attempt {
+            self.discard(entry.task.task_id, attempt).await;
+        }
+        janitor::tidy(&self.tracker, &self.files, entry.task.task_id).await;
+    }
 }
 
 impl Upload {
-    async fn run(self, context: JobContext, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
-        let phases = Phases { has_steps: has_steps(&context.entry), context };
-        let outcome = self.process(&phases, form, received).await;
-        if outcome.is_err() {
-            // Before the task is told: on a full disk, the store needs the room to write down why.
-            discard(&self.inner, phases.context.task_id(), self.token).await;
-        }
-        outcome
+    /// Receives a file and works on it; `told` when it is received.
+    async fn work(
+        &self,
+        context: &JobContext,
+        attempt: Uuid,
+        form: Form,
+        told: oneshot::Sender<()>,
+        places: &Semaphore,
+    ) -> Result<Value, JobError> {
+        let (id, phases) = (context.task_id(), Phases::of(context));
+        let (name, file) = match self.receive(&phases, attempt, form).await {
+            Ok(received) => received,
+            Err(error) => {
+                // Before the task is told: on a full disk, the store needs the room to write down why.
+                self.discard(id, attempt).await;
+                return Err(error);
+            }
+        };
+        // What was announced was a guess; what came is known.
+        let size = file.size();
+        let report = Report { current: Some(size), total: Some(size), ..Report::default() };
+        let received = Received { attempt, name, size };
+        context.checkpoint(phases.at(RECEIVE, Some(1.0), report), &received).await?;
+        // Whoever hung up meanwhile has no more part in it.
+        let _hung_up = told.send(());
+        // Senders cost a place nothing; from here on, disk and processor are used.
+        let _place = context.unless_stopped(places.acquire()).await?;
+        self.finish(&phases, received.name, file).await
     }
 
-    async fn process(&self, phases: &Phases, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
-        let Received { name, file } = self.receive(phases, form).await?;
-        // Whoever hung up meanwhile has no more part in it.
-        let _hung_up = received.send(());
+    /// What remains once the file is received. Where a run of the service ends in it, the next begins with it anew.
+    async fn finish(&self, phases: &Phases, name: String, file: IncomingFile) -> Result<Value, JobError> {
         let context = &phases.context;
         let size = file.size();
-        // Senders cost a place nothing; from here on, disk and processor are used.
-        let place = context.unless_stopped(self.inner.places.acquire()).await?;
         phases.begin(VALIDATE, format!("Checking {name}")).await?;
         let content_type = self.validate(phases, &file).await?;
         phases.begin(TRANSFORM, format!("Digesting {name}")).await?;
         let Digests { blake3, sha256 } = phases.digest(&file).await?;
         phases.begin(SAVE, format!("Saving {name}")).await?;
-        let saved = context.unless_stopped(self.inner.files.save(context.task_id(), file)).await?;
+        let saved = context.unless_stopped(self.files.save(context.task_id(), file)).await?;
         saved.map_err(|error| disk_error(&error))?;
-        drop(place);
         context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
         Ok(json!({
             "fileName": name,
@@ -202,20 +249,19 @@ impl Upload {
         let reader = file.reader().map_err(|error| disk_error(&error))?;
         let found = phases.context.unless_stopped(sniff::content_type(reader)).await?;
         let content_type = found.map_err(|error| disk_error(&error))?;
-        let types = &self.inner.uploads.types;
+        let types = &self.config.types;
         if types.is_empty() || types.iter().any(|allowed| sniff::matches(allowed, &content_type)) {
             return Ok(content_type);
         }
         let detail = format!("The file's own bytes say that it is {content_type}. Accepted: {}.", types.join(", "));
         Err(TaskError::new("type_not_allowed", "Files of this type are not accepted", 415, detail).into())
     }
-}
 
-/// What was received.
-struct Received {
-    /// What the file is called, made safe.
-    name: String,
-    file: IncomingFile,
+    async fn discard(&self, id: Uuid, attempt: Uuid) {
+        if let Err(error) = self.files.discard(id, attempt).await {
+            tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
+        }
+    }
 }
 
 /// How an upload tells where it stands: in the steps of its task, or where that declares others, in a share of the whole.
@@ -224,11 +270,12 @@ struct Phases {
     has_steps: bool,
 }
 
-fn has_steps(entry: &Entry) -> bool {
-    entry.task.steps.iter().map(|step| step.name.as_str()).eq(STEPS.map(|(name, _)| name))
-}
-
 impl Phases {
+    fn of(context: &JobContext) -> Self {
+        let names = context.task().steps.iter().map(|step| step.name.as_str());
+        Self { has_steps: names.eq(STEPS.map(|(name, _)| name)), context: context.clone() }
+    }
+
     /// Begins a step.
     async fn begin(&self, step: usize, message: String) -> Result<(), JobError> {
         let report = Report { message: Some(message), unit: Some(UNIT.into()), ..Report::default() };

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::Fuse};
+use uuid::Uuid;
 
-use super::{Form, Phases, Piece, RECEIVE, Received, Upload, disk_error, file_missing, title, too_large};
+use super::{Form, Phases, Piece, RECEIVE, Upload, disk_error, file_missing, title, too_large};
 use crate::{
     jobs::{JobError, files::IncomingFile},
     task::{Report, TaskError},
@@ -13,8 +14,14 @@ use crate::{
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Upload {
-    /// Writes the file of the form, and counts what is written.
-    pub(super) async fn receive(&self, phases: &Phases, form: Form) -> Result<Received, JobError> {
+    /// Writes the file of the form, and counts what is written; it is on the disk for good when this is back. Answers
+    /// what the file is called, made safe, and the file.
+    pub(super) async fn receive(
+        &self,
+        phases: &Phases,
+        attempt: Uuid,
+        form: Form,
+    ) -> Result<(String, IncomingFile), JobError> {
         let mut form = form.fuse();
         let context = &phases.context;
         phases.begin(RECEIVE, "Receiving".into()).await?;
@@ -30,7 +37,7 @@ impl Upload {
             self.check_size(size)?;
         }
         phases.tick(RECEIVE, None, receiving(&name, total));
-        let file = context.unless_stopped(self.inner.files.begin(context.task_id(), self.token)).await?;
+        let file = context.unless_stopped(self.files.begin(context.task_id(), attempt)).await?;
         let mut file = file.map_err(|error| disk_error(&error))?;
         loop {
             let chunks = context.unless_stopped(gather(&mut form)).await??;
@@ -40,10 +47,8 @@ impl Upload {
             self.check_size(file.size() + total_len(&chunks))?;
             file = self.write(phases, file, chunks, total).await?;
         }
-        // What was announced was a guess; what came is known.
-        let size = file.size();
-        phases.tick(RECEIVE, Some(1.0), Report { current: Some(size), total: Some(size), ..Report::default() });
-        Ok(Received { name, file })
+        let kept = context.unless_stopped(self.files.keep(file)).await?;
+        Ok((name, kept.map_err(|error| disk_error(&error))?))
     }
 
     async fn write(
@@ -56,7 +61,7 @@ impl Upload {
         let bytes = total_len(&chunks);
         let written = phases.context.unless_stopped(file.write(chunks)).await?;
         let file = written.map_err(|error| disk_error(&error))?;
-        self.inner.metrics.upload_bytes.inc_by(bytes);
+        self.metrics.upload_bytes.inc_by(bytes);
         let current = file.size();
         let fraction = total.filter(|total| *total > 0).map(|total| current as f64 / total as f64);
         phases.tick(RECEIVE, fraction, Report { current: Some(current), ..Report::default() });
@@ -64,7 +69,7 @@ impl Upload {
     }
 
     fn check_size(&self, size: u64) -> Result<(), TaskError> {
-        let limit = self.inner.uploads.max_upload_bytes;
+        let limit = self.config.max_upload_bytes;
         if size <= limit {
             return Ok(());
         }

@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal};
+
 /// A running server; dropping it kills it.
 pub(crate) struct Binary {
     child: Child,
@@ -38,6 +40,12 @@ impl Binary {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to end, with SIGTERM, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it was running");
+        assert!(self.child.wait().expect("it ends").success());
     }
 }
 
