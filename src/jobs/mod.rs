@@ -17,7 +17,7 @@ mod runner;
 mod simulate;
 mod upload;
 
-use std::{collections::HashSet, io, path::Path, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -27,13 +27,14 @@ pub use files::{Disk, SavedFile, WholeDisk};
 pub use upload::{Form, Piece, UploadError};
 
 use crate::{
-    config::{JobConfig, UploadConfig},
+    config::{Config, JobConfig},
     shutdown::Stage,
     task::{NewTask, TaskError},
     telemetry::Metrics,
     tracker::Tracker,
 };
 use files::Files;
+use janitor::Janitor;
 use runner::can_go_on;
 use simulate::Simulate;
 use upload::Upload;
@@ -63,9 +64,8 @@ struct Inner {
 
 /// What is settled before any job runs.
 struct Setup<'a> {
-    config: JobConfig,
-    uploads: UploadConfig,
-    data_dir: &'a Path,
+    store: &'a str,
+    config: &'a Config,
     metrics: Metrics,
     disk: Arc<dyn Disk>,
     jobs: Vec<Arc<dyn Job>>,
@@ -74,28 +74,25 @@ struct Setup<'a> {
 impl Jobs {
     /// Goes on with what a dead predecessor held, or gives it back, and starts to work as tasks of `stage`.
     ///
+    /// `store` names the store of the tracker, for ever: files that another store knows are set aside.
+    ///
     /// # Errors
-    /// When the directories of files cannot be made or tidied.
-    pub fn start(
-        tracker: Tracker,
-        config: JobConfig,
-        uploads: UploadConfig,
-        data_dir: &Path,
-        metrics: Metrics,
-        stage: &Stage,
-    ) -> io::Result<Self> {
-        let setup =
-            Setup { config, uploads, data_dir, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
+    /// When the directories of files cannot be made or moved.
+    pub fn start(tracker: Tracker, store: &str, config: &Config, metrics: Metrics, stage: &Stage) -> io::Result<Self> {
+        let setup = Setup { store, config, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
         Self::set_up(tracker, setup, stage)
     }
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
-        let Setup { config, uploads, data_dir, metrics, disk, jobs: kinds } = setup;
+        let Setup { store, config, metrics, disk, jobs: kinds } = setup;
         // Looked up before anything can be claimed, so that only the dead one's leases are among them.
         let left = lease::held_by(&tracker, HOLDER);
         let goes_on: HashSet<_> = left.iter().filter(|left| can_go_on(left)).map(|left| left.task.task_id).collect();
-        let files = Files::open(data_dir, disk, |id| goes_on.contains(&id))?;
-        let upload = Arc::new(Upload { tracker: tracker.clone(), files: files.clone(), config: uploads, metrics });
+        let files = Files::open(&config.data_dir, store, disk, |id| goes_on.contains(&id))?;
+        let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
+        stage.spawn(janitor.clone().run(stage.stop()));
+        let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), metrics });
+        let config = config.jobs.clone();
         let places = Arc::new(Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)));
         let stage = stage.clone();
         let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, stage, places }) };
@@ -106,7 +103,6 @@ impl Jobs {
             inner.stage.spawn(runner::settle(Arc::clone(inner), job, left));
         }
         inner.stage.spawn(runner::run(Arc::clone(inner), kinds));
-        inner.stage.spawn(janitor::run(inner.tracker.clone(), inner.files.clone(), inner.stage.stop()));
         Ok(jobs)
     }
 

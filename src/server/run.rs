@@ -42,7 +42,8 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
-    let registry = Registry::new(journal.epoch(), limits(&config.streams, connections.max_connections));
+    let store = journal.epoch();
+    let registry = Registry::new(store, limits(&config.streams, connections.max_connections));
     let policy = Policy { stalled_after: config.tasks.stalled_after };
     let options = Options {
         policy,
@@ -52,16 +53,9 @@ pub async fn run(config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::
     };
     let tracker =
         Tracker::start(Arc::new(journal), registry.clone(), options, metrics.clone(), &shutdown.tracker).await?;
+    let jobs = Jobs::start(tracker.clone(), store.as_str(), &config, metrics.clone(), &shutdown.jobs)
+        .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
     let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
-    let jobs = Jobs::start(
-        tracker.clone(),
-        config.jobs.clone(),
-        config.uploads.clone(),
-        &config.data_dir,
-        metrics.clone(),
-        &shutdown.jobs,
-    )
-    .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
 
     let draining = shutdown.server.stop();
     let writer = tracker.clone();

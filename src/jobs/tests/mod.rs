@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use super::*;
 use crate::{
     channel::{Limits, Registry},
+    config::{TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::{Journal, memory::MemoryJournal},
     shutdown::Shutdown,
@@ -24,6 +25,7 @@ use crate::{
 use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(30);
+const RETENTION: Duration = Duration::from_secs(3600);
 
 /// A running tracker with its jobs.
 struct House {
@@ -63,14 +65,16 @@ impl Plan {
     async fn build(self) -> House {
         let shutdown = Shutdown::default();
         let tracker = tracker(&self.journal, self.clock, &shutdown).await;
-        let setup = Setup {
-            config: JobConfig { concurrency: self.concurrency, lease: LEASE },
+        let config = Config {
+            data_dir: self.directory.path().to_owned(),
+            jobs: JobConfig { concurrency: self.concurrency, lease: LEASE },
+            tasks: TaskConfig { retention: RETENTION, ..TaskConfig::default() },
             uploads: self.uploads,
-            data_dir: self.directory.path(),
-            metrics: Metrics::new(),
-            disk: self.disk,
-            jobs: self.jobs,
+            ..Config::default()
         };
+        let epoch = self.journal.epoch();
+        let (store, metrics) = (epoch.as_str(), Metrics::new());
+        let setup = Setup { store, config: &config, metrics, disk: self.disk, jobs: self.jobs };
         let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
         House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
     }
@@ -82,7 +86,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
     let options = Options {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
-        retention: Duration::from_secs(3600),
+        retention: RETENTION,
         clock,
     };
     let registry = Registry::new(journal.epoch(), limits);
@@ -171,10 +175,11 @@ impl House {
         log.events.iter().map(|event| String::from_utf8(event.draft.data.to_vec()).unwrap()).collect()
     }
 
-    /// The files in one of the directories.
+    /// The files in one of the directories, but for the one that names its store.
     fn listed(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path().join(directory)).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "store").collect()
     }
 
     #[track_caller]

@@ -23,7 +23,7 @@ use super::{
     Inner, Job, JobContext, JobError, Jobs,
     attempt::{Ended, attempt},
     files::{Files, IncomingFile},
-    janitor,
+    janitor::Janitor,
     lease::Held,
     with_steps,
 };
@@ -31,7 +31,7 @@ use crate::{
     config::UploadConfig,
     task::{Entry, Memo, NewTask, Report, StepSpec, TaskError},
     telemetry::Metrics,
-    tracker::{Tracker, TrackerError},
+    tracker::TrackerError,
 };
 use digest::Digests;
 
@@ -145,8 +145,8 @@ async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, A
 
 /// Does tasks of kind [`KIND`]. The runner does not take them: they begin with [`Jobs::upload`].
 pub(super) struct Upload {
-    pub(super) tracker: Tracker,
     pub(super) files: Files,
+    pub(super) janitor: Janitor,
     pub(super) config: UploadConfig,
     pub(super) metrics: Metrics,
 }
@@ -188,7 +188,7 @@ impl Job for Upload {
         if let Some(attempt) = attempt {
             self.discard(entry.task.task_id, attempt).await;
         }
-        janitor::tidy(&self.tracker, &self.files, entry.task.task_id).await;
+        self.janitor.tidy(entry.task.task_id).await;
     }
 }
 

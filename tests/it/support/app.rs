@@ -62,10 +62,11 @@ impl TestApp {
         };
         let store = Arc::new(journal.clone());
         let tracker = Tracker::start(store, registry, options, metrics.clone(), &shutdown.tracker).await.unwrap();
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await.unwrap();
         let data = tempfile::tempdir().unwrap();
-        let (jobs, uploads) = (config.jobs.clone(), config.uploads.clone());
-        let jobs = Jobs::start(tracker.clone(), jobs, uploads, data.path(), metrics.clone(), &shutdown.jobs).unwrap();
+        config.data_dir = data.path().to_owned();
+        let epoch = journal.epoch();
+        let jobs = Jobs::start(tracker.clone(), epoch.as_str(), &config, metrics.clone(), &shutdown.jobs).unwrap();
+        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await.unwrap();
         let draining = shutdown.server.stop();
         let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
         Self { router: router(app.clone()), app, journal, shutdown, socket: None, _data: data }

@@ -2,19 +2,24 @@
 //!
 //! `incoming/<task>.<attempt>` belongs to one attempt and dies with it, at the latest at the next start, unless that goes
 //! on with the attempt; `files/<task>` belongs to its task. Every name is made here of ids; what a client calls its file
-//! never reaches the disk.
+//! never reaches the disk, and what has another name was not put there by the service and stays.
+
+mod home;
 
 use std::{
     ffi::OsStr,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
 use uuid::Uuid;
+
+use crate::event::Timestamp;
 
 /// Written bytes are pushed to the disk so often: the last push, while somebody waits for the end, stays short, and a
 /// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
@@ -81,18 +86,22 @@ pub(super) struct IncomingFile {
 }
 
 impl Files {
-    /// Makes the directories where they are missing, and removes what earlier runs had received for tasks that are not
-    /// gone on with.
-    pub(super) fn open(data_dir: &Path, disk: Arc<dyn Disk>, goes_on: impl Fn(Uuid) -> bool) -> io::Result<Self> {
-        let [incoming, saved] = ["incoming", "files"].map(|name| data_dir.join(name));
-        for directory in [&incoming, &saved] {
-            // For the service alone: what is uploaded is nobody else's business.
-            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        for left in fs::read_dir(&incoming)? {
-            let left = left?;
-            if !received_for(&left.file_name()).is_some_and(&goes_on) {
-                fs::remove_file(left.path())?;
+    /// Opens the directories of this store, and removes what earlier runs had received for tasks that are not gone on with.
+    pub(super) fn open(
+        data_dir: &Path,
+        store: &str,
+        disk: Arc<dyn Disk>,
+        goes_on: impl Fn(Uuid) -> bool,
+    ) -> io::Result<Self> {
+        let incoming = home::enter(data_dir, "incoming", store)?;
+        let saved = home::enter(data_dir, "files", store)?;
+        for entry in fs::read_dir(&incoming)? {
+            let entry = entry?;
+            if received_for(&entry.file_name()).is_none_or(&goes_on) {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(entry.path()) {
+                tracing::warn!(%error, "{} is not needed any more and cannot be removed", entry.path().display());
             }
         }
         Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
@@ -170,13 +179,22 @@ impl Files {
         remove(self.saved_path(id)).await
     }
 
+    /// When a task's file was last written to, if it is there.
+    pub(super) async fn saved_at(&self, id: Uuid) -> io::Result<Option<Timestamp>> {
+        let modified = match tokio::fs::metadata(self.saved_path(id)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => metadata?.modified()?,
+        };
+        let since_1970 = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Some(Timestamp::default() + since_1970))
+    }
+
     /// The tasks that have a file.
     pub(super) async fn saved(&self) -> io::Result<Vec<Uuid>> {
         let saved = Arc::clone(&self.saved);
         blocking(move || {
             let mut ids = Vec::new();
             for entry in fs::read_dir(saved)? {
-                // What is not named by an id was not put there by the service: it stays.
                 ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Uuid>().ok()));
             }
             Ok(ids)
@@ -224,8 +242,8 @@ impl IncomingFile {
 
 /// The task for which a file in `incoming` was received.
 fn received_for(name: &OsStr) -> Option<Uuid> {
-    let (id, _) = name.to_str()?.split_once('.')?;
-    id.parse().ok()
+    let (id, attempt) = name.to_str()?.split_once('.')?;
+    attempt.parse::<Uuid>().ok().and(id.parse().ok())
 }
 
 async fn remove(path: PathBuf) -> io::Result<()> {
