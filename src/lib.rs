@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
 
+pub mod service;
+
 pub mod server;
 pub mod http;
 

@@ -6,7 +6,7 @@ use clap::Parser;
 use progressd::{
     cli::{Cli, Command},
     config::unknown_variables,
-    server, telemetry,
+    service, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -27,7 +27,7 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
         tracing::warn!(variable, "this environment variable names no setting");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(server::run(config, |address| {
+    runtime.block_on(service::run(config, |address| {
         // Whoever started the service may have closed its standard output; that is no reason to end.
         let _closed = writeln!(std::io::stdout(), "listening on http://{address}");
     }))

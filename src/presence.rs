@@ -135,9 +135,7 @@ impl Presence {
         }
         drop(users);
         self.shared.changed.notify_one();
-        if let Some(channel) = self.shared.tracker.registry().find(user) {
-            drop(channel.hang_up());
-        }
+        self.shared.tracker.hang_up(user);
     }
 
     /// What is known of a user; `None` for one who was never seen.

@@ -31,7 +31,7 @@ pub use reads::{Found, Page, TaskFilter};
 
 use crate::{
     channel::Registry,
-    event::{Cursor, Draft, Seq},
+    event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     shutdown::Stage,
     task::{Entry, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
@@ -235,9 +235,24 @@ impl Tracker {
         self.shared.clock.clone()
     }
 
-    /// The channels that are being watched.
-    pub fn registry(&self) -> &Registry {
-        &self.shared.registry
+    /// The last seq of the store that this node has seen.
+    pub fn head(&self) -> Seq {
+        self.shared.registry.head()
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.shared.registry.streams()
+    }
+
+    /// Ends the streams of a channel.
+    pub fn hang_up(&self, channel: &ChannelName) {
+        drop(self.shared.registry.find(channel).map(|channel| channel.hang_up()));
+    }
+
+    /// Ends all streams after what has been published, and lets nobody in.
+    pub fn drain(&self) {
+        self.shared.registry.drain();
     }
 
     /// Comes back when the writer takes no requests any more: it was told to stop, or it is broken.

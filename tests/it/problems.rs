@@ -179,6 +179,6 @@ async fn operations_tell_how_it_is() {
     app.journal.close().await.unwrap();
     assert_eq!(app.get("/readyz").send().await.refusal(), "503 store_unavailable");
     assert_eq!(app.get("/healthz").send().await.status(), 200);
-    app.app.draining.cancel();
+    app.service.app.draining.cancel();
     assert_eq!(app.get("/readyz").send().await.refusal(), "503 stopping");
 }

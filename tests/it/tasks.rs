@@ -304,9 +304,9 @@ async fn only_the_holder_of_a_lease_reports() {
     let app = TestApp::in_process().await;
     let path = app.submit(json!({ "kind": "render" })).await;
     let token = Uuid::new_v4();
-    let expires_at = app.app.tracker.clock().now() + Duration::from_secs(60);
+    let expires_at = app.service.app.tracker.clock().now() + Duration::from_secs(60);
     let lease = Lease { holder: "w1".into(), token, expires_at };
-    app.app.tracker.submit(id_of(&path), Intent::Claim(lease)).await.unwrap();
+    app.service.app.tracker.submit(id_of(&path), Intent::Claim(lease)).await.unwrap();
     let report = async |token: &str| app.patch(&path).header("lease-token", token).form("progress=1").send().await;
     assert_eq!(app.patch(&path).form("progress=1").send().await.refusal(), "409 task_leased");
     assert_eq!(report(&Uuid::new_v4().to_string()).await.refusal(), "409 task_leased");

@@ -64,7 +64,7 @@ async fn every_change_is_seen_in_order_until_the_end() {
     let end = events.state().await;
     assert_eq!((&end["status"], &end["progress"]), (&json!("completed"), &json!(100.0)));
     assert!(events.next().await.is_none(), "the final event ends the stream");
-    assert_eq!(app.app.metrics.streams_open.get(), 0);
+    assert_eq!(app.service.app.metrics.streams_open.get(), 0);
 }
 
 #[tokio::test]
@@ -178,9 +178,9 @@ async fn head_and_options_open_no_stream() {
     assert!(!head.has_header("content-length"), "the length of a stream is not known");
     let options = app.request("OPTIONS", &stream).send().await;
     assert_eq!((options.status(), options.header("allow")), (204, "GET,HEAD"));
-    assert_eq!(app.app.tracker.registry().streams(), 1);
+    assert_eq!(app.service.app.tracker.streams(), 1);
     drop(watching);
-    assert_eq!(app.app.tracker.registry().streams(), 0);
+    assert_eq!(app.service.app.tracker.streams(), 0);
 }
 
 /// A stream that says why it cannot be had now, tells when to come again, and ends.
@@ -214,7 +214,7 @@ async fn a_passing_trouble_never_costs_a_browser_its_stream() {
     app.journal.close().await.unwrap();
     refused(app.watch(&path, None).await, "store_unavailable").await;
     refused(app.watch(&format!("/api/tasks/{}", Uuid::now_v7()), None).await, "store_unavailable").await;
-    app.app.tracker.registry().drain();
+    app.service.app.tracker.drain();
     refused(app.watch(&path, None).await, "stopping").await;
 }
 
@@ -225,7 +225,7 @@ async fn a_stream_ends_after_its_last_event_when_the_service_stops() {
     let mut events = app.watch(&path, None).await;
     events.state().await;
     app.tick(&path, 7).await;
-    app.app.tracker.registry().drain();
+    app.service.app.tracker.drain();
     assert_eq!(events.state().await["progress"], 7.0);
     assert!(events.next().await.is_none());
     assert!((500..=5000).contains(&events.retry_ms().unwrap()), "it is told to come back spread out");
@@ -250,10 +250,10 @@ async fn a_watcher_who_hangs_up_leaves_nothing_behind() {
     let path = app.submit(json!({})).await;
     let mut response = reqwest::get(app.url(&format!("{path}/progress"))).await.unwrap();
     assert!(response.chunk().await.unwrap().is_some());
-    assert_eq!(app.app.metrics.streams_open.get(), 1);
+    assert_eq!(app.service.app.metrics.streams_open.get(), 1);
     drop(response);
-    while app.app.metrics.streams_open.get() > 0 {
+    while app.service.app.metrics.streams_open.get() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(app.app.tracker.registry().streams(), 0);
+    assert_eq!(app.service.app.tracker.streams(), 0);
 }

@@ -29,7 +29,7 @@ async fn a_cursor_that_another_node_gave_is_not_from_the_future() {
     let rig = Rig::start().await;
     let id = rig.started().await;
     rig.journal.foreign(rig.foreign(id, &reported(r#"{"progress":40}"#)).await);
-    assert_eq!(rig.tracker.registry().head(), Seq(1));
+    assert_eq!(rig.tracker.head(), Seq(1));
     let at = |seq| Some(Some(rig.tracker.cursor(Seq(seq))));
     let (join, _) = rig.watch(id, at(3)).await;
     assert!(matches!(join, Join::Reset(_)), "the store has not got there: {join:?}");
@@ -83,7 +83,7 @@ async fn a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place() 
     rig.journal.close().await.unwrap();
     let opened = rig.tracker.watch(&ChannelName::task(id), None).await;
     assert!(matches!(opened, Err(TrackerError::Unavailable(_))));
-    assert_eq!((rig.tracker.registry().streams(), rig.tracker.registry().channels()), (0, 0));
+    assert_eq!((rig.tracker.streams(), rig.tracker.shared.registry.channels()), (0, 0));
 }
 
 /// Watchers join at any moment while reports are made; each sees progress rise to the end without a change missing.
