@@ -12,7 +12,11 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::refusals::refusals;
-use crate::{channel::OpenError, task::Refusal, tracker::TrackerError};
+use crate::{
+    channel::OpenError,
+    task::{Refusal, TaskError},
+    tracker::TrackerError,
+};
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -35,6 +39,11 @@ impl Kind {
     /// A kind of problem.
     pub const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
+    }
+
+    /// A problem of this kind as the error of a task.
+    pub(super) fn task_error(&self, detail: impl Into<String>) -> TaskError {
+        TaskError::new(self.code, self.title, self.status.as_u16(), detail)
     }
 }
 

@@ -16,8 +16,8 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{Query, single, task_id, valid},
-    form,
-    problem::{self, Code, Problem, ProblemDocument, Writes, kinds},
+    form::{self, ReadsForm},
+    problem::{self, Code, Finds, Kind, Problem, ProblemDocument, Writes, kinds},
     refusals::{Refusals, refusals},
 };
 use crate::{
@@ -78,7 +78,7 @@ struct UploadQuery {
     responses(
         (status = 202, description = "The file was received", body = UploadAnswer, headers(
             ("location" = String, description = "The URL of the task"))),
-        Refusals<(Query<UploadQuery>, Writes, Uploads)>))]
+        Refusals<(Query<UploadQuery>, Finds, Writes, ReadsForm, Uploads)>))]
 async fn upload(
     State(app): State<App>,
     headers: HeaderMap,
@@ -104,9 +104,15 @@ async fn upload(
     Ok(response)
 }
 
+/// The job answers these, in the same words.
+const TOO_LARGE: Kind = Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "upload_too_large", "The file is too large");
+const FILE_MISSING: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_missing", "There is no file");
+const DISK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
+
 refusals!(
-    /// What a form, a file and the task that it is for may be refused for.
-    Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_NOT_FOUND, kinds::TASK_GONE, kinds::TASK_FINAL, kinds::BODY_TIMED_OUT
+    /// What a file, and the task that it is for, may be refused for.
+    Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
+        kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
 );
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
@@ -140,8 +146,8 @@ async fn task_for(app: &App, query: UploadQuery) -> Result<(Uuid, Option<NewTask
     Ok((id, None))
 }
 
-fn of_kind(kind: &problem::Kind) -> TaskError {
-    TaskError { detail: None, ..TaskError::new(kind.code, kind.title, kind.status.as_u16(), "") }
+fn of_kind(kind: &Kind) -> TaskError {
+    TaskError { detail: None, ..kind.task_error("") }
 }
 
 fn refused(error: TaskError, task_id: Uuid) -> Response {
@@ -160,4 +166,17 @@ fn refused(error: TaskError, task_id: Uuid) -> Response {
     let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
     response.extensions_mut().insert(Code("upload_failed"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{file_missing, upload_too_large};
+
+    #[test]
+    fn the_job_answers_what_is_described() {
+        for (kind, error) in [(TOO_LARGE, upload_too_large(1)), (FILE_MISSING, file_missing())] {
+            assert_eq!((kind.code, kind.title, kind.status.as_u16()), (&*error.code, &*error.title, error.status));
+        }
+    }
 }
