@@ -15,8 +15,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    negotiate::has,
+    negotiate::etag_matches,
     problem::{Problem, kinds},
+    refusals::{Refusals, refusals},
 };
 
 /// What the page may load: files of its own, and nothing that is written into the page itself.
@@ -51,9 +52,17 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(page)).routes(routes!(asset))
 }
 
+refusals!(
+    /// The page has no such file.
+    NoFile: kinds::ROUTE_NOT_FOUND
+);
+
 /// The page: upload, watch, cancel.
-#[utoipa::path(get, path = "/", operation_id = "readPage", tag = "page",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
+#[utoipa::path(
+    get, path = "/", operation_id = "readPage", tag = "page",
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The page has not changed")))]
 async fn page(headers: HeaderMap) -> Response {
     match Dist::get("index.html") {
         Some(file) => answer(file, "text/html; charset=utf-8".into(), REVALIDATE, &headers),
@@ -65,9 +74,13 @@ async fn page(headers: HeaderMap) -> Response {
 }
 
 /// A file of the page.
-#[utoipa::path(get, path = "/assets/{path}", operation_id = "readPageFile", tag = "page",
-    params(("path" = String, Path, description = "Its name")),
-    responses((status = 200, description = "The file")))]
+#[utoipa::path(
+    get, path = "/assets/{path}", operation_id = "readPageFile", tag = "page",
+    params(("path" = String, Path, description = "The name of the file")),
+    responses(
+        (status = 200, description = "The file"),
+        (status = 304, description = "The file has not changed"),
+        Refusals<NoFile>))]
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let file = Dist::get(&format!("assets/{path}")).ok_or_else(|| Problem::new(&kinds::ROUTE_NOT_FOUND))?;
     let content_type = file.metadata.mimetype().to_owned();
@@ -81,7 +94,7 @@ fn answer(file: EmbeddedFile, content_type: String, cache: &'static str, request
         let _infallible = write!(etag, "{byte:02x}");
         etag
     }) + "\"";
-    let is_known = has(request, &etag);
+    let is_known = etag_matches(request, &etag);
     let kept = [(header::ETAG, etag), (header::CACHE_CONTROL, cache.to_owned())];
     if is_known {
         // A browser takes the policy of a 304 for that of the page it has kept, so it must be the page's own.

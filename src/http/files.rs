@@ -16,8 +16,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     extract::TaskId,
-    negotiate::has,
-    problem::{Kind, Problem, kinds},
+    negotiate::etag_matches,
+    problem::{Finds, Kind, Problem, Reads, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::{
     jobs::{SavedFile, UPLOAD_KIND},
@@ -38,21 +39,27 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read))
 }
 
+refusals!(
+    /// There is a file once its upload has completed.
+    FileReads: FILE_NOT_FOUND, kinds::TASK_NOT_FINISHED, RANGE_NOT_SATISFIABLE
+);
+
 /// Reads the file of a completed upload.
 ///
-/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with this site's rights. One range of
-/// bytes may be asked for.
-#[utoipa::path(get, path = "/api/tasks/{taskId}/file", tag = "uploads",
-    params(("taskId" = Uuid, Path, description = "The task's id"),
+/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with the rights of this site. A client
+/// may ask for one range of bytes.
+#[utoipa::path(
+    get, path = "/api/tasks/{taskId}/file", operation_id = "readFile", tag = "uploads",
+    params(TaskId,
         ("Range" = Option<String>, Header, description = "One range of bytes", example = "bytes=0-1023"),
         ("If-Range" = Option<String>, Header, description = "The `ETag` for which the range is meant"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
         (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
-            headers(("etag" = String, description = "Its BLAKE3 digest"), ("content-disposition" = String))),
-        (status = 206, description = "The range of it", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 304, description = "The client has it"),
-        (status = 416, description = "It has no such range")))]
+            headers(("etag" = String, description = "The BLAKE3 digest of the file"), ("content-disposition" = String))),
+        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The file has not changed"),
+        Refusals<(TaskId, Reads, Finds, FileReads)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
     let task = &entry.task;
@@ -83,7 +90,7 @@ async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &Hea
     let etag = format!("\"{}\"", saved_as.blake3.as_deref().unwrap_or(&task.task_id.to_string()));
     let SavedFile { mut file, size } = saved;
     let (status, start, len) = match range(headers, &etag, size) {
-        _ if has(headers, &etag) => (StatusCode::NOT_MODIFIED, 0, 0),
+        _ if etag_matches(headers, &etag) => (StatusCode::NOT_MODIFIED, 0, 0),
         Range::Whole => (StatusCode::OK, 0, size),
         Range::Part { start, len } => (StatusCode::PARTIAL_CONTENT, start, len),
         Range::None => {

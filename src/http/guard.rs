@@ -13,11 +13,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
+use utoipa::openapi::path::Operation;
 
 use super::{
     App,
     extract::single,
     problem::{Problem, kinds},
+    refusals::{self, Refuses, refuses},
 };
 use crate::config::HttpConfig;
 
@@ -72,12 +74,26 @@ impl FromRequestParts<App> for HasEffect {
     }
 }
 
+refuses!(HasEffect: kinds::CROSS_SITE);
+
+/// Adds to the description of every route what this layer refuses.
+pub(super) fn describe(method: &Method, operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    refusals::add(responses, &[&kinds::MALFORMED, &kinds::WRONG_HOST]);
+    if !is_safe(method) {
+        refusals::add(responses, &HasEffect::kinds());
+    }
+}
+
 fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
     check_host(request.uri(), request.headers(), config)?;
-    // OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the
-    // allowing headers.
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+    if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+}
+
+/// OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the allowing
+/// headers.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Every name that the request gives must be ours: the `Host` header, and the authority of an absolute target or of

@@ -5,21 +5,23 @@
 
 mod assets;
 mod extract;
-mod fields;
 mod files;
 mod form;
 mod guard;
+mod json;
 mod negotiate;
 mod observe;
 mod ops;
 mod openapi;
 pub mod problem;
 mod progress;
+mod refusals;
 mod report;
 mod seeds;
 mod task_list;
 mod tasks;
 mod uploads;
+mod urlencoded;
 mod users;
 mod wait;
 

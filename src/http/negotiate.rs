@@ -39,7 +39,7 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
 }
 
 /// Whether the client has this `ETag` already.
-pub(super) fn has(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn etag_matches(headers: &HeaderMap, etag: &str) -> bool {
     values(headers, &header::IF_NONE_MATCH)
         .any(|value| value == "*" || value.strip_prefix("W/").unwrap_or(value) == etag)
 }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn etags_are_compared_weakly() {
-        let has = |value: &str| has(&headers(header::IF_NONE_MATCH, &[value]), "\"k3f90000-7\"");
+        let has = |value: &str| etag_matches(&headers(header::IF_NONE_MATCH, &[value]), "\"k3f90000-7\"");
         assert!(has("\"k3f90000-7\"") && has("W/\"k3f90000-7\"") && has("\"a\", \"k3f90000-7\"") && has("*"));
         assert!(!has("k3f90000-7") && !has("\"k3f90000-70\"") && !has(""));
     }

@@ -13,11 +13,13 @@ use axum::{
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method};
 use tracing::Instrument;
+use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
     App,
-    problem::{Cause, Code, Problem},
+    problem::{Cause, Code, Problem, kinds},
+    refusals,
 };
 use crate::telemetry::RequestLabels;
 
@@ -41,6 +43,11 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
     app.metrics.count_request(&RequestLabels { route, method, status: status.as_u16() });
     response.headers_mut().insert(X_REQUEST_ID, id_value);
     response
+}
+
+/// Adds to the description of every route what this layer answers.
+pub(super) fn describe(operation: &mut Operation) {
+    refusals::add(&mut operation.responses.responses, &[&kinds::INTERNAL]);
 }
 
 /// A panic is one request's error, never the connection's.

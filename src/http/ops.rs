@@ -1,4 +1,4 @@
-//! Operations: is it alive, is it ready, what does it count.
+//! Operations: liveness, readiness, metrics.
 
 use axum::{
     extract::State,
@@ -11,7 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    problem::{Problem, kinds},
+    problem::{Problem, Reads, kinds},
+    refusals::Refusals,
 };
 use crate::telemetry::Metrics;
 
@@ -20,7 +21,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
-/// How the service is.
+/// The state of the service.
 #[derive(Serialize, ToSchema)]
 struct Health {
     /// `ok`.
@@ -31,15 +32,19 @@ struct Health {
 const OK: axum::Json<Health> = axum::Json(Health { status: "ok" });
 
 /// Tells whether the process is alive.
-#[utoipa::path(get, path = "/healthz", operation_id = "isAlive", tag = "operations", responses((status = 200, description = "It is", body = Health)))]
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "isAlive", tag = "operations",
+    responses((status = 200, description = "The process is alive", body = Health)))]
 async fn healthz() -> axum::Json<Health> {
     OK
 }
 
-/// Tells whether requests should be sent here.
+/// Tells whether the service is ready for requests.
 ///
-/// 503 while the service is stopping, and while its store does not answer.
-#[utoipa::path(get, path = "/readyz", operation_id = "isReady", tag = "operations", responses((status = 200, description = "They should", body = Health)))]
+/// 503 while the service is shutting down, and while its store does not answer.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "isReady", tag = "operations",
+    responses((status = 200, description = "The service is ready", body = Health), Refusals<Reads>))]
 async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     if app.draining.is_cancelled() {
         return Err(Problem::new(&kinds::STOPPING));
@@ -48,7 +53,7 @@ async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     Ok(OK)
 }
 
-/// Metrics, as OpenMetrics text for Prometheus.
+/// Reads metrics, as OpenMetrics text for Prometheus.
 #[utoipa::path(get, path = "/metrics", operation_id = "readMetrics", tag = "operations",
     responses((status = 200, description = "All metrics", body = String, content_type = Metrics::CONTENT_TYPE)))]
 async fn metrics(State(app): State<App>) -> Response {

@@ -9,8 +9,14 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use crate::{channel::OpenError, task::Refusal, tracker::TrackerError};
+use super::refusals::refusals;
+use crate::{
+    channel::OpenError,
+    task::{Refusal, TaskError},
+    tracker::TrackerError,
+};
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -34,6 +40,11 @@ impl Kind {
     pub const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
     }
+
+    /// A problem of this kind as the error of a task.
+    pub(super) fn task_error(&self, detail: impl Into<String>) -> TaskError {
+        TaskError::new(self.code, self.title, self.status.as_u16(), detail)
+    }
 }
 
 /// The kinds that more than one route knows.
@@ -44,40 +55,39 @@ pub mod kinds {
     pub const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed");
     /// A query parameter that the route does not have.
     pub const UNKNOWN_PARAMETER: Kind =
-        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "There is no such query parameter");
+        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
     /// A page of another origin asks for something with an effect.
     pub const CROSS_SITE: Kind =
-        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Requests from other sites are refused");
+        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
     /// No route has this path.
-    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "There is nothing here");
+    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "No such route");
     /// No task has this id.
-    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "There is no such task");
+    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
     /// The user was never seen.
-    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "There is no such user");
+    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
     /// The route does not have this method.
     pub const METHOD_NOT_ALLOWED: Kind =
-        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here");
+        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
     /// The client takes nothing that the route gives.
     pub const NOT_ACCEPTABLE: Kind =
-        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Nothing here is of an accepted type");
+        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable content type");
     /// The client fell silent inside its body.
     pub const BODY_TIMED_OUT: Kind =
         Kind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
     pub const TASK_FINAL: Kind = Kind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
     /// Another worker holds the lease.
-    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "The task is leased");
+    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
     /// The lease was another attempt's.
-    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease has ended");
+    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease is no longer valid");
     /// Somebody has taken the task.
     pub const TASK_NOT_PENDING: Kind = Kind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
     /// Only finished tasks can be forgotten.
-    pub const TASK_NOT_FINISHED: Kind =
-        Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended yet");
+    pub const TASK_NOT_FINISHED: Kind = Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended");
     /// The task was cancelled while its caller waited for its end.
     pub const TASK_CANCELLED: Kind = Kind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
     /// The task was there once.
-    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task is there no more");
+    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task was deleted or has expired");
     /// The body is larger than allowed.
     pub const BODY_TOO_LARGE: Kind =
         Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
@@ -85,29 +95,31 @@ pub mod kinds {
     pub const UNSUPPORTED_TYPE: Kind =
         Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not supported");
     /// The `Host` is none of this service's.
-    pub const WRONG_HOST: Kind =
-        Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "This service does not answer to that name");
+    pub const WRONG_HOST: Kind = Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
     /// A member, field or parameter is out of its bounds.
     pub const INVALID: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
     /// An id or idempotency key stands for another request.
-    pub const MISMATCH: Kind =
-        Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The same key came with another request");
+    pub const MISMATCH: Kind = Kind::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency_mismatch",
+        "The id or key was used for a different request",
+    );
     /// The task failed while its caller waited for its end.
     pub const TASK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
     /// Something that should not happen did.
-    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong");
+    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
     /// More is asked than can be done.
     pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: Kind =
-        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "There are too many streams");
+        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
     /// The store does not answer.
     pub const STORE_UNAVAILABLE: Kind =
         Kind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
     /// The service is shutting down.
-    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is stopping");
+    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
     /// There is no room left.
-    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "There is no room left");
+    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
 }
 
 /// A refusal on its way out.
@@ -133,6 +145,7 @@ pub struct FieldError {
 
 /// A refusal (RFC 9457), as `application/problem+json`.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub struct ProblemDocument<'a> {
     /// Identifies the kind of problem: `urn:progressd:problem:` and the code.
@@ -140,7 +153,7 @@ pub struct ProblemDocument<'a> {
     #[schema(value_type = String, example = "urn:progressd:problem:task_not_found")]
     pub kind: String,
     /// A short summary, the same for all problems of this kind.
-    #[schema(example = "There is no such task")]
+    #[schema(example = "No such task")]
     pub title: &'a str,
     /// The status of the answer.
     #[schema(example = 404)]
@@ -156,6 +169,9 @@ pub struct ProblemDocument<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: &'a [FieldError],
+    /// The task that ended with this error; of uploads only, once there is a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Uuid>,
 }
 
 /// What went wrong inside; goes with a response for the log only.
@@ -250,6 +266,7 @@ impl IntoResponse for Problem {
             detail,
             code: self.kind.code,
             errors: &self.errors,
+            task_id: None,
         };
         // A struct of strings and numbers always has a JSON text.
         let body = serde_json::to_vec(&document).unwrap_or_default();
@@ -261,6 +278,19 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+refusals!(
+    /// What any read of the task table may answer.
+    Reads: kinds::STORE_UNAVAILABLE, kinds::STOPPING
+);
+refusals!(
+    /// What the search for a task may answer, apart from that.
+    Finds: kinds::TASK_NOT_FOUND, kinds::TASK_GONE
+);
+refusals!(
+    /// What any change of the task table may answer.
+    Writes: kinds::OVERLOADED, kinds::STORE_UNAVAILABLE, kinds::STOPPING, kinds::DISK_FULL
+);
 
 impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {

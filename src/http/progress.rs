@@ -3,23 +3,31 @@
 //! A browser's `EventSource` gives up for good on any status but 200. So a stream that cannot be served now is answered
 //! as one: it says why, tells when to come again, and ends. Only what will not change by waiting keeps its status.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{FromRequestParts, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use utoipa::{
+    IntoParams, PartialSchema,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterIn},
+    },
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
     extract::TaskId,
-    fields::Fields,
     negotiate::{EVENT_STREAM, accepts_stream},
-    problem::{Problem, kinds},
+    problem::{Finds, Problem, kinds},
+    refusals::{Refusals, refuses},
+    urlencoded::Fields,
 };
 use crate::{
     channel::{Join, Subscriber},
@@ -42,31 +50,29 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Watches a task.
 ///
 /// Server-Sent Events: first the current state, then each change, until the final one. Every event is named `progress`,
-/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor was
-/// of no use and that the current state follows; `refused` says why there is no stream just now and when to come again.
-/// Once the end has been seen, 204 tells a browser to stop.
-#[utoipa::path(get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
-    params(("taskId" = Uuid, Path, description = "The task's id"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
-        ("lastEventId" = Option<String>, Query, description = "The same, for clients that cannot set headers")),
+/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor could
+/// not be used and that the current state follows; `refused` says why there is no stream now and when to try again. Once
+/// a client has seen the end, 204 tells a browser to stop.
+#[utoipa::path(
+    get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
+    params(TaskId, LastEventId),
     responses(
-        (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
+        (status = 200, description = "The stream", content_type = "text/event-stream",
             example = json!("retry: 2000\n\nid: k3f90000-1841\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\n\n")),
-        (status = 204, description = "The end has been seen already")))]
+        (status = 204, description = "The client has seen the end"),
+        Refusals<(TaskId, AcceptsStream, Finds)>))]
 async fn watch(
     State(app): State<App>,
     TaskId(id): TaskId,
+    _accepts: AcceptsStream,
+    LastEventId(cursor): LastEventId,
     method: Method,
-    uri: Uri,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    check_accept(&headers)?;
     let found = match app.tracker.find(id).await {
         Ok(found) => found,
         Err(error) => return Ok(refused(&error.into())),
     };
     let entry = found.entry()?;
-    let cursor = cursor(&headers, &uri);
     if method == Method::HEAD {
         return Ok(head());
     }
@@ -98,13 +104,38 @@ pub(super) async fn open(
 }
 
 /// Where a client wants to resume: the outer `None` is a first connect, the inner one a cursor that cannot be read.
-pub(super) fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastEventId(pub(super) Option<Option<Cursor>>);
+
+impl FromRequestParts<App> for LastEventId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        Ok(Self(cursor(&parts.headers, &parts.uri)))
+    }
+}
+
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [
+            ("Last-Event-ID", ParameterIn::Header, "The cursor from which to resume"),
+            ("lastEventId", ParameterIn::Query, "The same, for clients that cannot set headers"),
+        ]
+        .map(|(name, place, description)| {
+            let parameter = Parameter::builder().name(name).parameter_in(place).required(Required::False);
+            parameter.description(Some(description)).schema(Some(String::schema())).build()
+        })
+        .into()
+    }
+}
+
+fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
     let mut lines = headers.get_all(LAST_EVENT_ID).iter();
     let text = match (lines.next(), lines.next()) {
         (Some(line), None) => line.to_str().map(str::to_owned).ok(),
         (Some(_), Some(_)) => None,
-        (None, _) => match Fields::parse(uri.query().unwrap_or_default().as_bytes()) {
-            Ok(mut fields) => Some(fields.take("lastEventId").unwrap_or_default()),
+        (None, _) => match Fields::of_query(uri.query().unwrap_or_default()) {
+            Ok(fields) => Some(fields.get("lastEventId").unwrap_or_default().to_owned()),
             Err(_) => None,
         },
     };
@@ -114,11 +145,20 @@ pub(super) fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
     }
 }
 
-/// Refuses clients that take no stream.
-pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
-    let refusal = || Problem::new(&kinds::NOT_ACCEPTABLE).with_detail("This is a text/event-stream.");
-    if accepts_stream(headers) { Ok(()) } else { Err(refusal()) }
+/// The client takes a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AcceptsStream;
+
+impl FromRequestParts<App> for AcceptsStream {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        let refusal = || Problem::new(&kinds::NOT_ACCEPTABLE).with_detail("This route answers text/event-stream.");
+        accepts_stream(&parts.headers).then_some(Self).ok_or_else(refusal)
+    }
 }
+
+refuses!(AcceptsStream: kinds::NOT_ACCEPTABLE);
 
 /// A response of events.
 pub(super) fn event_stream<B>(body: B) -> Response

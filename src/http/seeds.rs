@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Interval, interval};
@@ -24,9 +24,10 @@ use super::{
     extract::User,
     guard::HasEffect,
     negotiate::{PREFERENCE_APPLIED, prefers_async},
-    problem::{Problem, kinds},
-    progress::{check_accept, cursor, event_stream, head, open, refused},
-    tasks::{entry_of, location, task_response},
+    problem::{Problem, Writes, kinds},
+    progress::{AcceptsStream, LastEventId, event_stream, head, open, refused},
+    refusals::{Refusals, refusals},
+    tasks::{TaskDocument, entry_of, location, task_response},
     wait,
 };
 use crate::{
@@ -61,36 +62,42 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(run_object))
 }
 
-/// What a caller who waited for the end is told.
+/// The answer to a caller who waited for the end.
 #[derive(Serialize, ToSchema)]
 struct Completion {
     /// `Task completed`.
     #[schema(example = "Task completed")]
     message: &'static str,
-    /// Who completed it, and when.
+    /// Whose task was completed, and when.
     #[schema(example = "User 'alice' completed the task at: 2026-01-31T08:15:00.042Z.")]
     data: String,
 }
 
-/// What a caller who ended a user's streams is told.
+/// The answer to a caller who ended the streams of a user.
 #[derive(Serialize, ToSchema)]
 struct Disconnection {
-    /// Who is disconnected.
+    /// Who was disconnected.
     #[schema(example = "User 'alice' disconnected")]
     message: String,
 }
 
+refusals!(
+    /// A caller who waits for the end may be told of a bad one.
+    Waits: kinds::TASK_GONE, kinds::TASK_CANCELLED, kinds::TASK_FAILED, kinds::TOO_MANY_STREAMS
+);
+
 /// Runs the simulated task of ten steps, one a second, and waits for its end.
 ///
-/// Each step sends the user `User '{userId}', attempt X / 10`. `Prefer: respond-async` answers at once. A caller who
-/// hangs up does not stop it.
-#[utoipa::path(method(get, post), path = "/sse/task/{userId}", operation_id = "runAttempts", tag = "compatibility",
-    params(("userId" = String, Path, description = "The user who is told of it"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
+/// Each step sends the user `User '{userId}', attempt X / 10`. With `Prefer: respond-async` this answers at once. The task
+/// goes on if the caller hangs up.
+#[utoipa::path(
+    method(get, post), path = "/sse/task/{userId}", operation_id = "runAttempts", tag = "compatibility",
+    params(User, ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
     responses(
-        (status = 200, description = "It has completed", body = Completion, headers(
-            ("location" = String, description = "The task's URL"))),
-        (status = 202, description = "It has begun", body = super::tasks::TaskDocument)))]
+        (status = 200, description = "The task has completed", body = Completion, headers(
+            ("location" = String, description = "The URL of the task"))),
+        (status = 202, description = "The task was accepted", body = TaskDocument),
+        Refusals<(HasEffect, User, Writes, Waits)>))]
 async fn run_attempts(
     State(app): State<App>,
     _effect: HasEffect,
@@ -104,14 +111,15 @@ async fn run_attempts(
 
 /// Counts down from five, one a second, then sends the user an object, and waits for the end.
 ///
-/// `Prefer: respond-async` answers at once. A caller who hangs up does not stop it.
-#[utoipa::path(method(get, post), path = "/sse/task-with-obj/{userId}", operation_id = "runObject", tag = "compatibility",
-    params(("userId" = String, Path, description = "The user who is told of it"),
-        ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
+/// With `Prefer: respond-async` this answers at once. The task goes on if the caller hangs up.
+#[utoipa::path(
+    method(get, post), path = "/sse/task-with-obj/{userId}", operation_id = "runObject", tag = "compatibility",
+    params(User, ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
     responses(
-        (status = 200, description = "It has completed", body = Completion, headers(
-            ("location" = String, description = "The task's URL"))),
-        (status = 202, description = "It has begun", body = super::tasks::TaskDocument)))]
+        (status = 200, description = "The task has completed", body = Completion, headers(
+            ("location" = String, description = "The URL of the task"))),
+        (status = 202, description = "The task was accepted", body = TaskDocument),
+        Refusals<(HasEffect, User, Writes, Waits)>))]
 async fn run_object(
     State(app): State<App>,
     _effect: HasEffect,
@@ -162,28 +170,30 @@ fn completion(user: &User, ended: &Entry) -> Result<axum::Json<Completion>, Prob
         Status::Cancelled => Err(Problem::new(&kinds::TASK_CANCELLED)),
         _ => {
             let detail = ended.task.error.as_ref().and_then(|error| error.detail.clone());
-            Err(Problem::new(&kinds::TASK_FAILED).with_detail(detail.unwrap_or_else(|| "It says no more.".into())))
+            Err(Problem::new(&kinds::TASK_FAILED)
+                .with_detail(detail.unwrap_or_else(|| "The task gave no reason.".into())))
         }
     }
 }
 
-/// Listens to what is sent to a user, who is connected as long as this stream is open.
+/// Listens to the messages to a user, who is connected as long as this stream is open.
 ///
 /// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the user.
-#[utoipa::path(get, path = "/sse/connect/{userId}", operation_id = "connectUser", tag = "compatibility",
-    params(("userId" = String, Path, description = "The user"),
-        ("Last-Event-ID" = Option<String>, Header, description = "A cursor from which to resume")),
-    responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream",
-        example = json!("data: User 'alice' connected\n\ndata: <3: Keep alive\n\n"))))]
+#[utoipa::path(
+    get, path = "/sse/connect/{userId}", operation_id = "connectUser", tag = "compatibility",
+    params(User, LastEventId),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream",
+            example = json!("data: User 'alice' connected\n\ndata: <3: Keep alive\n\n")),
+        Refusals<(HasEffect, User, AcceptsStream)>))]
 async fn connect(
     State(app): State<App>,
     _effect: HasEffect,
     user: User,
-    uri: Uri,
-    headers: HeaderMap,
+    _accepts: AcceptsStream,
+    LastEventId(cursor): LastEventId,
 ) -> Result<Response, Problem> {
-    check_accept(&headers)?;
-    let (join, mut subscriber) = match open(&app, &user.0, cursor(&headers, &uri)).await {
+    let (join, mut subscriber) = match open(&app, &user.0, cursor).await {
         Ok(opened) => opened,
         Err(problem) => return Ok(refused(&problem)),
     };
@@ -198,26 +208,30 @@ async fn connect(
     Ok(event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())))
 }
 
-/// Ends a user's streams; the user is disconnected at once.
-#[utoipa::path(get, path = "/sse/disconnect/{userId}", operation_id = "disconnectUser", tag = "compatibility",
-    params(("userId" = String, Path, description = "The user")),
-    responses((status = 200, description = "They are disconnected", body = Disconnection)))]
+/// Ends the streams of a user, who is disconnected at once.
+#[utoipa::path(
+    get, path = "/sse/disconnect/{userId}", operation_id = "disconnectUser", tag = "compatibility", params(User),
+    responses(
+        (status = 200, description = "The user is disconnected", body = Disconnection),
+        Refusals<(HasEffect, User)>))]
 async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> axum::Json<Disconnection> {
     app.presence.disconnect(&user.0);
     axum::Json(Disconnection { message: format!("User '{}' disconnected", user.id()) })
 }
 
-/// Ten messages, one a second.
-#[utoipa::path(get, path = "/sse", operation_id = "tenMessages", tag = "compatibility",
-    responses((status = 200, description = "The stream", body = String, content_type = "text/event-stream",
-        example = json!("data: Message 0 à 2026-01-31T08:15:00.042Z\n\n"))))]
-async fn messages(State(app): State<App>, method: Method, headers: HeaderMap) -> Result<Response, Problem> {
-    check_accept(&headers)?;
+/// Sends ten messages, one a second.
+#[utoipa::path(
+    get, path = "/sse", operation_id = "tenMessages", tag = "compatibility",
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream",
+            example = json!("data: Message 0 à 2026-01-31T08:15:00.042Z\n\n")),
+        Refusals<AcceptsStream>))]
+async fn messages(State(app): State<App>, _accepts: AcceptsStream, method: Method) -> Response {
     if method == Method::HEAD {
-        return Ok(head());
+        return head();
     }
     let messages = stream::unfold((app, interval(STEP), 0), next_message);
-    Ok(event_stream(Body::from_stream(messages)))
+    event_stream(Body::from_stream(messages))
 }
 
 async fn next_message(

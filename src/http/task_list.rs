@@ -2,19 +2,21 @@
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
+use garde::Validate;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
     extract::Query,
-    problem::Problem,
+    problem::{Problem, Reads},
+    refusals::Refusals,
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
-    event::{Cursor, Seq, check_name},
+    event::{Cursor, Name, Seq},
     task::{LIST_LIMIT_MAX, Status},
     tracker::TaskFilter,
     wire::with_members,
@@ -40,48 +42,65 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[serde(rename_all = "camelCase")]
 struct TaskPage {
     tasks: Vec<TaskDocument>,
-    /// Give it as `page` for the next page; absent on the last one.
+    /// The `page` of the next page; absent on the last one.
     next_page: Option<String>,
 }
 
-/// Which tasks are listed.
-#[derive(IntoParams)]
+/// Which tasks are listed. Each filter takes several values, separated by commas.
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `list` reads")]
 struct ListQuery {
-    /// Only with one of these statuses, separated by commas.
-    #[param(example = "pending,processing")]
-    status: Option<String>,
-    /// Only of one of these kinds, separated by commas.
-    kind: Option<String>,
-    /// Only of one of these users, separated by commas.
-    #[param(rename = "userId")]
-    user_id: Option<String>,
-    /// Only in one of these queues, separated by commas.
-    queue: Option<String>,
-    /// How many, 1–500; 50 when absent.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<u32>,
+    /// Only tasks with one of these statuses.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50, example = json!(["pending", "processing"]))]
+    status: Vec<Status>,
+    /// Only tasks of one of these kinds.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    kind: Vec<Name>,
+    /// Only tasks of one of these users.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    user_id: Vec<Name>,
+    /// Only tasks in one of these queues.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    queue: Vec<Name>,
+    /// How many tasks to list.
+    #[garde(inner(range(min = 1, max = LIST_LIMIT_MAX)))]
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<usize>,
     /// The `nextPage` of the page before.
+    #[garde(skip)]
     page: Option<String>,
+}
+
+fn few<T>(values: &[T], _: &()) -> garde::Result {
+    if values.len() <= FILTER_VALUES_MAX {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("must have at most {FILTER_VALUES_MAX} values")))
 }
 
 /// Lists tasks, newest first.
 ///
-/// What was accepted a moment ago is among them. A page of large tasks may have fewer than `limit`.
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
-    responses((status = 200, description = "A page of tasks", body = TaskPage)))]
-async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
-    let name = |value: &str| check_name(value).map(|()| value.to_owned()).map_err(|error| error.to_string());
+/// The list includes what was accepted a moment ago. A page of large tasks may have fewer than `limit`.
+#[utoipa::path(
+    get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
+    responses(
+        (status = 200, description = "A page of tasks", body = TaskPage),
+        Refusals<(Query<ListQuery>, Reads)>))]
+async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    let names = |names: Vec<Name>| names.into_iter().map(String::from).collect();
     let filter = TaskFilter {
-        statuses: query.list("status", FILTER_VALUES_MAX, read_status)?,
-        kinds: query.list("kind", FILTER_VALUES_MAX, name)?,
-        user_ids: query.list("userId", FILTER_VALUES_MAX, name)?,
-        queues: query.list("queue", FILTER_VALUES_MAX, name)?,
+        statuses: query.status,
+        kinds: names(query.kind),
+        user_ids: names(query.user_id),
+        queues: names(query.queue),
     };
-    let limit = query.limit(LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX)?;
-    let before = query.text("page").map(|page| read_page(&app, &page)).transpose()?;
-    query.end()?;
+    let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
+    let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
     let (tasks, next) = collect(&app, &filter, before, limit).await?;
     let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
     let next = next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
@@ -122,11 +141,5 @@ async fn collect(
 /// The place that a `nextPage` of this store names.
 fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
     let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
-    place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is none that this list has given"))
-}
-
-fn read_status(value: &str) -> Result<Status, String> {
-    let status = Status::ALL.into_iter().find(|status| status.as_str() == value);
-    status
-        .ok_or_else(|| format!("is one or more of {}, separated by commas", Status::ALL.map(Status::as_str).join(", ")))
+    place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }

@@ -5,20 +5,23 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use garde::Validate;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     App,
-    extract::{Query, parse_id, single, valid},
-    form,
-    problem::{self, Code, Problem, kinds},
+    extract::{Query, single, task_id, valid},
+    form::{self, ReadsForm},
+    problem::{self, Code, Finds, Kind, Problem, ProblemDocument, Writes, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::{
+    event::Name,
     jobs::{UPLOAD_KIND, UploadError},
     task::{NewTask, Refusal, TaskError},
 };
@@ -46,45 +49,42 @@ struct UploadAnswer {
 }
 
 /// For which task a file is.
-#[derive(IntoParams)]
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `upload` reads")]
 struct UploadQuery {
     /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent;
     /// without it a task is made.
-    #[param(rename = "taskId")]
+    #[garde(skip)]
+    #[serde(deserialize_with = "task_id")]
     task_id: Option<Uuid>,
     /// The user for whom a task is made.
-    #[param(rename = "userId")]
-    user_id: Option<String>,
-    /// The name of the task that is made.
+    #[garde(skip)]
+    user_id: Option<Name>,
+    /// The title of the task that is made, one line of up to 256 bytes.
+    #[garde(skip)]
+    #[param(min_length = 1, max_length = 256)]
     title: Option<String>,
-}
-
-/// Why an upload failed: its task's error, and the task.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct UploadProblem {
-    #[serde(flatten)]
-    error: TaskError,
-    /// The task that says the same.
-    task_id: Uuid,
 }
 
 /// Uploads a file.
 ///
-/// It becomes a task, which is there before the first byte of the body is read; this answers when the last byte is on
-/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`.
-#[utoipa::path(post, path = "/api/tasks/upload", tag = "uploads", params(UploadQuery),
+/// The upload is a task, which exists before the first byte of the body is read. This answers once the last byte is on
+/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`. A problem with
+/// a `taskId` is also the error of that task.
+#[utoipa::path(
+    post, path = "/api/tasks/upload", operation_id = "upload", tag = "uploads", params(UploadQuery),
     request_body(content = UploadForm, content_type = "multipart/form-data"),
     responses(
-        (status = 202, description = "Received", body = UploadAnswer, headers(
-            ("location" = String, description = "The task's URL"))),
-        (status = "4XX", description = "Not received; the task has ended in this error", body = UploadProblem,
-            content_type = "application/problem+json"),
-        (status = 507, description = "There is no room left", body = UploadProblem,
-            content_type = "application/problem+json")))]
-async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: Body) -> Result<Response, Problem> {
+        (status = 202, description = "The file was received", body = UploadAnswer, headers(
+            ("location" = String, description = "The URL of the task"))),
+        Refusals<(Query<UploadQuery>, Finds, Writes, ReadsForm, Uploads)>))]
+async fn upload(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(query): Query<UploadQuery>,
+    body: Body,
+) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
     let (id, new) = task_for(&app, query).await?;
     let length = body.size_hint().exact();
@@ -104,6 +104,17 @@ async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: 
     Ok(response)
 }
 
+/// The job answers these, in the same words.
+const TOO_LARGE: Kind = Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "upload_too_large", "The file is too large");
+const FILE_MISSING: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_missing", "There is no file");
+const DISK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
+
+refusals!(
+    /// What a file, and the task that it is for, may be refused for.
+    Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
+        kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
+);
+
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
     let content_type = single(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let Some(boundary) = form::boundary(content_type) else {
@@ -114,21 +125,20 @@ fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 /// The task that the query names, or one to be made.
-async fn task_for(app: &App, mut query: Query) -> Result<(Uuid, Option<NewTask>), Problem> {
-    let (given, user_id, title) = (query.text("taskId"), query.text("userId"), query.text("title"));
-    query.end()?;
-    let Some(given) = given else {
+async fn task_for(app: &App, query: UploadQuery) -> Result<(Uuid, Option<NewTask>), Problem> {
+    let UploadQuery { task_id, user_id, title } = query;
+    let Some(id) = task_id else {
+        let user_id = user_id.map(String::from);
         let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
         return Ok((Uuid::now_v7(), Some(new)));
     };
-    let known = [("userId", user_id), ("title", title)].into_iter().find(|(_, value)| value.is_some());
-    if let Some((name, _)) = known {
-        return Err(Problem::invalid(name, "is for a new task; the one that taskId names has its own"));
+    let of_new_task = [("userId", user_id.is_some()), ("title", title.is_some())].into_iter().find(|(_, given)| *given);
+    if let Some((name, _)) = of_new_task {
+        return Err(Problem::invalid(name, "is for a new task, and taskId names one that exists"));
     }
-    let id = parse_id(&given).ok_or_else(|| Problem::invalid("taskId", "is not a UUID of the form 8-4-4-4-12"))?;
     let entry = app.tracker.find(id).await?.entry()?;
     if entry.task.kind != UPLOAD_KIND {
-        return Err(Problem::invalid("taskId", format!("is a task of another kind than {UPLOAD_KIND}")));
+        return Err(Problem::invalid("taskId", format!("must be a task of kind {UPLOAD_KIND}")));
     }
     if entry.task.status.is_final() {
         return Err(Refusal::Final(entry.task.status).into());
@@ -136,16 +146,37 @@ async fn task_for(app: &App, mut query: Query) -> Result<(Uuid, Option<NewTask>)
     Ok((id, None))
 }
 
-fn of_kind(kind: &problem::Kind) -> TaskError {
-    TaskError { detail: None, ..TaskError::new(kind.code, kind.title, kind.status.as_u16(), "") }
+fn of_kind(kind: &Kind) -> TaskError {
+    TaskError { detail: None, ..kind.task_error("") }
 }
 
 fn refused(error: TaskError, task_id: Uuid) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let document = UploadProblem { error, task_id };
+    let document = ProblemDocument {
+        kind: error.kind,
+        title: &error.title,
+        status: error.status,
+        detail: error.detail.as_deref(),
+        code: &error.code,
+        errors: &[],
+        task_id: Some(task_id),
+    };
     // A struct of strings and numbers always has a JSON text.
     let body = serde_json::to_vec(&document).unwrap_or_default();
     let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
     response.extensions_mut().insert(Code("upload_failed"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{file_missing, upload_too_large};
+
+    #[test]
+    fn the_job_answers_what_is_described() {
+        for (kind, error) in [(TOO_LARGE, upload_too_large(1)), (FILE_MISSING, file_missing())] {
+            assert_eq!((kind.code, kind.title, kind.status.as_u16()), (&*error.code, &*error.title, error.status));
+        }
+    }
 }

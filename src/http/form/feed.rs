@@ -11,7 +11,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::HEAD_BYTES_MAX;
+use super::{HEAD_BYTES_MAX, HEAD_TOO_LARGE, INTERRUPTED};
 use crate::{
     http::{extract::timed_out, problem::kinds},
     task::TaskError,
@@ -142,9 +142,8 @@ impl State {
                 let piece = self.head_piece();
                 self.head_len = Some(head_len + piece.len());
                 if head_len + piece.len() > HEAD_BYTES_MAX {
-                    let detail = format!("At most {HEAD_BYTES_MAX} bytes may come before the content of a part.");
-                    let error = TaskError::new("form_head_too_large", "The head of a part is too large", 431, detail);
-                    return Err(self.stop(error));
+                    let detail = format!("At most {HEAD_BYTES_MAX} bytes may precede the content of a part.");
+                    return Err(self.stop(HEAD_TOO_LARGE.task_error(detail)));
                 }
                 piece
             }
@@ -170,14 +169,11 @@ impl State {
     }
 }
 
-/// What a body that fails is to the task.
+/// The error of a task whose body breaks off.
 fn broken(error: &axum::Error) -> TaskError {
-    let interrupted = ("upload_interrupted", "The upload was interrupted", 400, "The connection ended too early.");
-    let (code, title, status, detail) = if timed_out(error) {
-        let kind = &kinds::BODY_TIMED_OUT;
-        (kind.code, kind.title, kind.status.as_u16(), "The client was silent for too long.")
+    if timed_out(error) {
+        kinds::BODY_TIMED_OUT.task_error("The client sent nothing for too long.")
     } else {
-        interrupted
-    };
-    TaskError::new(code, title, status, detail)
+        INTERRUPTED.task_error("The connection ended too early.")
+    }
 }

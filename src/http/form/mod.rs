@@ -9,8 +9,13 @@ mod feed;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use http::StatusCode;
 use multer::{Constraints, Field, Multipart};
 
+use super::{
+    problem::{Kind, kinds},
+    refusals::refusals,
+};
 use crate::{
     jobs::{Form, Piece, file_missing, upload_too_large},
     task::TaskError,
@@ -28,11 +33,27 @@ const FRAME_BYTES_MAX: u64 = 3 * HEAD_BYTES_MAX as u64;
 /// How much of an unknown field's name is given back.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
 
+const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_form", "The form is malformed");
+const INTERRUPTED: Kind = Kind::new(StatusCode::BAD_REQUEST, "upload_interrupted", "The upload was interrupted");
+const TOO_MANY_FILES: Kind =
+    Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_files", "The form has more than one file");
+const UNKNOWN_FIELD: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown form field");
+const HEAD_TOO_LARGE: Kind = Kind::new(
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "form_head_too_large",
+    "The headers of a form part are too large",
+);
+
+refusals!(
+    /// What is wrong with a form.
+    ReadsForm: MALFORMED, INTERRUPTED, kinds::BODY_TIMED_OUT, TOO_MANY_FILES, UNKNOWN_FIELD, HEAD_TOO_LARGE
+);
+
 /// The boundary that a content type names; `None` where it is no `multipart/form-data`.
 pub(super) fn boundary(content_type: &str) -> Option<Result<String, &'static str>> {
     match multer::parse_boundary(content_type) {
         Ok(boundary) if (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()) => Some(Ok(boundary)),
-        Ok(_) => Some(Err("the boundary is 1 to 70 characters")),
+        Ok(_) => Some(Err("the boundary must have 1 to 70 characters")),
         Err(multer::Error::NoBoundary) => Some(Err("the boundary is missing")),
         Err(_) => None,
     }
@@ -123,8 +144,8 @@ impl Reader {
                 Ok(())
             }
             Ok(Some(_)) => {
-                let detail = "The form has more than one file; send each in a request of its own.";
-                Err(TaskError::new("too_many_files", "There is more than one file", 422, detail))
+                let detail = "Send each file in a request of its own.";
+                Err(TOO_MANY_FILES.task_error(detail))
             }
             Err(error) => Err(malformed(error)),
         }
@@ -140,20 +161,20 @@ fn decoded_name(name: &str) -> String {
 fn malformed(error: multer::Error) -> TaskError {
     if let multer::Error::UnknownField { field_name } = error {
         let name: String = field_name.unwrap_or_default().chars().take(SHOWN_NAME_CHARS_MAX).collect();
-        let detail = format!("The form may have one field, file; it has {name:?}.");
-        return TaskError::new("unknown_field", "There is no such field", 422, detail);
+        let detail = format!("The form has a field {name:?}; its only field may be file.");
+        return UNKNOWN_FIELD.task_error(detail);
     }
     let detail = match error {
         multer::Error::IncompleteStream | multer::Error::IncompleteFieldData { .. } => {
-            "The form ends before its last boundary, or its boundary is another than the content type says."
+            "The form ends before its last boundary, or its boundary differs from the one in the content type."
         }
         multer::Error::ReadHeaderFailed(_)
         | multer::Error::IncompleteHeaders
         | multer::Error::DecodeHeaderName { .. }
-        | multer::Error::DecodeHeaderValue { .. } => "The headers of a part cannot be read, or are too many.",
-        _ => "The form cannot be read.",
+        | multer::Error::DecodeHeaderValue { .. } => "The headers of a form part are malformed or too many.",
+        _ => "The form is not valid multipart/form-data.",
     };
-    TaskError::new("malformed_form", "The form is malformed", 400, detail)
+    MALFORMED.task_error(detail)
 }
 
 #[cfg(test)]

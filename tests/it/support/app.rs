@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
-use super::{Answer, Events};
+use super::{Answer, Events, described};
 
 /// A running service; it ends with the test.
 pub(crate) struct TestApp {
@@ -138,7 +138,10 @@ impl Asking {
 
     /// The whole answer.
     pub(crate) async fn send(self) -> Answer {
-        Answer::read(self.open().await).await
+        let (method, uri) = (self.request.method_ref().cloned(), self.request.uri_ref().map(ToString::to_string));
+        let answer = Answer::read(self.open().await).await;
+        described::check(&method.unwrap(), &uri.unwrap(), &answer);
+        answer
     }
 
     /// The answer as a stream.

@@ -3,6 +3,7 @@
 mod answer;
 mod app;
 pub(crate) mod binary;
+mod described;
 mod events;
 mod golden;
 
