@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{Class, Cursor, Epoch, Event, Seq},
+    event::{Class, Epoch, Event, Resume, Seq},
     wire::Frame,
 };
 
@@ -99,21 +99,14 @@ impl Log {
         self.kept.get(index).into_iter().chain(tick).min_by_key(|frame| frame.seq())
     }
 
-    /// How a watcher with this cursor begins, and where it then stands. The outer `None` is a first connect, the inner
-    /// one a cursor that could not be read. A held tick is newer than the log.
-    pub(super) fn join(
-        &self,
-        cursor: Option<Option<Cursor>>,
-        epoch: Epoch,
-        head: Seq,
-        held: Option<&Arc<Frame>>,
-    ) -> (Join, Seq) {
+    /// How a watcher begins, and where it then stands. A held tick is newer than the log.
+    pub(super) fn join(&self, resume: Resume, epoch: Epoch, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
         let latest = held.or(self.latest()).cloned();
         let last = held.map_or(self.last(), |held| held.seq());
-        let Some(cursor) = cursor else { return (Join::First(latest), last) };
-        let seq = match cursor {
-            Some(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
-            _ => return (Join::Reset(latest), last),
+        let seq = match resume {
+            Resume::First => return (Join::First(latest), last),
+            Resume::After(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
+            Resume::After(_) | Resume::Unreadable => return (Join::Reset(latest), last),
         };
         if self.has_ended_at(seq) {
             (Join::Ended, last)

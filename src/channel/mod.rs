@@ -16,7 +16,7 @@ mod waiting;
 mod waking;
 
 pub use log::{History, Join};
-pub use registry::{Limits, OpenError, Registry};
+pub use registry::{Limits, Registry, StreamRefused, WatchError};
 pub use subscriber::{Delivery, Subscriber};
 pub use waking::Wake;
 
@@ -28,7 +28,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, Seq},
+    event::{ChannelName, Class, Epoch, Resume, Seq},
     wire::Frame,
 };
 use log::Log;
@@ -112,9 +112,9 @@ impl Channel {
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, cursor: Option<Option<Cursor>>, epoch: Epoch, head: Seq) -> (Join, Place) {
+    fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(cursor, epoch, head, state.held.as_ref());
+        let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;

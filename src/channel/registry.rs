@@ -17,7 +17,7 @@ use super::{
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Seq},
+    event::{ChannelName, Class, Draft, Epoch, Event, Resume, Seq},
     wire::Frame,
 };
 
@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// Why a watcher cannot be let in now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum StreamRefused {
     /// There are as many streams as this server allows.
     #[error("there are too many streams on this server")]
     TooManyStreams,
@@ -46,6 +46,17 @@ pub enum OpenError {
     /// The service is stopping.
     #[error("the service is stopping")]
     Draining,
+}
+
+/// Why a channel cannot be watched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError<E> {
+    /// No watcher is let in now.
+    #[error(transparent)]
+    Refused(#[from] StreamRefused),
+    /// Its history could not be loaded.
+    #[error("{0}")]
+    Load(E),
 }
 
 /// All channels that are being watched. Cheap to clone.
@@ -124,40 +135,38 @@ impl Registry {
 
     /// Lets a watcher in. `load` brings the channel's history where nobody watches it yet.
     ///
-    /// `cursor` is `None` for a first connect, `Some(None)` for a cursor that could not be read.
-    ///
     /// # Errors
-    /// The outer error is `load`'s; the inner one tells that a bound is reached or the service is stopping.
+    /// When `load` fails, when a bound is reached, and when the service is stopping.
     pub async fn open<E>(
         &self,
         name: &ChannelName,
-        cursor: Option<Option<Cursor>>,
+        resume: Resume,
         load: impl AsyncFnOnce() -> Result<History, E>,
-    ) -> Result<Result<(Join, Subscriber), OpenError>, E> {
+    ) -> Result<(Join, Subscriber), WatchError<E>> {
         if self.shared.draining.load(Ordering::Acquire) {
-            return Ok(Err(OpenError::Draining));
+            return Err(StreamRefused::Draining.into());
         }
         let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
-            return Ok(Err(OpenError::TooManyStreams));
+            return Err(StreamRefused::TooManyStreams.into());
         };
         // It is registered before it is loaded, so that what is committed meanwhile is not missed.
         let channel = self.shared.register(name);
         channel
             .loaded
-            .get_or_try_init(async || {
-                channel.fill(load().await?, self.shared.epoch);
+            .get_or_try_init::<WatchError<E>, _, _>(async || {
+                channel.fill(load().await.map_err(WatchError::Load)?, self.shared.epoch);
                 Ok(())
             })
             .await?;
-        let (join, place) = channel.join(cursor, self.shared.epoch, self.head());
+        let (join, place) = channel.join(resume, self.shared.epoch, self.head());
         let subscriber = Subscriber::new(channel, &place, permit);
         if place.subscribers > self.shared.limits.streams_per_channel {
-            return Ok(Err(OpenError::TooManyOnChannel));
+            return Err(StreamRefused::TooManyOnChannel.into());
         }
         if self.shared.draining.load(Ordering::Acquire) {
-            return Ok(Err(OpenError::Draining));
+            return Err(StreamRefused::Draining.into());
         }
-        Ok(Ok((join, subscriber)))
+        Ok((join, subscriber))
     }
 
     /// The channel, if somebody watches it.

@@ -23,7 +23,6 @@ mod tasks;
 mod uploads;
 mod urlencoded;
 mod users;
-mod wait;
 
 use std::{ops::Deref, sync::Arc};
 

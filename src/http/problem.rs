@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::refusals::refusals;
 use crate::{
-    channel::OpenError,
+    channel::{StreamRefused, WatchError},
     task::{Refusal, TaskError},
     tracker::TrackerError,
 };
@@ -327,16 +327,25 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl From<OpenError> for Problem {
-    fn from(error: OpenError) -> Self {
+impl From<WatchError<TrackerError>> for Problem {
+    fn from(error: WatchError<TrackerError>) -> Self {
         match error {
-            OpenError::TooManyStreams => {
+            WatchError::Refused(refused) => refused.into(),
+            WatchError::Load(error) => error.into(),
+        }
+    }
+}
+
+impl From<StreamRefused> for Problem {
+    fn from(error: StreamRefused) -> Self {
+        match error {
+            StreamRefused::TooManyStreams => {
                 Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this server.")
             }
-            OpenError::TooManyOnChannel => {
+            StreamRefused::TooManyOnChannel => {
                 Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this channel.")
             }
-            OpenError::Draining => Self::new(&kinds::STOPPING),
+            StreamRefused::Draining => Self::new(&kinds::STOPPING),
         }
     }
 }

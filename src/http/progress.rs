@@ -30,8 +30,8 @@ use super::{
     urlencoded::Fields,
 };
 use crate::{
-    channel::{Join, Subscriber},
-    event::{ChannelName, Cursor},
+    channel::Join,
+    event::Resume,
     stream::{Heartbeat, StreamBody, Style, jittered_retry},
     task::Entry,
     wire::{self, Dialect},
@@ -65,7 +65,7 @@ async fn watch(
     State(app): State<App>,
     TaskId(id): TaskId,
     _accepts: AcceptsStream,
-    LastEventId(cursor): LastEventId,
+    LastEventId(resume): LastEventId,
     method: Method,
 ) -> Result<Response, Problem> {
     let found = match app.tracker.find(id).await {
@@ -76,42 +76,33 @@ async fn watch(
     if method == Method::HEAD {
         return Ok(head());
     }
-    Ok(stream(&app, &entry, cursor).await)
+    Ok(stream(&app, &entry, resume).await)
 }
 
 /// A stream of this task.
-pub(super) async fn stream(app: &App, entry: &Entry, cursor: Option<Option<Cursor>>) -> Response {
+pub(super) async fn stream(app: &App, entry: &Entry, resume: Resume) -> Response {
     let style = Style {
         dialect: Dialect::Progress,
         opening: vec![wire::retry(RETRY)],
         shows_state: true,
         heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
     };
-    match open(app, &entry.channel(), cursor).await {
+    match app.tracker.watch(&entry.channel(), resume).await {
         Ok((Join::Ended, _)) => StatusCode::NO_CONTENT.into_response(),
         Ok((join, subscriber)) => event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())),
-        Err(problem) => refused(&problem),
+        Err(error) => refused(&error.into()),
     }
 }
 
-/// Lets a watcher in.
-pub(super) async fn open(
-    app: &App,
-    channel: &ChannelName,
-    cursor: Option<Option<Cursor>>,
-) -> Result<(Join, Subscriber), Problem> {
-    Ok(app.tracker.watch(channel, cursor).await??)
-}
-
-/// Where a client wants to resume: the outer `None` is a first connect, the inner one a cursor that cannot be read.
+/// From where a client wants to go on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LastEventId(pub(super) Option<Option<Cursor>>);
+pub(super) struct LastEventId(pub(super) Resume);
 
 impl FromRequestParts<App> for LastEventId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
-        Ok(Self(cursor(&parts.headers, &parts.uri)))
+        Ok(Self(resume(&parts.headers, &parts.uri)))
     }
 }
 
@@ -129,7 +120,7 @@ impl IntoParams for LastEventId {
     }
 }
 
-fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
+fn resume(headers: &HeaderMap, uri: &Uri) -> Resume {
     let mut lines = headers.get_all(LAST_EVENT_ID).iter();
     let text = match (lines.next(), lines.next()) {
         (Some(line), None) => line.to_str().map(str::to_owned).ok(),
@@ -140,8 +131,8 @@ fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
         },
     };
     match text {
-        Some(text) if text.is_empty() => None,
-        text => Some(text.and_then(|text| text.parse().ok())),
+        Some(text) if text.is_empty() => Resume::First,
+        text => text.and_then(|text| text.parse().ok()).map_or(Resume::Unreadable, Resume::After),
     }
 }
 
@@ -197,20 +188,20 @@ pub(super) fn refused(problem: &Problem) -> Response {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str], uri: &str) -> Option<Option<String>> {
+    fn read(lines: &[&str], uri: &str) -> Resume {
         let headers = lines.iter().fold(HeaderMap::new(), |mut headers, line| {
             headers.append(LAST_EVENT_ID, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
             headers
         });
-        cursor(&headers, &uri.parse().expect("a target")).map(|cursor| cursor.map(|cursor| cursor.to_string()))
+        resume(&headers, &uri.parse().expect("a target"))
     }
 
     #[test]
     fn the_header_wins_and_an_empty_cursor_is_none() {
-        let known = |text: &str| Some(Some(text.to_owned()));
-        assert_eq!(read(&[], "/"), None);
-        assert_eq!(read(&[""], "/?lastEventId=k3f90000-7"), None);
-        assert_eq!(read(&[], "/?lastEventId="), None);
+        let known = |text: &str| Resume::After(text.parse().expect("a cursor"));
+        assert_eq!(read(&[], "/"), Resume::First);
+        assert_eq!(read(&[""], "/?lastEventId=k3f90000-7"), Resume::First);
+        assert_eq!(read(&[], "/?lastEventId="), Resume::First);
         assert_eq!(read(&[], "/?token=x&lastEventId=k3f90000-7"), known("k3f90000-7"));
         assert_eq!(read(&["k3f90000-8"], "/?lastEventId=k3f90000-7"), known("k3f90000-8"));
     }
@@ -225,7 +216,7 @@ mod tests {
             (&[], "/?lastEventId=%ff"),
             (&[], "/?lastEventId=k3f90000-7&lastEventId=k3f90000-7"),
         ] {
-            assert_eq!(read(lines, uri), Some(None), "{lines:?} {uri}");
+            assert_eq!(read(lines, uri), Resume::Unreadable, "{lines:?} {uri}");
         }
     }
 }

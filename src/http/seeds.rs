@@ -25,10 +25,9 @@ use super::{
     guard::HasEffect,
     negotiate::{PREFERENCE_APPLIED, prefers_async},
     problem::{Problem, Writes, kinds},
-    progress::{AcceptsStream, LastEventId, event_stream, head, open, refused},
+    progress::{AcceptsStream, LastEventId, event_stream, head, refused},
     refusals::{Refusals, refusals},
     tasks::{TaskDocument, entry_of, location, task_response},
-    wait,
 };
 use crate::{
     event::Timestamp,
@@ -153,7 +152,7 @@ async fn run(
         response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static("respond-async"));
         response
     } else {
-        let ended = wait::end(app, entry).await;
+        let ended = app.tracker.ended_state(entry).await.map_err(Problem::from);
         ended.and_then(|ended| completion(user, &ended)).into_response()
     };
     response.headers_mut().insert(header::LOCATION, location);
@@ -191,11 +190,11 @@ async fn connect(
     _effect: HasEffect,
     user: User,
     _accepts: AcceptsStream,
-    LastEventId(cursor): LastEventId,
+    LastEventId(resume): LastEventId,
 ) -> Result<Response, Problem> {
-    let (join, mut subscriber) = match open(&app, &user.0, cursor).await {
+    let (join, mut subscriber) = match app.tracker.watch(&user.0, resume).await {
         Ok(opened) => opened,
-        Err(problem) => return Ok(refused(&problem)),
+        Err(error) => return Ok(refused(&error.into())),
     };
     subscriber.hold(app.presence.connect(&user.0));
     let keep_alive = wire::text(KEEP_ALIVE.as_bytes());

@@ -3,6 +3,8 @@
 //! Handlers extract, call the tracker, and map its answer. A task is answered as its last event has it; only what never
 //! changes and the cursor are added here.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     body::Body,
     extract::State,
@@ -18,14 +20,15 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId},
-    negotiate::{etag_matches, wants_stream},
+    negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
     problem::{Finds, Problem, Reads, Writes, kinds},
     progress,
     refusals::{Refusals, refusals},
     report::ReportBody,
-    wait,
 };
 use crate::{
+    channel::WatchError,
+    event::Resume,
     jobs::with_steps,
     task::{Entry, Intent, NewTask, Report, Status, Task},
     tracker::Answer,
@@ -140,14 +143,35 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
     if !etag_matches(&headers, &etag(&app, &entry)) {
         return Ok(task_response(&app, StatusCode::OK, &entry, &[]));
     }
-    let (entry, waited) = wait::next_change(&app, entry, &headers).await?;
+    let (entry, waited) = next_change(&app, entry, &headers).await?;
     let mut response = if etag_matches(&headers, &etag(&app, &entry)) {
         (StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&app, &entry))]).into_response()
     } else {
         task_response(&app, StatusCode::OK, &entry, &[])
     };
-    wait::note(&mut response, waited);
+    if let Some(value) = waited.and_then(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
+    }
     Ok(response)
+}
+
+/// The task after its next visible change within the preferred wait, or as it is; and the wait that was heeded.
+async fn next_change(
+    app: &App,
+    entry: Arc<Entry>,
+    headers: &HeaderMap,
+) -> Result<(Arc<Entry>, Option<Duration>), Problem> {
+    let Some(wait) = preferred_wait(headers) else { return Ok((entry, None)) };
+    if entry.task.status.is_final() {
+        // Nothing will ever follow.
+        return Ok((entry, Some(wait)));
+    }
+    match app.tracker.changed_after(&entry, wait).await {
+        Ok(entry) => Ok((entry, Some(wait))),
+        // No place to listen, or the service is stopping: the client may ask again.
+        Err(WatchError::Refused(_)) => Ok((entry, None)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reports on a task.
@@ -228,7 +252,7 @@ async fn submitted(
     let made = answer.changed;
     let entry = entry_of(answer)?;
     let mut response = if wants_stream(headers) {
-        progress::stream(app, &entry, None).await
+        progress::stream(app, &entry, Resume::First).await
     } else {
         task_response(app, status(made), &entry, &[])
     };

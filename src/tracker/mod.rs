@@ -13,6 +13,7 @@ mod holders;
 mod reads;
 mod restore;
 mod sweeper;
+mod watching;
 mod writer;
 
 use std::{

@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use super::{Tracker, TrackerError};
 use crate::{
-    channel::{History, Join, OpenError, Subscriber},
-    event::{ChannelKind, ChannelName, Cursor, Seq},
+    event::{ChannelKind, ChannelName, Seq},
     journal::{Listing, Member, Stored},
     people::{PresenceMemo, read_presence},
     task::{Entry, Refusal, Row, Status},
@@ -112,29 +111,6 @@ impl Tracker {
         stored.truncate(limit);
         let next = stored.last().filter(|_| more).map(|last| last.created);
         Ok(Page { tasks: stored.iter().map(entry).collect::<Result<_, _>>()?, next })
-    }
-
-    /// Lets a watcher in on a channel.
-    ///
-    /// # Errors
-    /// The outer error is the store's; the inner one tells that a bound is reached or the service is stopping.
-    pub async fn watch(
-        &self,
-        channel: &ChannelName,
-        cursor: Option<Option<Cursor>>,
-    ) -> Result<Result<(Join, Subscriber), OpenError>, TrackerError> {
-        let shared = &self.shared;
-        let epoch = shared.journal.epoch();
-        // Only after catching up with the store can it be said that a cursor is from the future.
-        let ahead = cursor.flatten().filter(|cursor| cursor.epoch == epoch && cursor.seq > shared.registry.head());
-        if ahead.is_some() {
-            shared.registry.advance(shared.journal.head().await?);
-        }
-        let load = async || {
-            let log = shared.journal.read(channel, Seq::ZERO).await?;
-            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
-        };
-        shared.registry.open(channel, cursor, load).await
     }
 
     /// The users that the journal remembers, at most `limit`, with what it remembers.

@@ -71,8 +71,8 @@ impl World {
     }
 
     async fn watch(self, from: Option<u64>, published_before: u64) -> Stream {
-        let opened = self.registry.open(&task(1), from.and_then(cursor), async || self.load().await).await;
-        let (join, mut subscriber) = opened.unwrap().unwrap();
+        let opened = self.registry.open(&task(1), from.map_or(Resume::First, cursor), async || self.load().await).await;
+        let (join, mut subscriber) = opened.unwrap();
         let mut seqs = Vec::new();
         loop {
             match subscriber.next().await {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Draft, Event, Timestamp};
+use crate::event::{Cursor, Draft, Event, Timestamp};
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,12 +55,12 @@ pub(super) fn publish_on(registry: &Registry, channel: &ChannelName, seq: u64, c
     registry.publish(&event_on(channel, seq, class), std::time::Instant::now());
 }
 
-pub(super) fn cursor(seq: u64) -> Option<Option<Cursor>> {
-    Some(Some(Cursor { epoch: epoch(), seq: Seq(seq) }))
+pub(super) fn cursor(seq: u64) -> Resume {
+    Resume::After(Cursor { epoch: epoch(), seq: Seq(seq) })
 }
 
-pub(super) async fn open(registry: &Registry, cursor: Option<Option<Cursor>>, loaded: History) -> (Join, Subscriber) {
-    registry.open(&task(1), cursor, async || Ok::<_, Infallible>(loaded)).await.unwrap().unwrap()
+pub(super) async fn open(registry: &Registry, cursor: Resume, loaded: History) -> (Join, Subscriber) {
+    registry.open(&task(1), cursor, async || Ok::<_, Infallible>(loaded)).await.unwrap()
 }
 
 /// What can be had now: the seqs of the frames, and what came after them.

@@ -74,7 +74,7 @@ async fn callers_are_answered_before_watchers_are_woken() {
     let id = rig.started().await;
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let watched = Arc::clone(&order);
     tasks.spawn(async move {
         watcher.next().await;

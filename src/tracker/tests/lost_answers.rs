@@ -15,7 +15,7 @@ async fn a_lost_answer_is_asked_for_again_and_told_once() {
     for lost in BOTH {
         let rig = Rig::start().await;
         let id = rig.started().await;
-        let (_, mut watcher) = rig.watch(id, None).await;
+        let (_, mut watcher) = rig.watch(id, Resume::First).await;
         rig.journal.lose_next_answer(lost);
         let answer = rig.report(id, r#"{"progress":40}"#).await.unwrap();
         assert_eq!((answer.seq, answer.changed), (Seq(2), true));

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     channel::{Delivery, Join, Limits, Subscriber},
-    event::{ChannelName, Event},
+    event::{ChannelName, Event, Resume},
     journal::{Group, Tail, memory::MemoryJournal},
     shutdown::Shutdown,
     task::{Decision, Row, Status, decide},
@@ -94,8 +94,8 @@ impl Rig {
         self.task(id).await.task.status
     }
 
-    pub(super) async fn watch(&self, id: Uuid, cursor: Option<Option<Cursor>>) -> (Join, Subscriber) {
-        self.tracker.watch(&ChannelName::task(id), cursor).await.unwrap().unwrap()
+    pub(super) async fn watch(&self, id: Uuid, cursor: Resume) -> (Join, Subscriber) {
+        self.tracker.watch(&ChannelName::task(id), cursor).await.unwrap()
     }
 
     /// What another node would commit for this intent.

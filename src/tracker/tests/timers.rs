@@ -19,7 +19,7 @@ async fn claimed(rig: &Rig, new: &str) -> (Uuid, Lease) {
 async fn silence_is_told_by_an_event_and_a_word_ends_it() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     tokio::time::sleep(STALLED_AFTER - A_MOMENT).await;
     assert!(!rig.task(id).await.task.stalled);
     assert_eq!(shown(&mut watcher).0.len(), 0);
@@ -72,7 +72,7 @@ async fn a_worker_that_is_lost_loses_its_lease_in_time() {
 async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody() {
     let rig = Rig::start().await;
     let (id, lease) = claimed(&rig, "{}").await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let before = rig.task(id).await;
     for _ in 0..3 {
         tokio::time::sleep(STALLED_AFTER * 2 / 3).await;
