@@ -6,6 +6,7 @@ mod connections;
 mod crash;
 mod settings;
 mod guard;
+mod memory;
 mod openapi;
 mod problems;
 mod seeds;
