@@ -10,7 +10,7 @@ use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
-    channel::{Limits, Registry},
+    channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
     http::{self, App, AppParts},
     jobs::Jobs,
@@ -108,9 +108,9 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
 }
 
 /// However few connections the system allows, some are left for requests that are no streams.
-fn limits(streams: &StreamConfig, max_connections: usize) -> Limits {
+fn limits(streams: &StreamConfig, max_connections: usize) -> StreamLimits {
     let for_streams = max_connections.saturating_sub((max_connections / 16).max(1)).max(1);
-    Limits {
+    StreamLimits {
         history: streams.history,
         tick_interval: streams.tick_interval,
         streams: streams.max_streams.min(for_streams),

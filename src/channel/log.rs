@@ -31,14 +31,14 @@ pub enum Join {
 
 /// Every event other than a tick, up to a bound, and the latest tick.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct Backlog {
     bound: usize,
     floor: Seq,
     kept: VecDeque<Arc<Frame>>,
     tick: Option<Arc<Frame>>,
 }
 
-impl Log {
+impl Backlog {
     pub(super) fn new(bound: usize) -> Self {
         Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None }
     }

@@ -12,11 +12,10 @@ mod log;
 mod pacer;
 mod registry;
 mod subscriber;
-mod waiting;
 mod waking;
 
 pub use log::{History, Join};
-pub use registry::{Limits, Registry, StreamRefused, WatchError};
+pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use subscriber::{Delivery, Subscriber};
 pub use waking::Wake;
 
@@ -31,30 +30,30 @@ use crate::{
     event::{ChannelName, Class, Epoch, Resume, Seq},
     wire::Frame,
 };
-use log::Log;
-use waiting::Waiting;
+use log::Backlog;
+use waking::WakerSlots;
 
 /// A channel that is being watched.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
-    registry: Weak<registry::Shared>,
+    registry: Weak<registry::Channels>,
     loaded: OnceCell<()>,
     // A std mutex: it is never held across an await, and nothing long is done under it.
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ChannelState {
     /// Until the history is loaded, only what was published meanwhile.
-    log: Log,
+    log: Backlog,
     is_loaded: bool,
     /// A tick that came too soon after another: the newest state, but not in the log before its time.
     held: Option<Arc<Frame>>,
     last_tick_released: Option<Instant>,
     /// Whether the pacer knows that a tick is held.
     release_is_due: bool,
-    waiting: Waiting,
+    waiting: WakerSlots,
     subscribers: usize,
     next_subscriber: u64,
     /// Subscribers with a smaller number are to end.
@@ -75,14 +74,14 @@ struct Place {
 }
 
 impl Channel {
-    fn new(name: ChannelName, registry: Weak<registry::Shared>, history_max: usize) -> Self {
-        let state = State {
-            log: Log::new(history_max),
+    fn new(name: ChannelName, registry: Weak<registry::Channels>, history_max: usize) -> Self {
+        let state = ChannelState {
+            log: Backlog::new(history_max),
             is_loaded: false,
             held: None,
             last_tick_released: None,
             release_is_due: false,
-            waiting: Waiting::default(),
+            waiting: WakerSlots::default(),
             subscribers: 0,
             next_subscriber: 0,
             hung_up_below: 0,
@@ -193,19 +192,19 @@ impl Channel {
     }
 
     /// All who wait; they are woken once the lock is free for them.
-    fn wake(&self, mut state: MutexGuard<'_, State>) -> Wake {
+    fn wake(&self, mut state: MutexGuard<'_, ChannelState>) -> Wake {
         let wakers = state.waiting.take();
         drop(state);
         Wake::new(wakers, self.registry.upgrade().map(|registry| Arc::clone(&registry.waking)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
         // Nothing in here can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ChannelState {
     /// Seq of the newest state.
     fn last(&self) -> Seq {
         self.held.as_ref().map_or(self.log.last(), |held| held.seq())

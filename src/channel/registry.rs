@@ -23,7 +23,7 @@ use crate::{
 
 /// The bounds of the fan-out.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct StreamLimits {
     /// Events other than ticks kept in memory per channel.
     pub history: usize,
     /// Time between two ticks of one channel.
@@ -62,12 +62,12 @@ pub enum WatchError<E> {
 /// All channels that are being watched. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    shared: Arc<Channels>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    limits: Limits,
+pub(super) struct Channels {
+    limits: StreamLimits,
     epoch: Epoch,
     head: AtomicU64,
     draining: AtomicBool,
@@ -79,9 +79,9 @@ pub(super) struct Shared {
 
 impl Registry {
     /// An empty registry of the store with this epoch.
-    pub fn new(epoch: Epoch, limits: Limits) -> Self {
+    pub fn new(epoch: Epoch, limits: StreamLimits) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Channels {
                 limits,
                 epoch,
                 head: AtomicU64::new(0),
@@ -201,7 +201,7 @@ impl Registry {
     }
 }
 
-impl Shared {
+impl Channels {
     fn register(self: &Arc<Self>, name: &ChannelName) -> Arc<Channel> {
         let mut channels = self.lock_channels();
         if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {

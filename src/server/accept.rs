@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, App, End};
+use super::connection::{self, End, HttpService};
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Accepts connections and lets `app` answer their requests, until `shutdown` is cancelled. Then the listener is closed
 /// at once, requests under way are still answered, and this returns when the last connection has ended; dropping it
 /// earlier drops those that are left.
-pub async fn serve<A: App>(
+pub async fn serve<A: HttpService>(
     listener: TcpListener,
     app: A,
     limits: ConnectionConfig,
@@ -63,7 +63,7 @@ impl Listener for TunedListener {
     }
 }
 
-async fn serve_on<L: Listener, A: App>(
+async fn serve_on<L: Listener, A: HttpService>(
     mut listener: L,
     app: A,
     limits: ConnectionConfig,

@@ -17,6 +17,6 @@ mod timer;
 
 pub use accept::serve;
 pub use body::RequestBody;
-pub use connection::App;
+pub use connection::HttpService;
 pub use open_files::fit_open_files;
 pub use socket::bind;

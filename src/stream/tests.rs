@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    channel::{Channel, History, Limits, Registry},
+    channel::{Channel, History, Registry, StreamLimits},
     event::{Class, Cursor, Draft, Epoch, Event, Resume, Seq, Timestamp},
     telemetry::Metrics,
 };
@@ -27,7 +27,8 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let limits = Limits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits =
+            StreamLimits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         Self { registry: Registry::new(epoch(), limits), metrics: Metrics::new() }
     }
 

@@ -17,7 +17,7 @@ use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 #[derive(Debug)]
 pub struct Table {
     policy: Policy,
-    rows: HashMap<ChannelName, Slot>,
+    rows: HashMap<ChannelName, TableSlot>,
     /// May name a task too early, never too late: so a report, which puts off the time, changes nothing here.
     due: BTreeSet<(Timestamp, Uuid)>,
     pending: BTreeMap<(String, Seq), Uuid>,
@@ -27,7 +27,7 @@ pub struct Table {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct TableSlot {
     row: Row,
     last: Seq,
     keys: IndexKeys,
@@ -97,7 +97,7 @@ impl Table {
         let named: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(limit).copied().collect();
         let mut due = Vec::new();
         for (at, id) in named {
-            let Some(Slot { row: Row::Task(entry), keys, .. }) = self.rows.get_mut(&ChannelName::task(id)) else {
+            let Some(TableSlot { row: Row::Task(entry), keys, .. }) = self.rows.get_mut(&ChannelName::task(id)) else {
                 continue;
             };
             let true_at = entry.due(&self.policy);
@@ -144,7 +144,7 @@ impl Table {
         let slot = self.rows.remove(&channel);
         let (before, old) = slot.map_or((None, IndexKeys::default()), |slot| (Some(slot.row), slot.keys));
         let keys = self.index(&channel, &old, IndexKeys::of(&row, last, &self.policy));
-        self.rows.insert(channel, Slot { row, last, keys });
+        self.rows.insert(channel, TableSlot { row, last, keys });
         before
     }
 

@@ -30,12 +30,12 @@ pub(super) enum Ask {
 pub(super) struct Planned {
     pub(super) group: Group,
     pub(super) rows: Vec<(ChannelName, Row)>,
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Caller>,
 }
 
 /// A request, and what it is answered once its group is committed.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct Caller {
     pub(super) request: Request,
     promise: Result<Promise, TrackerError>,
 }
@@ -81,14 +81,14 @@ impl<'a> Batch<'a> {
                     let promise = decided.as_ref().map(|_| Promise { task: Some(id), changed });
                     let promise = promise.map_err(|refusal| refusal.clone().into());
                     let channel = ChannelName::task(id);
-                    self.join(Waiting { request, promise }, channel, decided.unwrap_or_default());
+                    self.join(Caller { request, promise }, channel, decided.unwrap_or_default());
                 }
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
             Ask::Append(draft) => {
                 let decision = vec![Decided { draft: draft.clone(), row: None }];
                 let channel = draft.channel.clone();
-                self.join(Waiting { request, promise: Ok(Promise { task: None, changed: true }) }, channel, decision);
+                self.join(Caller { request, promise: Ok(Promise { task: None, changed: true }) }, channel, decision);
             }
         }
     }
@@ -121,7 +121,7 @@ impl<'a> Batch<'a> {
 
     /// Puts a decision into the group of its channels. What adds nothing to no group is answered at once: it was decided
     /// against what is durable already.
-    fn join(&mut self, waiting: Waiting, channel: ChannelName, decision: Decision) {
+    fn join(&mut self, waiting: Caller, channel: ChannelName, decision: Decision) {
         if decision.is_empty() && !self.by_channel.contains_key(&channel) {
             return waiting.answer(self.table, Seq::ZERO);
         }
@@ -203,7 +203,7 @@ impl Planned {
     }
 }
 
-impl Waiting {
+impl Caller {
     /// Answers what was promised: everything that was asked for is at or before `seq` in the journal, and in the table.
     pub(super) fn answer(self, table: &Table, seq: Seq) {
         let answer = self.promise.map(|Promise { task, changed }| {
@@ -228,9 +228,9 @@ mod tests {
         Decided { draft, row: None }
     }
 
-    fn waiting() -> Waiting {
+    fn waiting() -> Caller {
         let request = Request::timer(Uuid::nil(), Intent::Due);
-        Waiting { request, promise: Ok(Promise { task: None, changed: true }) }
+        Caller { request, promise: Ok(Promise { task: None, changed: true }) }
     }
 
     #[test]

@@ -110,10 +110,10 @@ pub struct Answer {
 /// The way to the one writer. Cheap to clone.
 #[derive(Clone)]
 pub struct Tracker {
-    shared: Arc<Shared>,
+    shared: Arc<Core>,
 }
 
-struct Shared {
+struct Core {
     requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
@@ -165,7 +165,7 @@ impl Tracker {
         stage: &Stage,
     ) -> Result<Self, TrackerError> {
         let (requests, queue) = mpsc::channel(options.queue_length.max(1));
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Core {
             requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
@@ -277,7 +277,7 @@ impl Tracker {
     }
 }
 
-impl Shared {
+impl Core {
     fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Request, Shared, TrackerError,
+    Core, Request, TrackerError,
     batch::{Ask, Batch, Planned},
     clock::JumpWatch,
 };
@@ -42,7 +42,7 @@ const JUMP_PAUSE: Duration = Duration::from_secs(30);
 const START_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Core>,
     queue: mpsc::Receiver<Request>,
     /// What is to be decided before anything else; what it needs to be decided upon stays in memory.
     again: VecDeque<Request>,
@@ -57,7 +57,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer whose table is as the journal says.
-    pub(super) async fn restore(shared: Arc<Shared>, queue: mpsc::Receiver<Request>) -> Result<Self, TrackerError> {
+    pub(super) async fn restore(shared: Arc<Core>, queue: mpsc::Receiver<Request>) -> Result<Self, TrackerError> {
         let jumps = JumpWatch::new(shared.clock.clone());
         let again = VecDeque::new();
         let rest_until = Instant::now() + START_PAUSE;

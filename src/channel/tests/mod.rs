@@ -20,7 +20,7 @@ pub(super) fn epoch() -> Epoch {
 }
 
 pub(super) fn registry(history: usize) -> Registry {
-    let limits = Limits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits = StreamLimits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     Registry::new(epoch(), limits)
 }
 

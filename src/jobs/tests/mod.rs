@@ -14,7 +14,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::*;
 use crate::{
-    channel::{Limits, Registry},
+    channel::{Registry, StreamLimits},
     config::{TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::{Journal, memory::MemoryJournal},
@@ -82,7 +82,7 @@ impl Plan {
 
 async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
     let limits =
-        Limits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
+        StreamLimits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
     let options = Options {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    channel::{Delivery, Join, Limits, Subscriber},
+    channel::{Delivery, Join, StreamLimits, Subscriber},
     event::{ChannelName, Event, Resume},
     journal::{Group, Tail, memory::MemoryJournal},
     shutdown::Shutdown,
@@ -56,7 +56,8 @@ impl Rig {
         queue_length: usize,
         clock: Clock,
     ) -> Self {
-        let limits = Limits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits =
+            StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let options = Options { policy: POLICY, queue_length, retention: RETENTION, clock };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epoch(), limits);
