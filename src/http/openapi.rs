@@ -28,7 +28,7 @@ use super::{
     problem::{FieldError, Problem, ProblemDocument, kinds},
     refusals::Refusals,
 };
-use crate::event::Name;
+use crate::{event::Name, task::ReportedError};
 
 /// Swagger UI styles its elements from its scripts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
@@ -44,7 +44,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
                        report (`PATCH /api/tasks/{taskId}`), watch (`GET /api/tasks/{taskId}/progress`).\n\n\
                        Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`."
     ),
-    components(schemas(ProblemDocument<'_>, FieldError, Name)),
+    components(schemas(ProblemDocument<'_>, FieldError, Name, ReportedError)),
     tags(
         (name = "tasks", description = "Submit, read, report, cancel, forget"),
         (name = "streams", description = "Watch"),

@@ -171,6 +171,7 @@ fn completion(result: Value) -> (Report, Ended) {
 
 fn failure(error: TaskError) -> (Report, Ended) {
     let reported = ReportedError {
+        kind: None,
         code: Some(error.code.clone()),
         title: Some(error.title.clone()),
         detail: error.detail.clone(),
