@@ -36,13 +36,13 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserPresence {
-    /// The user.
+    /// The id of the user.
     pub user_id: String,
-    /// Whether they are there.
+    /// Whether the user is connected.
     pub status: PresenceStatus,
-    /// How many of their streams are open.
+    /// The number of open streams.
     pub connections: usize,
-    /// Since when they have had this status.
+    /// When the status last changed.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }

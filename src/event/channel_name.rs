@@ -133,7 +133,7 @@ pub fn check_name(name: &str) -> Result<(), InvalidName> {
 
 /// The text is not a valid name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a name is 1 to 128 letters, digits or any of - _ . ~ @")]
+#[error("must be 1 to 128 ASCII letters, digits or any of - _ . ~ @")]
 pub struct InvalidName;
 
 #[cfg(test)]

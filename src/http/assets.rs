@@ -37,9 +37,9 @@ const NOT_BUILT: &str = "\
 <title>progressd</title>
 <link rel=\"icon\" href=\"data:,\">
 <h1>progressd is running</h1>
-<p>This binary was built without its page. To have it, run <code>npm ci &amp;&amp; npm run build</code> in
+<p>This binary was built without its page. To add it, run <code>npm ci &amp;&amp; npm run build</code> in
 <code>web/</code> and build the binary again.</p>
-<p>The API is all there: <a href=\"/docs\">its reference</a>.</p>
+<p>The API works without it: see <a href=\"/docs\">the reference</a>.</p>
 </html>
 ";
 

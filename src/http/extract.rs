@@ -42,7 +42,7 @@ where
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         if body_type(request.headers()) != Some(BodyType::Json) {
             return Err(
-                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON, with content-type application/json.")
+                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json.")
             );
         }
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
@@ -77,7 +77,7 @@ pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
 /// The whole body, at most `limit_bytes` of it.
 pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
     let announced = http_body::Body::size_hint(&body).lower();
-    let too_large = || Problem::new(&kinds::BODY_TOO_LARGE).with_detail(format!("At most {limit_bytes} bytes."));
+    let too_large = || Problem::new(&kinds::BODY_TOO_LARGE).with_detail(format!("The limit is {limit_bytes} bytes."));
     if announced > limit_bytes as u64 {
         return Err(too_large());
     }
@@ -85,7 +85,7 @@ pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, P
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(error) if timed_out(error.as_ref()) => Err(Problem::new(&kinds::BODY_TIMED_OUT)),
-        Err(_) => Err(Problem::new(&kinds::MALFORMED).with_detail("The body broke off.")),
+        Err(_) => Err(Problem::new(&kinds::MALFORMED).with_detail("The body ended too early.")),
     }
 }
 
@@ -292,8 +292,8 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> R
     let malformed = |reason: &str| Problem::new(&kinds::MALFORMED).with_error(name.as_str(), reason);
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed("is not visible ASCII")),
-        (Some(_), Some(_)) => Err(malformed("is given more than once")),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed("must be visible ASCII")),
+        (Some(_), Some(_)) => Err(malformed("must be given only once")),
     }
 }
 

@@ -99,7 +99,7 @@ fn is_safe(method: &Method) -> bool {
 /// Every name that the request gives must be ours: the `Host` header, and the authority of an absolute target or of
 /// HTTP/2's `:authority`.
 fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
-    let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "is not a host name with an optional port");
+    let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "must be a host name with an optional port");
     let host = match single(headers, &header::HOST)? {
         Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
         None => None,
@@ -113,7 +113,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
 
 fn wrong_host() -> Problem {
     Problem::new(&kinds::WRONG_HOST)
-        .with_detail("It answers to loopback names, and to those that are set as allowed hosts (--allowed-hosts).")
+        .with_detail("The service answers to loopback names and to the names in --allowed-hosts.")
 }
 
 fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
@@ -145,16 +145,14 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         None | Some("same-origin" | "none") => {}
         // `same-site` is another port or a sibling name: another program's page.
         Some(_) => {
-            return foreign(
-                "The page that asks is of another origin, which is not among the allowed ones (--allowed-origins).",
-            );
+            return foreign("The page belongs to another origin, which is not in --allowed-origins.");
         }
     }
     match single(headers, &header::ORIGIN)? {
         None => Ok(()),
         Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
         // `null` is any sandboxed frame, file or redirect across origins.
-        Some(_) => foreign("The origin is not this service's, and is not among the allowed ones (--allowed-origins)."),
+        Some(_) => foreign("The origin is neither this service nor in --allowed-origins."),
     }
 }
 

@@ -42,16 +42,16 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
         title = "progressd",
         description = "Every slow task gets a URL that streams its progress. Three verbs: submit (`POST /api/tasks`), \
                        report (`PATCH /api/tasks/{taskId}`), watch (`GET /api/tasks/{taskId}/progress`).\n\n\
-                       Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`."
+                       Every error is an `application/problem+json` document (RFC 9457) with a stable `code`."
     ),
     components(schemas(ProblemDocument<'_>, FieldError, Name, ReportedError)),
     tags(
-        (name = "tasks", description = "Submit, read, report, cancel, forget"),
-        (name = "streams", description = "Watch"),
+        (name = "tasks", description = "Submit, read, report, cancel, delete"),
+        (name = "streams", description = "Watch tasks"),
         (name = "users", description = "Who is connected"),
-        (name = "compatibility", description = "Routes of earlier systems, as their clients know them"),
+        (name = "compatibility", description = "Routes of earlier systems, unchanged for their clients"),
         (name = "operations", description = "Health and metrics"),
-        (name = "page", description = "For people"),
+        (name = "page", description = "Pages for people"),
     )
 )]
 pub(super) struct Api;

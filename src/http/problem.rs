@@ -132,10 +132,10 @@ pub struct Problem {
     cause: Option<String>,
 }
 
-/// What is wrong with one member, form field or query parameter.
+/// What is wrong with one member, form field, header or query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Its name on the wire, with its path from the root: `steps[1].weight`.
+    /// The name of the member with its path, such as `steps[1].weight`; or of the field or parameter.
     #[schema(example = "progress")]
     pub field: String,
     /// What is wrong with it.
@@ -143,7 +143,7 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A refusal (RFC 9457), as `application/problem+json`.
+/// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
@@ -162,14 +162,14 @@ pub struct ProblemDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub detail: Option<&'a str>,
-    /// A stable word for programs.
+    /// A stable code for programs.
     #[schema(example = "task_not_found")]
     pub code: &'a str,
-    /// Each member, field or parameter that is wrong.
+    /// Each member, form field or parameter that is wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: &'a [FieldError],
-    /// The task that ended with this error; of uploads only, once there is a task.
+    /// The task that ended with this error; only for uploads, and only if there is a task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Uuid>,
 }
@@ -311,17 +311,19 @@ impl From<Refusal> for Problem {
             Refusal::NotFound => Self::new(&kinds::TASK_NOT_FOUND),
             Refusal::Gone => Self::new(&kinds::TASK_GONE),
             Refusal::Final(status) => {
-                Self::new(&kinds::TASK_FINAL).with_detail(format!("The task is {status} already."))
+                Self::new(&kinds::TASK_FINAL).with_detail(format!("The task has already ended with status {status}."))
             }
-            Refusal::Leased => Self::new(&kinds::TASK_LEASED)
-                .with_detail("Only the holder of its lease may report on the task, with its Lease-Token."),
+            Refusal::Leased => {
+                Self::new(&kinds::TASK_LEASED).with_detail("Report with the Lease-Token of the current lease.")
+            }
             Refusal::LeaseLost => Self::new(&kinds::LEASE_LOST)
-                .with_detail("The lease belonged to another attempt, or has ended: stop working on the task."),
+                .with_detail("The lease has expired or belongs to another attempt. Stop working on the task."),
             Refusal::NotPending => Self::new(&kinds::TASK_NOT_PENDING),
             Refusal::NotFinished => Self::new(&kinds::TASK_NOT_FINISHED)
                 .with_detail("Only a task that has ended can be deleted; cancel it first."),
-            Refusal::Mismatch => Self::new(&kinds::MISMATCH)
-                .with_detail("This id or idempotency key was used with another request before."),
+            Refusal::Mismatch => {
+                Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
+            }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
         }
     }

@@ -22,7 +22,7 @@ impl FromRequest<App> for ReportBody {
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let body_type = body_type(request.headers()).ok_or_else(|| {
             Problem::new(&kinds::UNSUPPORTED_TYPE)
-                .with_detail("Send JSON as application/json, or fields as application/x-www-form-urlencoded.")
+                .with_detail("Send JSON as application/json, or form fields as application/x-www-form-urlencoded.")
         })?;
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
         let report = match body_type {

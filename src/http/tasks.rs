@@ -40,35 +40,35 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, put, report, delete)).routes(routes!(cancel))
 }
 
-/// A task as this API answers it: its last event's state, and what never changes.
+/// A task: its last state, and what never changes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskDocument)]
 pub(super) struct TaskDocument {
     #[serde(flatten)]
     task: Task,
-    /// What the job or worker is to work on, as it was submitted.
+    /// The input of the work, as submitted.
     input: Option<serde_json::Value>,
-    /// What the submitter wanted to find again.
+    /// What else belongs to the task, as submitted.
     metadata: Option<serde_json::Value>,
-    /// Where this state stands in the journal: the stream's `id` and the `ETag`.
+    /// The position of this state in the journal: the `id` on the stream, and the `ETag`.
     #[schema(example = "k3f90000-1841")]
     cursor: String,
 }
 
-/// The answer to a report: the task, and what the worker is to do.
+/// The answer to a report: the task, and what the worker should do.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ReportAnswer {
     #[serde(flatten)]
     task: TaskDocument,
-    /// `cancel` when the worker is asked to stop.
+    /// `cancel` if the worker should stop.
     directive: Directive,
-    /// Reports that come more often than this are not all shown.
+    /// The shortest useful interval between reports, in milliseconds: watchers do not see more of them.
     #[schema(example = 50)]
     min_interval_ms: u64,
 }
 
-/// What a worker is to do.
+/// What a worker should do.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what `report` puts together from stored bytes")]

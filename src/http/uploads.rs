@@ -40,11 +40,11 @@ struct UploadForm {
     file: Vec<u8>,
 }
 
-/// What the file was received for.
+/// The answer to an upload.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct UploadAnswer {
-    /// The task that does the rest.
+    /// The task of this upload.
     task_id: Uuid,
 }
 
@@ -53,15 +53,15 @@ struct UploadAnswer {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 struct UploadQuery {
-    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent;
-    /// without it a task is made.
+    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent. A
+    /// new task is made when absent.
     #[garde(skip)]
     #[serde(deserialize_with = "task_id")]
     task_id: Option<Uuid>,
-    /// The user for whom a task is made.
+    /// The user of the new task.
     #[garde(skip)]
     user_id: Option<Name>,
-    /// The title of the task that is made, one line of up to 256 bytes.
+    /// The title of the new task: one line, up to 256 bytes.
     #[garde(skip)]
     #[param(min_length = 1, max_length = 256)]
     title: Option<String>,

@@ -52,10 +52,10 @@ pub(super) fn tell(mut next: Transition, report: &Report, token: Option<Uuid>) -
 /// A result belongs to completion, an error to failure.
 fn check_outcome(report: &Report) -> Result<(), Refusal> {
     if report.result.is_some() && report.status != Some(ReportedStatus::Completed) {
-        return Err(Refusal::Invalid { member: "result", reason: "comes with status completed only".into() });
+        return Err(Refusal::Invalid { member: "result", reason: "is allowed only with status completed".into() });
     }
     if report.error.is_some() && report.status != Some(ReportedStatus::Error) {
-        return Err(Refusal::Invalid { member: "error", reason: "comes with status error only".into() });
+        return Err(Refusal::Invalid { member: "error", reason: "is allowed only with status error".into() });
     }
     Ok(())
 }
@@ -63,7 +63,11 @@ fn check_outcome(report: &Report) -> Result<(), Refusal> {
 /// Takes over what the report says, but for the progress of the whole.
 fn take_in(task: &mut Task, report: &Report) -> Result<(), Refusal> {
     let steps = task.steps.len();
-    let reason = if steps == 0 { "needs a task with steps".into() } else { format!("is one of 0 to {}", steps - 1) };
+    let reason = if steps == 0 {
+        "is allowed only for a task with steps".into()
+    } else {
+        format!("must be from 0 to {}", steps - 1)
+    };
     if report.step.is_some_and(|step| step >= steps) {
         return Err(Refusal::Invalid { member: "step", reason });
     }

@@ -63,28 +63,28 @@ impl fmt::Display for Status {
 /// One of the weighted steps of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// What is done in it.
+    /// The name of the step.
     pub name: String,
-    /// Its share of the whole, relative to the other steps' weights.
+    /// The share of the whole task, relative to the weights of the other steps.
     pub weight: f64,
-    /// How far it is, 0–100 percent.
+    /// Progress of the step in percent, 0–100.
     pub progress: f64,
 }
 
 /// Why a task failed: a problem (RFC 9457) with a stable code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskError {
-    /// A URI reference that identifies the kind of problem.
+    /// A URI that identifies the kind of problem.
     #[serde(rename = "type")]
     pub kind: String,
     /// A short summary, the same for every problem of this kind.
     pub title: String,
-    /// The HTTP status that describes it best.
+    /// The HTTP status that fits best.
     pub status: u16,
     /// What went wrong this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// A stable word for programs.
+    /// A stable code for programs.
     pub code: String,
 }
 
@@ -105,30 +105,30 @@ impl TaskError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// Its id.
+    /// The id of the task.
     pub task_id: Uuid,
-    /// What kind of work it is; a job of the service takes `simulate` and `upload`.
+    /// The kind of work; the service itself works on `simulate` and `upload`.
     pub kind: String,
-    /// A name for people.
+    /// The title, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The user for whom it is done.
+    /// The user for whom the work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
-    /// The queue in which it waits.
+    /// The queue that the task waits in.
     pub queue: String,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// How far it is, 0–100 percent; absent while that is not known. 100 means completed.
+    /// Progress in percent, 0–100; absent if unknown. 100 means completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
-    /// One line about what is going on.
+    /// The latest message: one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Units done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
-    /// Units in all.
+    /// Total units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
     /// What `current` and `total` count, such as `bytes`.
@@ -137,40 +137,40 @@ pub struct Task {
     /// Index of the current step, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
-    /// Its steps.
+    /// The steps of the task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
-    /// Units a second, exponentially weighted towards the last ten seconds.
+    /// Units per second, exponentially weighted towards the last ten seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// When it is expected to end; absent before there is ground for saying so.
+    /// When the task is expected to end; absent until that can be estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<Eta>,
-    /// Whether it is being worked on and nothing has been heard for a while.
+    /// Whether the task is in work but has had no report for a while.
     pub stalled: bool,
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// How many tries there are.
+    /// The largest number of attempts.
     pub max_attempts: u32,
-    /// When it was accepted.
+    /// When the task was submitted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When work on this attempt began.
+    /// When this attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When this state was reached.
+    /// When this state was last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// When the task ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// What came of it, when it completed.
+    /// The result of a completed task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Payload>,
-    /// Why it failed.
+    /// Why the task failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
 }
