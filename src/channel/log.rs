@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{Class, Epoch, Event, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Epoch, Event, Resume, Seq},
     wire::Frame,
 };
 
@@ -14,6 +14,15 @@ pub struct History {
     pub floor: Seq,
     /// The kept visible events, in seq order.
     pub events: Vec<Event>,
+}
+
+/// How a watcher of several channels begins.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// How it begins on each.
+    pub channels: Vec<(ChannelName, Join)>,
+    /// Where it stands once it has been shown that; `None` where it goes on from where it was on some of them.
+    pub position: Option<Cursor>,
 }
 
 /// How a watcher begins.
@@ -27,6 +36,21 @@ pub enum Join {
     Reset(Option<Arc<Frame>>),
     /// It has seen the end.
     Ended,
+}
+
+impl Join {
+    /// The state that is shown first, where there is one.
+    pub fn state(&self) -> Option<&Arc<Frame>> {
+        match self {
+            Self::First(state) | Self::Reset(state) => state.as_ref(),
+            Self::Resumed | Self::Ended => None,
+        }
+    }
+
+    /// Whether what the watcher knew is void.
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset(_))
+    }
 }
 
 /// Every event other than a tick, up to a bound, and the latest tick.
@@ -97,6 +121,16 @@ impl Backlog {
         let index = self.kept.partition_point(|frame| frame.seq() <= position);
         let tick = self.tick.as_ref().filter(|tick| tick.seq() > position);
         self.kept.get(index).into_iter().chain(tick).min_by_key(|frame| frame.seq())
+    }
+
+    /// The frames after `position`, in seq order.
+    pub(super) fn after(&self, position: Seq) -> impl Iterator<Item = &Arc<Frame>> {
+        let mut next = self.next(position);
+        std::iter::from_fn(move || {
+            let frame = next?;
+            next = self.next(frame.seq());
+            Some(frame)
+        })
     }
 
     /// How a watcher begins, and where it then stands. A held tick is newer than the log.

@@ -11,10 +11,12 @@
 mod log;
 mod pacer;
 mod registry;
+mod rounds;
+mod seat;
 mod subscriber;
 mod waking;
 
-pub use log::{History, Join};
+pub use log::{History, Join, Joined};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use subscriber::{Delivery, Subscriber};
 pub use waking::Wake;

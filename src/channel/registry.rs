@@ -9,15 +9,17 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, History, Join, Subscriber,
+    Channel, History, Join, Joined, Subscriber,
     pacer::Pacer,
+    rounds::Rounds,
+    seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Draft, Epoch, Event, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Resume, Seq},
     wire::Frame,
 };
 
@@ -70,6 +72,8 @@ pub(super) struct Channels {
     limits: StreamLimits,
     epoch: Epoch,
     head: AtomicU64,
+    /// Everything at or before it is in the logs of the channels that are watched.
+    published: Arc<AtomicU64>,
     draining: AtomicBool,
     permits: Arc<Semaphore>,
     channels: Mutex<HashMap<ChannelName, Weak<Channel>>>,
@@ -85,6 +89,7 @@ impl Registry {
                 limits,
                 epoch,
                 head: AtomicU64::new(0),
+                published: Arc::default(),
                 draining: AtomicBool::new(false),
                 permits: Arc::new(Semaphore::new(limits.streams)),
                 channels: Mutex::new(HashMap::new()),
@@ -117,6 +122,17 @@ impl Registry {
     /// Hands an event that has become durable to those who watch its channel, who are woken when the answer is dropped.
     /// `decided` is when it was decided here.
     pub fn publish(&self, event: &Event, decided: std::time::Instant) -> Wake {
+        let wake = self.enter(event, decided);
+        self.publish_through(event.seq);
+        wake
+    }
+
+    /// Notes that there is nothing to be published at or before this seq.
+    pub fn publish_through(&self, seq: Seq) {
+        self.shared.published.fetch_max(seq.0, Ordering::AcqRel);
+    }
+
+    fn enter(&self, event: &Event, decided: std::time::Instant) -> Wake {
         let Some(channel) = self.find(event.channel()) else { return Wake::none() };
         if event.class() == Class::Tombstone {
             self.shared.detach(&channel);
@@ -143,12 +159,7 @@ impl Registry {
         resume: Resume,
         load: impl AsyncFnOnce() -> Result<History, E>,
     ) -> Result<(Join, Subscriber), WatchError<E>> {
-        if self.shared.draining.load(Ordering::Acquire) {
-            return Err(StreamRefused::Draining.into());
-        }
-        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
-            return Err(StreamRefused::TooManyStreams.into());
-        };
+        let permit = self.admit()?;
         // It is registered before it is loaded, so that what is committed meanwhile is not missed.
         let channel = self.shared.register(name);
         channel
@@ -158,15 +169,71 @@ impl Registry {
                 Ok(())
             })
             .await?;
+        let (join, seat) = self.join(channel, resume)?;
+        Ok((join, Subscriber::of_one(seat, permit)))
+    }
+
+    /// Lets a watcher in on several channels, as one stream. `load` brings the histories of those which nobody watches
+    /// yet, in their order.
+    ///
+    /// # Errors
+    /// When `load` fails, when a bound is reached, and when the service is stopping.
+    pub async fn open_several<E>(
+        &self,
+        names: &[ChannelName],
+        resume: Resume,
+        load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
+    ) -> Result<(Joined, Subscriber), WatchError<E>> {
+        let permit = self.admit()?;
+        let channels: Vec<_> = names.iter().map(|name| self.shared.register(name)).collect();
+        let missing: Vec<_> = channels.iter().filter(|channel| !channel.loaded.initialized()).collect();
+        let missing_names: Vec<_> = missing.iter().map(|channel| channel.name().clone()).collect();
+        let histories =
+            if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
+        for (channel, history) in missing.into_iter().zip(histories) {
+            // Where somebody else was quicker, theirs counts.
+            let fill = async || channel.fill(history, self.shared.epoch);
+            channel.loaded.get_or_init(fill).await;
+        }
+        // All are joined at one place: what is at or before it is in every log by now.
+        let position = Seq(self.shared.published.load(Ordering::Acquire));
+        let (mut joins, mut seats) = (Vec::new(), Vec::new());
+        for channel in channels {
+            let name = channel.name().clone();
+            let (join, mut seat) = self.join(channel, resume)?;
+            if !matches!(join, Join::Resumed) {
+                seat.move_to(position);
+            }
+            joins.push((name, join));
+            seats.push(seat);
+        }
+        let goes_on = joins.iter().any(|(_, join)| matches!(join, Join::Resumed));
+        let from = match resume {
+            Resume::After(cursor) if goes_on => cursor.seq,
+            _ => position,
+        };
+        let position = (!goes_on).then_some(Cursor { epoch: self.shared.epoch, seq: position });
+        let rounds = Rounds::new(seats, from, Arc::clone(&self.shared.published), self.shared.limits.tick_interval);
+        Ok((Joined { channels: joins, position }, Subscriber::of_several(rounds, permit)))
+    }
+
+    fn admit(&self) -> Result<OwnedSemaphorePermit, StreamRefused> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(StreamRefused::Draining);
+        }
+        Arc::clone(&self.shared.permits).try_acquire_owned().map_err(|_| StreamRefused::TooManyStreams)
+    }
+
+    fn join(&self, channel: Arc<Channel>, resume: Resume) -> Result<(Join, Seat), StreamRefused> {
         let (join, place) = channel.join(resume, self.shared.epoch, self.head());
-        let subscriber = Subscriber::new(channel, &place, permit);
+        let seat = Seat::new(channel, &place);
         if place.subscribers > self.shared.limits.streams_per_channel {
-            return Err(StreamRefused::TooManyOnChannel.into());
+            return Err(StreamRefused::TooManyOnChannel);
         }
         if self.shared.draining.load(Ordering::Acquire) {
-            return Err(StreamRefused::Draining.into());
+            return Err(StreamRefused::Draining);
         }
-        Ok((join, subscriber))
+        Ok((join, seat))
     }
 
     /// The channel, if somebody watches it.

@@ -223,7 +223,8 @@ where
 
 refuses!(Query<T> where T: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
-fn query_problem(error: FieldsError) -> Problem {
+/// Why the parameters of a query are refused.
+pub(super) fn query_problem(error: FieldsError) -> Problem {
     let kind = match error {
         FieldsError::Unknown(_) => &kinds::UNKNOWN_PARAMETER,
         FieldsError::Invalid { .. } => &kinds::INVALID,

@@ -18,6 +18,7 @@ mod progress;
 mod refusals;
 mod report;
 mod seeds;
+mod streams;
 mod task_list;
 mod tasks;
 mod uploads;
@@ -88,6 +89,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(uploads::router())
         .merge(files::router())
         .merge(progress::router())
+        .merge(streams::router())
         .merge(users::router())
         .merge(seeds::router())
         .merge(ops::router())

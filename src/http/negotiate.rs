@@ -25,6 +25,11 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range == EVENT_STREAM) && !ranges(headers).any(|range| range == "application/json")
 }
 
+/// Whether JSON is asked for by its name, and a stream is not.
+pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| range == "application/json") && !ranges(headers).any(|range| range == EVENT_STREAM)
+}
+
 /// The media ranges of `Accept` that are not refused by `q=0`.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
     values(headers, &header::ACCEPT).filter_map(|range| {

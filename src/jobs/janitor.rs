@@ -51,7 +51,7 @@ impl Janitor {
             Ok(false) => {}
             Ok(true) => tracing::debug!(task = %id, "the file of a task that does not need it was removed"),
             Err(error) => {
-                tracing::warn!(%error, task = %id, "a file could not be looked after; it is tried again later")
+                tracing::warn!(%error, task = %id, "a file could not be looked after; it is tried again later");
             }
         }
     }

@@ -193,6 +193,9 @@ pub trait Journal: Send + Sync + 'static {
     /// The kept visible events of one channel after a seq.
     async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError>;
 
+    /// The same of many channels, from their beginning: one answer each, in their order.
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError>;
+
     /// The state of one channel, or `None` when it has never had an event or its tombstone was swept.
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError>;
 

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{CROWD, Heartbeat, Style, jittered_retry};
 use crate::{
-    channel::{Delivery, Join, Subscriber},
+    channel::{Delivery, Join, Joined, Subscriber},
     telemetry::Metrics,
     wire::{self, Dialect},
 };
@@ -31,12 +31,22 @@ pub struct StreamBody {
 }
 
 impl StreamBody {
-    /// A stream for this watcher.
+    /// A stream for this watcher of one channel.
     pub fn new(join: &Join, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
+        let opening = subscriber.channels().flat_map(|channel| style.opening(channel.name(), join)).collect();
+        Self::opened(opening, subscriber, style, metrics)
+    }
+
+    /// A stream for this watcher of several channels.
+    pub fn of_several(joined: &Joined, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
+        Self::opened(style.opening_of_several(joined), subscriber, style, metrics)
+    }
+
+    fn opened(opening: Vec<Bytes>, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
         metrics.streams_open.inc();
         let beat_at = Instant::now() + style.heartbeat.every;
         Self {
-            ready: style.opening(join, subscriber.channel().name()).into(),
+            ready: opening.into(),
             subscriber: Some(subscriber),
             dialect: style.dialect,
             heartbeat: style.heartbeat,

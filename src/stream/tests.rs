@@ -83,7 +83,7 @@ fn plain() -> Style {
 }
 
 fn frame(seq: u64) -> String {
-    format!("id: k3f90000-{seq}\nevent: progress\ndata: {{\"cursor\":\"k3f90000-{seq}\"}}\n\n")
+    format!("event: progress\ndata: {{\"cursor\":\"k3f90000-{seq}\"}}\nid: k3f90000-{seq}\n\n")
 }
 
 fn at(seq: u64) -> Resume {

@@ -57,6 +57,7 @@ impl Writer {
         *self.shared.table_mut() = table;
         self.head = head;
         self.shared.registry.advance(head);
+        self.shared.registry.publish_through(head);
         self.shared.registry.hang_up_all();
         self.shared.work.send_replace(());
         self.shared.holders.notify_all();

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, History, Join, StreamRefused, Subscriber, WatchError},
+    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, WatchError},
     event::{ChannelName, Class, Resume, Seq},
     task::Entry,
 };
@@ -21,19 +21,44 @@ impl Tracker {
         channel: &ChannelName,
         resume: Resume,
     ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
+        self.catch_up(resume).await?;
         let shared = &self.shared;
-        if let Resume::After(cursor) = resume
-            && cursor.epoch == shared.journal.epoch()
-            && cursor.seq > shared.registry.head()
-        {
-            // Only after catching up with the store can it be said that a cursor is from the future.
-            shared.registry.advance(shared.journal.head().await.map_err(into_load)?);
-        }
         let load = async || {
             let log = shared.journal.read(channel, Seq::ZERO).await?;
             Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
         };
         shared.registry.open(channel, resume, load).await
+    }
+
+    /// Lets a watcher in on several channels, as one stream.
+    ///
+    /// # Errors
+    /// See [`Tracker::watch`].
+    pub async fn watch_several(
+        &self,
+        channels: &[ChannelName],
+        resume: Resume,
+    ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
+        self.catch_up(resume).await?;
+        let shared = &self.shared;
+        let load = async |missing: &[ChannelName]| {
+            let logs = shared.journal.read_many(missing).await?;
+            let histories = logs.into_iter().map(|log| History { floor: log.floor, events: log.events });
+            Ok::<_, TrackerError>(histories.collect())
+        };
+        shared.registry.open_several(channels, resume, load).await
+    }
+
+    /// Only after catching up with the store can it be said that a cursor is from the future.
+    async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+        let shared = &self.shared;
+        if let Resume::After(cursor) = resume
+            && cursor.epoch == shared.journal.epoch()
+            && cursor.seq > shared.registry.head()
+        {
+            shared.registry.advance(shared.journal.head().await.map_err(into_load)?);
+        }
+        Ok(())
     }
 
     /// The task after its next visible change, or as it is when there was none for so long.

@@ -5,6 +5,7 @@ mod architecture;
 mod connections;
 mod crash;
 mod settings;
+mod streams;
 mod guard;
 mod memory;
 mod openapi;

@@ -42,8 +42,9 @@ async fn the_stream_begins_as_the_contract_says() {
     assert_eq!(events.bytes().await.unwrap(), "retry: 2000\n\n", "its own block, sent at once");
     let state = events.state().await;
     let cursor = state["cursor"].as_str().unwrap();
-    let head = format!("retry: 2000\n\nid: {cursor}\nevent: progress\ndata: {{\"taskId\":\"");
-    assert!(events.text().starts_with(&head) && events.text().ends_with("\n\n"), "{}", events.text());
+    let (head, tail) = ("retry: 2000\n\nevent: progress\ndata: {\"taskId\":\"", format!("}}\nid: {cursor}\n\n"));
+    let text = events.text();
+    assert!(text.starts_with(head) && text.ends_with(&tail), "the id comes last: {text}");
     assert!(state.get("input").is_none() && state.get("metadata").is_none(), "they never change: {state}");
     let mut read = app.get(&path).send().await.json();
     read.as_object_mut().unwrap().retain(|name, _| name != "input" && name != "metadata");

@@ -4,6 +4,7 @@ mod bounds;
 mod interleavings;
 mod joining;
 mod pacing;
+mod several;
 
 use std::{convert::Infallible, time::Duration};
 

@@ -126,6 +126,14 @@ impl Journal for MemoryJournal {
         Ok(Log { floor: state.stored.floor, events })
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        let mut logs = Vec::with_capacity(channels.len());
+        for channel in channels {
+            logs.push(self.read(channel, Seq::ZERO).await?);
+        }
+        Ok(logs)
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
         Ok(self.open_store()?.state(channel).map(|state| state.stored))
     }

@@ -196,6 +196,14 @@ impl Journal for SqliteJournal {
         self.read_shared(move |connection| read::read(connection, history_max, &channel, after)).await
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        let (channels, history_max) = (channels.to_vec(), self.bounds.history);
+        let read = move |connection: &Connection| {
+            channels.iter().map(|channel| read::read(connection, history_max, channel, Seq::ZERO)).collect()
+        };
+        self.read_shared(read).await
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
         let (channels, history_max) = ([channel.clone()], self.bounds.history);
         let states = self.read_shared(move |connection| read::last(connection, history_max, &channels)).await;

@@ -78,6 +78,10 @@ impl Journal for Haunted {
         self.inner.read(channel, after).await
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        self.inner.read_many(channels).await
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
         self.seen.single.fetch_add(1, Ordering::Relaxed);
         self.inner.last(channel).await

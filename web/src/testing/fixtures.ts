@@ -50,7 +50,7 @@ function eventStream(body: ReadableStream<Uint8Array>): Response {
 
 /** One frame of the progress stream. */
 export function frame(id: string, fields: Partial<Task> & { taskId: string }): string {
-  return `id: ${id}\nevent: progress\ndata: ${JSON.stringify(task(fields))}\n\n`;
+  return `event: progress\ndata: ${JSON.stringify(task(fields))}\nid: ${id}\n\n`;
 }
 
 /** A `fetch` that gives one prepared answer after the other and keeps what it was asked. */
