@@ -30,7 +30,7 @@ async fn a_task_is_submitted_reported_on_and_watched_on_a_socket() {
     let end = client.patch(app.url(&path)).json(&json!({ "status": "completed" })).send().await.unwrap();
     assert_eq!(end.status(), 200);
     let stream = watching.text().await.unwrap();
-    assert!(stream.starts_with("retry: 2000\n\nid: "), "{stream}");
+    assert!(stream.starts_with("retry: 2000\n\nevent: progress"), "{stream}");
     assert!(stream.contains("\"progress\":40.0") && stream.contains("\"message\":\"half\""), "{stream}");
     assert!(stream.contains("\"status\":\"completed\""), "{stream}");
 }
