@@ -14,12 +14,15 @@ mod registry;
 mod rounds;
 mod seat;
 mod subscriber;
+mod view;
 mod waking;
 
 pub use log::{History, Join, Joined};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
-pub use subscriber::{Delivery, Subscriber};
+pub use subscriber::{Delivery, Subscriber, Watch};
+pub use view::{View, ViewWatcher};
 pub use waking::Wake;
+use waking::WakerSlots;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -33,7 +36,6 @@ use crate::{
     wire::Frame,
 };
 use log::Backlog;
-use waking::WakerSlots;
 
 /// A channel that is being watched.
 #[derive(Debug)]

@@ -6,9 +6,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Resume, Seq},
-    wire::Frame,
+    wire::{self, Frame},
 };
 
 /// The bounds of the fan-out.
@@ -143,8 +145,8 @@ impl Registry {
         }
         // Nobody is shown the memo and the origin, so the log does not keep them.
         let draft = Draft { memo: None, origin: None, ..event.draft.clone() };
-        let frame = Frame::new(self.shared.epoch, Event { draft, ..*event }, Some(decided));
-        let (wake, due) = channel.publish(Arc::new(frame), self.shared.limits.tick_interval);
+        let frame = self.frame(Event { draft, ..*event }, Some(decided));
+        let (wake, due) = channel.publish(frame, self.shared.limits.tick_interval);
         due.into_iter().for_each(|due| self.shared.pacer.hold(due, &channel));
         wake
     }
@@ -217,7 +219,26 @@ impl Registry {
         Ok((Joined { channels: joins, position }, Subscriber::of_several(rounds, permit)))
     }
 
-    fn admit(&self) -> Result<OwnedSemaphorePermit, StreamRefused> {
+    /// These are woken when the answer is dropped; a crowd in slices.
+    pub fn wake(&self, wakers: Vec<Waker>) -> Wake {
+        Wake::new(wakers, Some(Arc::clone(&self.shared.waking)))
+    }
+
+    /// An event with its bytes; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
+    pub fn frame(&self, event: Event, decided: Option<std::time::Instant>) -> Arc<Frame> {
+        Arc::new(Frame::new(self.shared.epoch, event, decided))
+    }
+
+    /// The bytes of an event that has no place in the journal.
+    pub fn beside(name: &str, data: &str) -> Bytes {
+        wire::event(Some(name), data.as_bytes(), None)
+    }
+
+    /// A place among all streams.
+    ///
+    /// # Errors
+    /// When there is none left, and when the service is stopping.
+    pub fn admit(&self) -> Result<OwnedSemaphorePermit, StreamRefused> {
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(StreamRefused::Draining);
         }

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Channel, rounds::Rounds, seat::Seat};
@@ -20,6 +21,8 @@ use crate::{event::Seq, wire::Frame};
 pub enum Delivery {
     /// An event.
     Frame(Arc<Frame>),
+    /// Several events, ready for the socket.
+    Bytes(Bytes),
     /// The final event of each channel has been delivered; there were so many watchers.
     Ended {
         /// How many watched to the end.
@@ -31,6 +34,18 @@ pub enum Delivery {
     HungUp,
     /// The service is stopping.
     Draining,
+}
+
+/// Who is given deliveries.
+pub trait Watch {
+    /// The next delivery, or the context's waker is kept for it.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery>;
+}
+
+impl Watch for Subscriber {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        Self::poll_next(self, context)
+    }
 }
 
 /// A watcher. Dropping it leaves its channels.

@@ -229,7 +229,7 @@ async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Dura
             }
             Ok(Delivery::Ended { .. }) => break true,
             // The next poll goes on from the cursor.
-            Ok(Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
+            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
         }
         wait = Duration::ZERO;
         if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {

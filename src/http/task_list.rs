@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
 use garde::Validate;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,15 +11,19 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     extract::Query,
+    negotiate::wants_stream,
     problem::{Problem, Reads},
+    progress::{LastEventId, RETRY, event_stream, refused},
     refusals::Refusals,
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
+    channel::ViewWatcher,
     event::{Cursor, Name, Seq},
+    stream::{Heartbeat, StreamBody, Style},
     task::{LIST_LIMIT_MAX, Status},
-    tracker::TaskFilter,
-    wire::with_members,
+    tracker::{ListJoin, TaskFilter, counts_json},
+    wire::{self, Dialect, with_members},
 };
 
 /// Tasks on a page unless said otherwise.
@@ -44,6 +48,19 @@ struct TaskPage {
     tasks: Vec<TaskDocument>,
     /// The `page` of the next page; absent on the last one.
     next_page: Option<String>,
+    /// How many tasks have each status, whatever is listed.
+    counts: StatusCounts,
+}
+
+/// How many tasks have each status.
+#[derive(Serialize, ToSchema)]
+struct StatusCounts {
+    pending: u64,
+    processing: u64,
+    cancelling: u64,
+    completed: u64,
+    error: u64,
+    cancelled: u64,
 }
 
 /// Which tasks are listed. Each filter takes several values, separated by commas.
@@ -74,6 +91,9 @@ struct ListQuery {
     /// The `nextPage` of the page before.
     #[garde(skip)]
     page: Option<String>,
+    /// The cursor from which to resume a live list, for clients that cannot set headers.
+    #[garde(skip)]
+    last_event_id: Option<String>,
 }
 
 fn few<T>(values: &[T], _: &()) -> garde::Result {
@@ -86,12 +106,23 @@ fn few<T>(values: &[T], _: &()) -> garde::Result {
 /// Lists tasks, newest first.
 ///
 /// The list includes what was accepted a moment ago. A page of large tasks may have fewer than `limit`.
+///
+/// With `Accept: text/event-stream` it is a live list: first `event: page` with the page, then `event: progress` with the
+/// whole state of each task that changes and matches the filters before or after it, merged to the latest a few times a
+/// second, `event: removed` for one that is deleted, and `event: counts` when the counts change, at most once a second.
+/// A cursor resumes it; `event: reset` says that it cannot be used and that a new page follows.
 #[utoipa::path(
     get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
     responses(
-        (status = 200, description = "A page of tasks", body = TaskPage),
+        (status = 200, description = "A page of tasks, or the live list", content(
+            (TaskPage = "application/json"), (String = "text/event-stream"))),
         Refusals<(Query<ListQuery>, Reads)>))]
-async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+async fn list(
+    State(app): State<App>,
+    LastEventId(resume): LastEventId,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
     let names = |names: Vec<Name>| names.into_iter().map(String::from).collect();
     let filter = TaskFilter {
         statuses: query.status,
@@ -101,12 +132,46 @@ async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Result<
     };
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
-    let (tasks, next) = collect(&app, &filter, before, limit).await?;
+    if wants_stream(&headers) {
+        let opened = match app.tracker.watch_list(filter.clone(), resume) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(refused(&error.into())),
+        };
+        return Ok(live(&app, opened, async || page(&app, &filter, before, limit).await).await);
+    }
+    Ok(json_response(StatusCode::OK, page(&app, &filter, before, limit).await?))
+}
+
+/// The live list: a page where the watcher does not go on from its cursor, then what changes.
+async fn live(
+    app: &App,
+    (join, watcher): (ListJoin, ViewWatcher),
+    page: impl AsyncFnOnce() -> Result<Bytes, Problem>,
+) -> Response {
+    let mut opening = vec![wire::retry(RETRY)];
+    if join == ListJoin::Reset {
+        opening.push(wire::event(Some("reset"), b"{\"list\":true}", None));
+    }
+    if join != ListJoin::Resumed {
+        match page().await {
+            Ok(page) => opening.push(wire::event(Some("page"), &page, Some(app.tracker.cursor(watcher.position())))),
+            Err(problem) => return refused(&problem),
+        }
+    }
+    let heartbeat = Heartbeat::comment(app.config.streams.keep_alive);
+    let style = Style { dialect: Dialect::Progress, opening: Vec::new(), shows_state: true, heartbeat };
+    event_stream(StreamBody::opened(opening, watcher, style, app.metrics.clone()))
+}
+
+/// A page, as it is answered.
+async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize) -> Result<Bytes, Problem> {
+    let (tasks, next) = collect(app, filter, before, limit).await?;
     let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
     let next = next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
-    let members: Vec<_> = std::iter::once(("tasks", tasks.as_slice())).chain(next).collect();
-    Ok(json_response(StatusCode::OK, with_members(b"{}", &members)))
+    let counts = counts_json(&app.tracker.counts());
+    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
+    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
 }
 
 /// The tasks of a page, and where the next one begins.

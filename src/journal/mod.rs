@@ -207,6 +207,9 @@ pub trait Journal: Send + Sync + 'static {
     /// The states of many channels.
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
 
+    /// How many channels of a kind have each value of a member, tombstones left out.
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError>;
+
     /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
     /// at most `limit`, with the seq of their last event.
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;

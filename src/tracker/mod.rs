@@ -10,6 +10,7 @@
 mod batch;
 mod clock;
 mod holders;
+mod live_list;
 mod reads;
 mod restore;
 mod sweeper;
@@ -28,6 +29,7 @@ use uuid::Uuid;
 
 pub use clock::Clock;
 pub use holders::LeaseGuard;
+pub use live_list::{Counts, ListJoin, counts_json};
 pub use reads::{Found, Page, TaskFilter};
 
 use crate::{
@@ -40,6 +42,7 @@ use crate::{
 };
 use batch::Ask;
 use holders::Holders;
+use live_list::LiveLists;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -121,6 +124,7 @@ struct Core {
     clock: Clock,
     work: watch::Sender<()>,
     holders: Arc<Holders>,
+    lists: LiveLists,
     metrics: Metrics,
     /// Of tasks in memory, by status.
     status_gauges: [Gauge; Status::ALL.len()],
@@ -165,6 +169,7 @@ impl Tracker {
         stage: &Stage,
     ) -> Result<Self, TrackerError> {
         let (requests, queue) = mpsc::channel(options.queue_length.max(1));
+        let lists = LiveLists::new(registry.clone());
         let shared = Arc::new(Core {
             requests,
             journal,
@@ -173,6 +178,7 @@ impl Tracker {
             clock: options.clock,
             work: watch::Sender::new(()),
             holders: Arc::default(),
+            lists,
             status_gauges: Status::ALL.map(|status| metrics.tasks_with(status.as_str())),
             metrics,
         });
@@ -180,6 +186,7 @@ impl Tracker {
         stage.spawn(writer.run(stage.stop()));
         stage.spawn(run(registry, stage.stop()));
         let tracker = Self { shared };
+        stage.spawn(release(tracker.clone(), stage.stop()));
         stage.spawn(sweeper::run(tracker.clone(), options.retention, stage.stop()));
         Ok(tracker)
     }
@@ -254,6 +261,7 @@ impl Tracker {
     /// Ends all streams after what has been published, and lets nobody in.
     pub fn drain(&self) {
         self.shared.registry.drain();
+        self.shared.lists.drain();
     }
 
     /// Comes back when the writer takes no requests any more: it was told to stop, or it is broken.
@@ -285,6 +293,10 @@ impl Core {
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn release(tracker: Tracker, stop: CancellationToken) {
+    stop.run_until_cancelled(tracker.shared.lists.run()).await;
 }
 
 async fn run(registry: Registry, stop: CancellationToken) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Tracker, TrackerError};
+use super::{Counts, Tracker, TrackerError};
 use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::{Listing, Member, Stored},
@@ -38,7 +38,7 @@ impl Found {
 }
 
 /// Which tasks to list. An empty list of values lets all through.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TaskFilter {
     /// With one of these statuses.
     pub statuses: Vec<Status>,
@@ -48,6 +48,20 @@ pub struct TaskFilter {
     pub user_ids: Vec<String>,
     /// In one of these queues.
     pub queues: Vec<String>,
+}
+
+impl TaskFilter {
+    /// Whether the list with this filter has this task.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        fn has<T: PartialEq>(wanted: &[T], value: Option<&T>) -> bool {
+            wanted.is_empty() || value.is_some_and(|value| wanted.contains(value))
+        }
+        let task = &entry.task;
+        has(&self.statuses, Some(&task.status))
+            && has(&self.kinds, Some(&task.kind))
+            && has(&self.user_ids, task.user_id.as_ref())
+            && has(&self.queues, Some(&task.queue))
+    }
 }
 
 /// A page of the list, newest first.
@@ -111,6 +125,11 @@ impl Tracker {
         stored.truncate(limit);
         let next = stored.last().filter(|_| more).map(|last| last.created);
         Ok(Page { tasks: stored.iter().map(entry).collect::<Result<_, _>>()?, next })
+    }
+
+    /// How many tasks have each status, over all that are known.
+    pub fn counts(&self) -> Counts {
+        self.shared.lists.counts()
     }
 
     /// The users that the journal remembers, at most `limit`, with what it remembers.

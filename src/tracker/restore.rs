@@ -4,8 +4,8 @@
 use super::{TrackerError, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName},
-    journal::{Listing, Stored},
-    task::{Row, Table},
+    journal::{Listing, Member, Stored},
+    task::{Row, Status, Table},
 };
 
 /// Most rows that are read at once when the table is restored.
@@ -54,6 +54,10 @@ impl Writer {
                 break;
             }
         }
+        let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
+        let count =
+            |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
+        self.shared.lists.reset(Status::ALL.map(count), head);
         *self.shared.table_mut() = table;
         self.head = head;
         self.shared.registry.advance(head);

@@ -4,9 +4,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Tracker, TrackerError};
+use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, WatchError},
+    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
     event::{ChannelName, Class, Resume, Seq},
     task::Entry,
 };
@@ -49,6 +49,25 @@ impl Tracker {
         shared.registry.open_several(channels, resume, load).await
     }
 
+    /// Lets a watcher in on a list; what it has not in its page, it is given.
+    ///
+    /// # Errors
+    /// When a bound is reached, and when the service is stopping.
+    pub fn watch_list(&self, filter: TaskFilter, resume: Resume) -> Result<(ListJoin, ViewWatcher), StreamRefused> {
+        let permit = self.shared.registry.admit()?;
+        let known = match resume {
+            Resume::After(cursor) => Some(cursor.seq).filter(|_| cursor.epoch == self.shared.journal.epoch()),
+            Resume::First | Resume::Unreadable => None,
+        };
+        let (resumed, watcher) = self.shared.lists.watch(filter, known, permit);
+        let join = match (resumed, resume) {
+            (true, _) => ListJoin::Resumed,
+            (false, Resume::First) => ListJoin::First,
+            (false, _) => ListJoin::Reset,
+        };
+        Ok((join, watcher))
+    }
+
     /// Only after catching up with the store can it be said that a cursor is from the future.
     async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
         let shared = &self.shared;
@@ -89,7 +108,7 @@ impl Tracker {
             loop {
                 match subscriber.next().await {
                     Delivery::Frame(frame) if frame.class() == Class::Final => break,
-                    Delivery::Frame(_) => {}
+                    Delivery::Frame(_) | Delivery::Bytes(_) => {}
                     Delivery::Draining => return Err(StreamRefused::Draining.into()),
                     // Too much at once, or deleted: the table knows.
                     Delivery::Ended { .. } | Delivery::Lapsed | Delivery::HungUp => break,

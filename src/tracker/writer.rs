@@ -19,11 +19,12 @@ use super::{
     Core, Request, TrackerError,
     batch::{Ask, Batch, Planned},
     clock::JumpWatch,
+    live_list::TaskChange,
 };
 use crate::{
     event::{ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Intent, Row, Status},
+    task::{Entry, Intent, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -179,10 +180,13 @@ impl Writer {
 
     /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
     async fn follow(&mut self, mut planned: Vec<Planned>, appended: &Appended, decided: StdInstant) {
-        if let Err(error) = self.follow_events(&mut planned, &appended.events) {
+        let mut changes = Vec::new();
+        if let Err(error) = self.follow_events(&mut planned, &appended.events, &mut changes) {
             return self.fail(planned, &error);
         }
         let shared = Arc::clone(&self.shared);
+        changes.sort_unstable_by_key(|change| change.seq);
+        shared.lists.push(&changes, self.head);
         shared.metrics.events_appended.inc_by(appended.events.len() as u64);
         // Whoever is answered finds what they asked for in every log, but no watcher is ahead of them.
         let woken: Vec<_> = appended.events.iter().map(|event| shared.registry.publish(event, decided)).collect();
@@ -205,7 +209,12 @@ impl Writer {
         }
     }
 
-    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event]) -> Result<(), TrackerError> {
+    fn follow_events(
+        &mut self,
+        planned: &mut [Planned],
+        events: &[Event],
+        changes: &mut Vec<TaskChange>,
+    ) -> Result<(), TrackerError> {
         let ours: HashMap<Uuid, usize> =
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
         for events in events.chunk_by(|one, next| one.group == next.group) {
@@ -218,13 +227,13 @@ impl Writer {
                         let last = events.iter().rev().find(|event| *event.channel() == channel);
                         let Some(last) = last.map(|event| event.seq) else { continue };
                         let before = self.shared.table_mut().put(channel.clone(), row, last);
-                        self.notice(&channel, before);
+                        changes.extend(self.notice(&channel, before, last));
                     }
                 }
                 None => {
                     for event in events {
                         let before = self.shared.table_mut().apply(event)?;
-                        self.notice(event.channel(), before);
+                        changes.extend(self.notice(event.channel(), before, event.seq));
                     }
                 }
             }
@@ -235,18 +244,26 @@ impl Writer {
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
-    fn notice(&self, channel: &ChannelName, before: Option<Row>) {
-        let table = self.shared.table();
-        let Some(Row::Task(after)) = table.row(channel) else { return };
-        if after.task.status == Status::Pending {
+    /// Answers what has changed for those who list tasks.
+    fn notice(&self, channel: &ChannelName, before: Option<Row>, seq: Seq) -> Option<TaskChange> {
+        let entry = |row: Option<&Row>| match row {
+            Some(Row::Task(entry)) => Some(Arc::clone(entry)),
+            _ => None,
+        };
+        let (before, after) = (entry(before.as_ref()), entry(self.shared.table().row(channel)));
+        if after.as_ref().is_some_and(|after| after.task.status == Status::Pending) {
             self.shared.work.send_replace(());
         }
-        let Some(Row::Task(before)) = before else { return };
-        let Some(lease) = &before.memo.lease else { return };
-        let is_kept = after.memo.lease.as_ref().is_some_and(|kept| kept.token == lease.token);
-        if !is_kept || after.task.status == Status::Cancelling {
+        let lease = before.as_ref().and_then(|before| before.memo.lease.as_ref());
+        let kept = after.as_ref().and_then(|after| after.memo.lease.as_ref());
+        let is_cancelling = after.as_ref().is_some_and(|after| after.task.status == Status::Cancelling);
+        if let Some(lease) = lease
+            && (is_cancelling || kept.is_none_or(|kept| kept.token != lease.token))
+        {
             self.shared.holders.notify(lease.token);
         }
+        let visible = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.visible);
+        (visible(&before) != visible(&after)).then_some(TaskChange { seq, before, after })
     }
 
     fn decide_again(&mut self, planned: Planned) {

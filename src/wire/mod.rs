@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 
 pub use document::with_members;
 pub use parse::{Parsed, Parser};
-pub use sse::{COMMENT, position, refused, reset, retry, text};
+pub use sse::{COMMENT, event, position, refused, reset, retry, text};
 
 use crate::event::{ChannelKind, Class, Cursor, Draft, Epoch, Event, Seq};
 

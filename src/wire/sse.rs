@@ -13,7 +13,7 @@ pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
 /// One event. The id comes last: some clients take it over before the event is complete, and would miss the event when
 /// the connection is cut in between.
-pub(super) fn event(name: Option<&str>, data: &[u8], id: Option<Cursor>) -> Bytes {
+pub fn event(name: Option<&str>, data: &[u8], id: Option<Cursor>) -> Bytes {
     let mut frame = Vec::with_capacity(data.len() + 64);
     if let Some(name) = name {
         frame.extend_from_slice(format!("event: {name}\n").as_bytes());

@@ -1,4 +1,5 @@
-//! Streams of several channels over HTTP: one connection, one cursor, and a long poll for places where streams do not pass.
+//! Streams of several channels and live lists over HTTP: one connection, one cursor; and a long poll for places where streams do
+//! not pass.
 
 use serde_json::{Value, json};
 
@@ -110,4 +111,106 @@ async fn what_cannot_be_watched_is_refused() {
     let streams = app.service.app.tracker.streams();
     let _events = app.get(&url).events().await;
     assert_eq!(app.service.app.tracker.streams(), streams + 1, "one place, however many channels");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_list_begins_with_a_page_and_tells_what_enters_changes_and_leaves() {
+    let app = TestApp::in_process().await;
+    let other = app.submit(json!({"kind": "other", "start": true})).await;
+    let task = app.submit(json!({"kind": "import", "total": 10})).await;
+    let url = "/api/tasks?kind=import&status=pending,processing";
+    let live = async |cursor: &str| {
+        app.get(url).header("accept", "text/event-stream").header("last-event-id", cursor).events().await
+    };
+    let mut events = live("").await;
+    let page = events.next().await.unwrap();
+    let body: Value = serde_json::from_str(&page.data).unwrap();
+    assert_eq!((page.event.as_str(), body["tasks"].as_array().unwrap().len()), ("page", 1));
+    assert_eq!((&body["counts"]["pending"], &body["counts"]["processing"]), (&json!(1), &json!(1)), "over all tasks");
+
+    for current in 1..=5 {
+        app.report(&task, json!({"current": current})).await;
+        app.report(&other, json!({"progress": current})).await;
+    }
+    let changed = events.next().await.unwrap();
+    let state: Value = serde_json::from_str(&changed.data).unwrap();
+    assert_eq!((changed.event.as_str(), &state["current"]), ("progress", &json!(5)), "the latest of each task");
+    assert_eq!(state["cursor"], changed.id);
+    let counts = events.next().await.unwrap();
+    let counted: Value = serde_json::from_str(&counts.data).unwrap();
+    assert_eq!((counts.event.as_str(), &counted["processing"], &counted["pending"]), ("counts", &json!(2), &json!(0)));
+
+    drop(events);
+    let entered = app.submit(json!({"kind": "import"})).await;
+    app.report(&task, json!({"status": "completed"})).await;
+    app.request("DELETE", &entered).send().await;
+    let mut events = live(&changed.id).await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let event = events.next().await.unwrap();
+        if event.event != "counts" {
+            let data: Value = serde_json::from_str(&event.data).unwrap();
+            told.push((data["taskId"].as_str().unwrap().to_owned(), data["status"].clone(), event.id));
+        }
+    }
+    assert_eq!(
+        (&told[0].0, &told[0].1),
+        (&entered[11..].to_owned(), &json!("pending")),
+        "not finished, so not deleted"
+    );
+    assert_eq!((&told[1].0, &told[1].1), (&task[11..].to_owned(), &json!("completed")), "it leaves the list");
+    app.post(&format!("{entered}/cancel")).send().await;
+    app.request("DELETE", &entered).send().await;
+    assert_eq!(events.next().await.unwrap().event, "progress");
+    let mut all = app.get("/api/tasks").header("accept", "text/event-stream").events().await;
+    let page: Value = serde_json::from_str(&all.next().await.unwrap().data).unwrap();
+    assert_eq!(page["tasks"].as_array().unwrap().len(), 2);
+    app.request("DELETE", &task).send().await;
+    let removed = all.next().await.unwrap();
+    let told: Value = serde_json::from_str(&removed.data).unwrap();
+    assert_eq!((removed.event.as_str(), &told["taskId"]), ("removed", &json!(&task[11..])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_too_late_to_a_live_list_gets_a_new_page() {
+    let app = TestApp::in_process().await;
+    let task = app.submit(json!({})).await;
+    let live = async |cursor: &str| {
+        app.get("/api/tasks").header("accept", "text/event-stream").header("last-event-id", cursor).events().await
+    };
+    let mut events = live("").await;
+    let cursor = events.next().await.unwrap().id;
+    drop(events);
+    app.report(&task, json!({"progress": 1})).await;
+    let mut events = live(&cursor).await;
+    assert_eq!(events.next().await.unwrap().event, "progress", "it goes on for a while");
+    drop(events);
+    tokio::time::sleep(std::time::Duration::from_secs(70)).await;
+    app.report(&task, json!({"progress": 2})).await;
+    for cursor in [cursor.as_str(), "elsewhere-1", "?"] {
+        let mut events = live(cursor).await;
+        assert_eq!(events.next().await.unwrap().event, "reset", "{cursor}");
+        assert_eq!(events.next().await.unwrap().event, "page", "{cursor}");
+    }
+    let mut events = live("").await;
+    events.next().await.unwrap();
+    app.service.app.tracker.drain();
+    assert!(events.rest().await.iter().all(|event| event.event == "counts"), "it ends in order");
+    assert!(events.retry_ms().is_some_and(|retry_ms| retry_ms >= 500));
+}
+
+#[tokio::test]
+async fn the_list_counts_all_tasks_by_status() {
+    let app = TestApp::in_process().await;
+    for status in ["completed", "completed", "error"] {
+        let task = app.submit(json!({})).await;
+        app.report(&task, json!({"status": status})).await;
+    }
+    app.submit(json!({"start": true})).await;
+    let gone = app.submit(json!({"start": true})).await;
+    app.report(&gone, json!({"status": "completed"})).await;
+    app.request("DELETE", &gone).send().await;
+    let counts = app.get("/api/tasks?limit=1&status=error").send().await.json()["counts"].clone();
+    let expected = json!({"pending": 0, "processing": 1, "cancelling": 0, "completed": 2, "error": 1, "cancelled": 0});
+    assert_eq!(counts, expected);
 }

@@ -354,5 +354,5 @@ async fn only_a_finished_task_is_forgotten() {
         let gone = app.request(method, &path).json(&json!({ "progress": 1 })).send().await;
         assert_eq!(gone.refusal(), "410 task_gone", "{method}");
     }
-    assert_eq!(app.get("/api/tasks").send().await.json(), json!({ "tasks": [] }));
+    assert_eq!(app.get("/api/tasks").send().await.json()["tasks"], json!([]));
 }

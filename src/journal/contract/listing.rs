@@ -88,6 +88,25 @@ pub(super) async fn lists_by_members_of_the_visible_state<S: Store>() {
     }
 }
 
+pub(super) async fn counts_by_a_member<S: Store>() {
+    let mut store = S::open(10, 100);
+    for (number, status) in ["pending", "pending", "error", "pending"].into_iter().enumerate() {
+        add(store.journal(), &task(number as u128), Class::Change, &format!(r#"{{"status":"{status}"}}"#)).await;
+    }
+    add(store.journal(), &key(1), Class::Change, r#"{"status":"pending"}"#).await;
+    store.fold().await;
+    add(store.journal(), &task(0), Class::Tick, r#"{"status":"processing"}"#).await;
+    add(store.journal(), &task(1), Class::Tombstone, "").await;
+    add(store.journal(), &task(7), Class::Change, r#"{"status":"pending"}"#).await;
+    add(store.journal(), &task(8), Class::Change, "{}").await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        let counts = store.journal().count(ChannelKind::Task, Member::Status).await.unwrap();
+        let counts: Vec<_> = counts.iter().map(|(value, count)| (value.as_str(), *count)).collect();
+        assert_eq!(counts, [("error", 1), ("pending", 2), ("processing", 1)], "{moment:?}");
+    }
+}
+
 pub(super) async fn lists_live_channels_only<S: Store>() {
     let mut store = S::open(10, 100);
     for number in [1, 2, 3] {

@@ -9,7 +9,7 @@ mod model;
 pub use inject::{AppendGate, LostAnswer};
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,9 +17,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail, member::Members,
+    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail,
+    member::{Member, Members},
 };
-use crate::event::{ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
 use inject::{Gate, Injected};
 
 /// Changes and finals kept per channel, unless said otherwise.
@@ -159,6 +160,16 @@ impl Journal for MemoryJournal {
         listed.sort_by_key(|stored| std::cmp::Reverse(stored.created));
         listed.truncate(listing.limit);
         Ok(listed)
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        let store = self.open_store()?;
+        let mut counts = BTreeMap::new();
+        for state in store.states().filter(|state| state.stored.channel.kind() == kind && !state.stored.gone) {
+            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft.data)).unwrap_or_default();
+            members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += 1);
+        }
+        Ok(counts.into_iter().collect())
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {

@@ -46,8 +46,8 @@ use self::{
     pool::{Line, Pool},
     writer::Writer,
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelName, Epoch, Seq, Timestamp};
+use super::{Appended, Group, Journal, JournalError, Listing, Log, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use crate::event::{ChannelKind, ChannelName, Epoch, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -218,6 +218,11 @@ impl Journal for SqliteJournal {
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         let history_max = self.bounds.history;
         self.read_shared(move |connection| read::list(connection, history_max, &listing)).await
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        let history_max = self.bounds.history;
+        self.read_shared(move |connection| read::count(connection, history_max, kind, member)).await
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {

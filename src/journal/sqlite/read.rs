@@ -14,8 +14,8 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelName, Class, Event, Seq, Timestamp},
-    journal::{Listing, Log, Member, Stored, Tail},
+    event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp},
+    journal::{Listing, Log, Member, Stored, Tail, member::Members},
 };
 
 /// The row of one channel, without its origin.
@@ -151,6 +151,33 @@ pub(super) fn finished_before(
         .collect();
     finished.sort_by_key(|(finished_at, stored)| (*finished_at, stored.created));
     Ok(finished.into_iter().take(limit).map(|(_, stored)| (stored.channel, stored.last)).collect())
+}
+
+/// How many channels of a kind have each value of a member.
+pub(super) fn count(
+    connection: &Connection,
+    history_max: u64,
+    kind: ChannelKind,
+    member: Member,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let column = column(member);
+    let sql = format!(
+        "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let counted = statement.query_map([kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut counts = counted.collect::<Result<BTreeMap<String, i64>, _>>()?;
+    let mut add = |members: &Members, by: i64| {
+        members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += by);
+    };
+    for (channel, fresh) in unfolded_channels(connection, history_max)? {
+        if channel.kind() == kind {
+            record(connection, &channel)?.iter().for_each(|folded| add(&folded.members, -1));
+            add(&fresh.members, 1);
+        }
+    }
+    let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
+    Ok(counted.filter(|(_, count)| *count > 0).collect())
 }
 
 /// Verifies every row of channels, origins and histories, and that histories are what their rows count.

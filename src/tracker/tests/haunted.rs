@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    event::{Epoch, Timestamp},
-    journal::{Appended, Listing, Log, Stored},
+    event::{ChannelKind, Epoch, Timestamp},
+    journal::{Appended, Listing, Log, Member, Stored},
 };
 
 type Before = dyn Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync;
@@ -94,6 +94,10 @@ impl Journal for Haunted {
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         self.inner.list(listing).await
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        self.inner.count(kind, member).await
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
