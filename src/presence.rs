@@ -252,13 +252,13 @@ impl PresenceShared {
 async fn remember(shared: Arc<PresenceShared>, stop: CancellationToken) {
     while stop.run_until_cancelled(shared.changed.notified()).await.is_some() {
         if let Err(error) = shared.write_down().await {
-            tracing::warn!(%error, "it could not be written down who is connected; trying again");
+            tracing::warn!(%error, "cannot save presence; retrying");
             shared.changed.notify_one();
             let _stopping = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
         }
     }
     if let Err(error) = shared.write_down().await {
-        tracing::warn!(%error, "it could not be written down who was connected at the end");
+        tracing::warn!(%error, "cannot save presence at shutdown");
     }
 }
 

@@ -97,12 +97,12 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     // Without one of these the service is none; whoever supervises the process is to start it anew.
     let broken = tokio::select! {
         () = signals.next() => None,
-        () = service.app.tracker.ended() => Some("the writer of the task table has broken down"),
-        _ = accepting => Some("the accept loop has broken down"),
+        () = service.app.tracker.ended() => Some("the journal writer has stopped unexpectedly"),
+        _ = accepting => Some("the accept loop has stopped unexpectedly"),
     };
-    tracing::info!("ending: streams are told to come back, what is under way is finished");
+    tracing::info!("stopping: closing streams and finishing running requests and jobs");
     if !service.end(&mut signals).await {
-        tracing::warn!("not everything ended by itself in time");
+        tracing::warn!("shutdown timed out; remaining work was dropped");
     }
     broken.map_or(Ok(()), |what| Err(anyhow!(what)))
 }

@@ -54,7 +54,7 @@ impl Shutdown {
         tokio::select! {
             ended = in_order => ended,
             () = signals.next() => {
-                tracing::warn!("a second signal: ending at once");
+                tracing::warn!("second signal: stopping at once");
                 self.root.cancel();
                 false
             }
@@ -97,7 +97,7 @@ impl Stage {
             tracing::warn!(
                 stage = self.name,
                 tasks = self.tasks.len(),
-                "not everything ended in time; dropping the rest"
+                "shutdown stage timed out; dropping its remaining tasks"
             );
             self.cut.cancel();
             self.tasks.wait().await;

@@ -126,7 +126,7 @@ impl Metrics {
         let mut encoded = String::new();
         if let Err(error) = text::encode(&mut encoded, &self.registry) {
             // Writing into a `String` does not fail, so this is a metric that refuses to be written.
-            tracing::error!(%error, "the metrics could not be written in full");
+            tracing::error!(%error, "cannot encode all metrics");
         }
         encoded
     }

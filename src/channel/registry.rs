@@ -42,10 +42,10 @@ pub struct StreamLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamRefused {
     /// There are as many streams as this server allows.
-    #[error("there are too many streams on this server")]
+    #[error("too many open streams on this server")]
     TooManyStreams,
     /// There are as many streams on this channel as are allowed.
-    #[error("there are too many streams on this channel")]
+    #[error("too many open streams on this channel")]
     TooManyOnChannel,
     /// The service is stopping.
     #[error("the service is stopping")]

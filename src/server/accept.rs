@@ -57,7 +57,7 @@ impl Listener for TunedListener {
         let (stream, peer) = self.listener.accept().await?;
         if let Err(error) = tune(&stream, self.write_timeout) {
             // Options fail on a connection that has ended already; the connection's own reads will find out.
-            tracing::debug!(%error, peer.address = %peer, "a connection could not be tuned");
+            tracing::debug!(%error, peer.address = %peer, "cannot set socket options");
         }
         Ok((stream, peer))
     }
@@ -102,10 +102,10 @@ async fn serve_on<L: Listener, A: HttpService>(
                 });
             }
             Err(error) if concerns_one_connection(&error) => {
-                tracing::debug!(%error, "a connection ended before it was accepted");
+                tracing::debug!(%error, "connection closed before it was accepted");
             }
             Err(error) => {
-                tracing::error!(%error, "no connection can be accepted; trying again soon");
+                tracing::error!(%error, "cannot accept connections; retrying");
                 shutdown.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
             }
         }
@@ -158,10 +158,10 @@ fn note_end(end: &End, peer: SocketAddr, metrics: &Metrics) {
         End::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
         End::TimedOut(reason) => {
             metrics.count_time_out(reason.as_str());
-            tracing::debug!(peer.address = %peer, %reason, "the client was waited for in vain");
+            tracing::debug!(peer.address = %peer, %reason, "closed: client timed out");
         }
-        End::Client(error) => tracing::debug!(peer.address = %peer, error = %error, "the client broke off"),
-        End::Response(error) => tracing::warn!(peer.address = %peer, %error, "a response failed half-way"),
+        End::Client(error) => tracing::debug!(peer.address = %peer, error = %error, "client closed the connection"),
+        End::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
     }
 }
 
@@ -170,7 +170,7 @@ fn note_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a connection ended in a panic");
+        tracing::error!(%error, "connection handler panicked");
     }
 }
 

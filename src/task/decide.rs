@@ -192,8 +192,8 @@ fn lose(mut next: Transition) -> Decision {
     if attempt < max_attempts {
         return wait_again(next, attempt + 1);
     }
-    let detail = format!("Attempt {attempt} of {max_attempts} ended without a word.");
-    next.entry.task.error = Some(TaskError::new("worker_lost", "The worker was lost", 500, detail));
+    let detail = format!("The worker stopped without reporting the end of attempt {attempt} of {max_attempts}.");
+    next.entry.task.error = Some(TaskError::new("worker_lost", "The worker stopped responding", 500, detail));
     next.finish(Status::Error);
     next.event()
 }

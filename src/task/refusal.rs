@@ -6,13 +6,13 @@ use super::state::Status;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such task.
-    #[error("there is no such task")]
+    #[error("no such task")]
     NotFound,
     /// It is there no more.
     #[error("the task has been deleted")]
     Gone,
     /// A final status is final.
-    #[error("the task is {0} already")]
+    #[error("the task has ended with status {0}")]
     Final(Status),
     /// Only the holder of its lease may do that.
     #[error("the task is leased to another worker")]
@@ -27,7 +27,7 @@ pub enum Refusal {
     #[error("the task is not finished")]
     NotFinished,
     /// The id or idempotency key was used with another request.
-    #[error("this id or idempotency key was used with another request")]
+    #[error("this id or idempotency key was used with a different request")]
     Mismatch,
     /// A member does not fit this task.
     #[error("{member} {reason}")]

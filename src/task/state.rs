@@ -373,5 +373,5 @@ fn parse<'a, T: Deserialize<'a>>(seq: Seq, json: &'a [u8]) -> Result<T, InvalidE
 
 /// An event in the journal does not hold what this version writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("event {0} does not hold the state of a task")]
+#[error("cannot read the task state in event {0}")]
 pub struct InvalidEvent(pub Seq);

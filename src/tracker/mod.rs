@@ -67,7 +67,7 @@ pub enum TrackerError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// More requests wait than the queue holds.
-    #[error("too many requests wait for the store")]
+    #[error("the request queue is full")]
     Busy,
     /// There is no room left on the disk. Nothing was changed.
     #[error("the disk is full")]

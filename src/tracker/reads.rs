@@ -178,5 +178,5 @@ pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
 }
 
 pub(super) fn damaged(stored: &Stored) -> TrackerError {
-    TrackerError::Damaged(format!("the row of {} does not hold what this version writes", stored.channel))
+    TrackerError::Damaged(format!("cannot read the row of {}", stored.channel))
 }

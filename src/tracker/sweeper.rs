@@ -28,14 +28,14 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, stop: Cancellatio
             if let Some(jump) = jumps.look() {
                 tracing::warn!(
                     clock.jump_seconds = jump.as_secs(),
-                    "the clock has jumped forward; nothing is removed for an hour, so that it can be set right"
+                    "the system clock jumped forward; retention is paused for one hour"
                 );
                 rest_until = Instant::now() + JUMP_PAUSE;
             }
             if Instant::now() >= rest_until
                 && let Err(error) = sweep(&tracker, retention).await
             {
-                tracing::warn!(%error, "finished tasks past their retention could not be removed; trying again");
+                tracing::warn!(%error, "cannot remove expired tasks; retrying");
             }
             tokio::time::sleep(INTERVAL).await;
         }

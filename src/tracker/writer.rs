@@ -90,7 +90,7 @@ impl Writer {
             self.commit(batch).await;
         }
         if let Err(error) = self.shared.journal.close().await {
-            tracing::error!(%error, "the journal could not be closed cleanly");
+            tracing::error!(%error, "cannot close the journal cleanly");
         }
     }
 
@@ -167,15 +167,15 @@ impl Writer {
                 Err(error) if !was_lost => return Err(error),
                 // What would tell is trimmed.
                 Err(JournalError::Lapsed) => break,
-                Ok(_) => tracing::warn!("the journal's answer was lost; asking again"),
-                Err(error) => tracing::warn!(%error, "the journal does not tell of a lost answer; asking again"),
+                Ok(_) => tracing::warn!("no answer from the journal; retrying"),
+                Err(error) => tracing::warn!(%error, "the journal cannot confirm a commit; retrying"),
             }
             was_lost = true;
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
         self.is_behind = true;
-        Err(JournalError::Unavailable("it was not told whether the change was written".into()))
+        Err(JournalError::Unavailable("the store did not confirm the change".into()))
     }
 
     /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
@@ -279,7 +279,7 @@ impl Writer {
 
     /// Nothing came of a commit.
     fn fail(&mut self, planned: Vec<Planned>, error: &TrackerError) {
-        tracing::error!(%error, "a commit failed");
+        tracing::error!(%error, "commit failed");
         let mut waiting = planned.iter().flat_map(|planned| &planned.waiting);
         if self.is_behind || waiting.any(|waiting| waiting.request.is_timer()) {
             self.rest_until = Instant::now() + FAILURE_PAUSE;
@@ -300,7 +300,7 @@ impl Writer {
         if let Some(jump) = self.jumps.look() {
             tracing::warn!(
                 clock.jump_seconds = jump.as_secs(),
-                "the clock has jumped forward; timers rest for a while"
+                "the system clock jumped forward; timeouts are paused for 30 seconds"
             );
             self.rest_until = self.rest_until.max(Instant::now() + JUMP_PAUSE);
         }
