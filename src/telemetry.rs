@@ -50,6 +50,8 @@ pub struct Instruments {
     pub connections_timed_out: Family<ReasonLabels, Counter>,
     /// Open streams.
     pub streams_open: Gauge,
+    /// Channels that hold what this version cannot read.
+    pub unreadable_channels: Gauge,
     /// Events made durable.
     pub events_appended: Counter,
     /// Frames handed to streams.
@@ -147,6 +149,11 @@ impl Default for Metrics {
                 Family::default(),
             ),
             streams_open: add.metric("streams_open", "Open streams", Gauge::default()),
+            unreadable_channels: add.metric(
+                "unreadable_channels",
+                "Tasks and keys that this version cannot read",
+                Gauge::default(),
+            ),
             events_appended: add.metric("events_appended", "Events made durable", Counter::default()),
             frames_delivered: add.metric("frames_delivered", "Frames handed to streams", Counter::default()),
             queue_depth: add.metric("queue_depth", "Changes that wait for the writer", Gauge::default()),

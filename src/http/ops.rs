@@ -27,16 +27,22 @@ struct Health {
     /// `ok`.
     #[schema(example = "ok")]
     status: &'static str,
+    /// What an operator should look into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }
 
-const OK: axum::Json<Health> = axum::Json(Health { status: "ok" });
+fn ok(warnings: Vec<String>) -> axum::Json<Health> {
+    axum::Json(Health { status: "ok", warnings })
+}
 
 /// Tells whether the process is alive.
 #[utoipa::path(
     get, path = "/healthz", operation_id = "isAlive", tag = "operations",
     responses((status = 200, description = "The process is alive", body = Health)))]
 async fn healthz() -> axum::Json<Health> {
-    OK
+    ok(Vec::new())
 }
 
 /// Tells whether the service is ready for requests.
@@ -50,7 +56,9 @@ async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
         return Err(Problem::new(&kinds::STOPPING));
     }
     app.tracker.check().await?;
-    Ok(OK)
+    let unreadable = Some(app.tracker.unreadable()).filter(|count| *count > 0);
+    let warning = |count| format!("{count} tasks or keys were written by a newer version and cannot be read");
+    Ok(ok(unreadable.map(warning).into_iter().collect()))
 }
 
 /// Reads metrics, as OpenMetrics text for Prometheus.

@@ -309,6 +309,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::new(&kinds::TASK_NOT_FOUND),
+            Refusal::Unreadable => Self::internal(&refusal),
             Refusal::Gone => Self::new(&kinds::TASK_GONE),
             Refusal::Final(status) => {
                 Self::new(&kinds::TASK_FINAL).with_detail(format!("The task has already ended with status {status}."))

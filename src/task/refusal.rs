@@ -8,6 +8,9 @@ pub enum Refusal {
     /// There is no such task.
     #[error("no such task")]
     NotFound,
+    /// A newer version may have written it.
+    #[error("this version cannot read the task")]
+    Unreadable,
     /// It is there no more.
     #[error("the task has been deleted")]
     Gone,

@@ -241,6 +241,8 @@ pub enum Row {
     Key(Uuid),
     /// It was deleted.
     Gone,
+    /// Its last event does not hold what this version writes: a newer version may have written it.
+    Unreadable,
 }
 
 impl Row {

@@ -24,6 +24,7 @@ pub struct Table {
     /// What leaves memory when its seq is folded.
     ended: BTreeMap<Seq, ChannelName>,
     counts: [usize; Status::ALL.len()],
+    unreadable: usize,
 }
 
 #[derive(Debug)]
@@ -40,6 +41,7 @@ struct IndexKeys {
     pending: Option<(String, Seq)>,
     due_at: Option<Timestamp>,
     ended: Option<Seq>,
+    is_unreadable: bool,
 }
 
 impl Table {
@@ -52,6 +54,7 @@ impl Table {
             pending: BTreeMap::new(),
             ended: BTreeMap::new(),
             counts: [0; Status::ALL.len()],
+            unreadable: 0,
         }
     }
 
@@ -77,7 +80,7 @@ impl Table {
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.rows.values().filter_map(|slot| match &slot.row {
             Row::Task(entry) => Some(entry),
-            Row::Key(_) | Row::Gone => None,
+            Row::Key(_) | Row::Gone | Row::Unreadable => None,
         })
     }
 
@@ -115,6 +118,11 @@ impl Table {
     /// How many tasks in memory have each status, in the order of [`Status::ALL`].
     pub fn counts(&self) -> [usize; Status::ALL.len()] {
         self.counts
+    }
+
+    /// How many channels in memory hold what this version cannot read.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
     }
 
     /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold changes nothing.
@@ -165,6 +173,8 @@ impl Table {
             old.status.into_iter().for_each(|status| self.counts[status as usize] -= 1);
             new.status.into_iter().for_each(|status| self.counts[status as usize] += 1);
         }
+        self.unreadable -= usize::from(old.is_unreadable);
+        self.unreadable += usize::from(new.is_unreadable);
         if old.pending != new.pending {
             if let Some(key) = &old.pending {
                 self.pending.remove(key);
@@ -192,13 +202,19 @@ impl Table {
 
 impl IndexKeys {
     fn of(row: &Row, last: Seq, policy: &Policy) -> Self {
-        let Row::Task(entry) = row else { return Self { ended: Some(last), ..Self::default() } };
+        let entry = match row {
+            Row::Task(entry) => entry,
+            Row::Key(_) | Row::Gone => return Self { ended: Some(last), ..Self::default() },
+            // It stays, so that nothing is decided upon less than what there is.
+            Row::Unreadable => return Self { is_unreadable: true, ..Self::default() },
+        };
         let Task { status, kind, .. } = &entry.task;
         Self {
             status: Some(*status),
             pending: (*status == Status::Pending).then(|| (kind.clone(), entry.created)),
             due_at: entry.due(policy),
             ended: status.is_final().then_some(last),
+            is_unreadable: false,
         }
     }
 }

@@ -99,6 +99,7 @@ impl<'a> Batch<'a> {
         match self.row(&ChannelName::key(*key)) {
             Some(Row::Key(task_id)) => Ok(*task_id),
             Some(Row::Gone) => Err(Refusal::Gone),
+            Some(Row::Unreadable) => Err(Refusal::Unreadable),
             Some(Row::Task(_)) | None => Ok(id),
         }
     }
@@ -108,6 +109,7 @@ impl<'a> Batch<'a> {
         match self.row(&ChannelName::task(id)) {
             Some(Row::Task(entry)) => decide(id, Some(entry), intent, self.now, policy),
             Some(Row::Gone) => Err(Refusal::Gone),
+            Some(Row::Unreadable) => Err(Refusal::Unreadable),
             Some(Row::Key(_)) | None => decide(id, None, intent, self.now, policy),
         }
     }

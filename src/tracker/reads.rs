@@ -82,6 +82,7 @@ impl Tracker {
         let channel = ChannelName::task(id);
         match self.shared.table().row(&channel) {
             Some(Row::Task(entry)) => return Ok(Found::Task(Arc::clone(entry))),
+            Some(Row::Unreadable) => return Err(Refusal::Unreadable.into()),
             Some(_) => return Ok(Found::Gone),
             None => {}
         }
@@ -124,7 +125,13 @@ impl Tracker {
         let more = stored.len() > limit;
         stored.truncate(limit);
         let next = stored.last().filter(|_| more).map(|last| last.created);
-        Ok(Page { tasks: stored.iter().map(entry).collect::<Result<_, _>>()?, next })
+        // One that this version cannot read is left out; the others are listed.
+        Ok(Page { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
+    }
+
+    /// How many tasks and keys in memory hold what this version cannot read.
+    pub fn unreadable(&self) -> usize {
+        self.shared.table().unreadable()
     }
 
     /// How many tasks have each status, over all that are known.
@@ -142,8 +149,10 @@ impl Tracker {
         let mut users = Vec::new();
         for stored in self.shared.journal.list(listing).await? {
             if let Some(memo) = &stored.memo {
-                let memo = read_presence(memo).map_err(|_| damaged(&stored))?;
-                users.push((stored.channel, memo));
+                match read_presence(memo) {
+                    Ok(memo) => users.push((stored.channel, memo)),
+                    Err(_) => tracing::warn!(channel = %stored.channel, "cannot read the presence of a user"),
+                }
             }
         }
         Ok(users)

@@ -18,7 +18,7 @@ impl Writer {
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
             for stored in self.shared.journal.last_many(&channels).await?.into_iter().flatten() {
-                let row = row(&stored)?;
+                let row = row(&stored);
                 if let Row::Key(task_id) = row {
                     stand_for.push(ChannelName::task(task_id));
                 }
@@ -47,7 +47,7 @@ impl Writer {
             created_before = page.last().map(|stored| stored.created);
             let is_last = page.len() < RESTORE_PAGE;
             for stored in page {
-                let row = row(&stored)?;
+                let row = row(&stored);
                 table.restore(stored.channel, row, stored.last);
             }
             if is_last {
@@ -71,11 +71,15 @@ impl Writer {
 }
 
 /// The row of a channel as the store keeps it.
-fn row(stored: &Stored) -> Result<Row, TrackerError> {
-    Ok(match (stored.channel.kind(), &stored.memo) {
-        _ if stored.gone => Row::Gone,
-        (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).map_err(|_| reads::damaged(stored))?,
-        (ChannelKind::Task, _) => Row::Task(reads::entry(stored)?.into()),
-        (ChannelKind::Key | ChannelKind::User, _) => return Err(reads::damaged(stored)),
+fn row(stored: &Stored) -> Row {
+    let read = match (stored.channel.kind(), &stored.memo) {
+        _ if stored.gone => Some(Row::Gone),
+        (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).ok(),
+        (ChannelKind::Task, _) => reads::entry(stored).ok().map(|entry| Row::Task(entry.into())),
+        (ChannelKind::Key | ChannelKind::User, _) => None,
+    };
+    read.unwrap_or_else(|| {
+        tracing::error!(channel = %stored.channel, seq = stored.last.0, "this version cannot read a channel; it is left as it is");
+        Row::Unreadable
     })
 }

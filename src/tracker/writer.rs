@@ -180,10 +180,7 @@ impl Writer {
 
     /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
     async fn follow(&mut self, mut planned: Vec<Planned>, appended: &Appended, decided: StdInstant) {
-        let mut changes = Vec::new();
-        if let Err(error) = self.follow_events(&mut planned, &appended.events, &mut changes) {
-            return self.fail(planned, &error);
-        }
+        let mut changes = self.follow_events(&mut planned, &appended.events);
         let shared = Arc::clone(&self.shared);
         changes.sort_unstable_by_key(|change| change.seq);
         shared.lists.push(&changes, self.head);
@@ -209,12 +206,9 @@ impl Writer {
         }
     }
 
-    fn follow_events(
-        &mut self,
-        planned: &mut [Planned],
-        events: &[Event],
-        changes: &mut Vec<TaskChange>,
-    ) -> Result<(), TrackerError> {
+    /// Makes the table follow; answers what has changed for those who list tasks.
+    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event]) -> Vec<TaskChange> {
+        let mut changes = Vec::new();
         let ours: HashMap<Uuid, usize> =
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
         for events in events.chunk_by(|one, next| one.group == next.group) {
@@ -232,7 +226,7 @@ impl Writer {
                 }
                 None => {
                     for event in events {
-                        let before = self.shared.table_mut().apply(event)?;
+                        let before = self.apply(event);
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
                 }
@@ -240,7 +234,16 @@ impl Writer {
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);
         }
-        Ok(())
+        changes
+    }
+
+    /// Reads an event that was decided elsewhere. One that cannot be read stops its own channel only.
+    fn apply(&self, event: &Event) -> Option<Row> {
+        let mut table = self.shared.table_mut();
+        table.apply(event).unwrap_or_else(|error| {
+            tracing::error!(channel = %event.channel(), %error, "this version cannot read an event; its channel is left as it is");
+            table.put(event.channel().clone(), Row::Unreadable, event.seq)
+        })
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
@@ -327,11 +330,12 @@ impl Writer {
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);
-        let counts = table.counts();
+        let (counts, unreadable) = (table.counts(), table.unreadable());
         drop(table);
         for (gauge, count) in self.shared.status_gauges.iter().zip(counts) {
             gauge.set(count as i64);
         }
+        self.shared.metrics.unreadable_channels.set(unreadable as i64);
         self.shared.metrics.fold_lag_events.set(self.head.0.saturating_sub(folded_through.0) as i64);
     }
 }

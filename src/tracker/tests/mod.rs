@@ -9,6 +9,7 @@ mod haunted;
 mod lost_answers;
 mod merging;
 mod timers;
+mod unreadable;
 mod watching;
 
 use tokio::task::JoinSet;
