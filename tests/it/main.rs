@@ -10,6 +10,7 @@ mod streams;
 mod guard;
 mod memory;
 mod openapi;
+mod power_cut;
 mod problems;
 mod seeds;
 mod support;

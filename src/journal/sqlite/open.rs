@@ -44,10 +44,7 @@ pub(super) struct Home {
 impl Home {
     /// Makes the directory if it is missing, and locks it.
     pub(super) fn enter(directory: &Path) -> Result<Self, OpenError> {
-        if !directory.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
-            sync_directory(directory.parent())?;
-        }
+        make_directory(directory)?;
         let path = directory.join(LOCK);
         let lock = private_file().open(&path).map_err(at(&path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -208,6 +205,20 @@ fn private_file() -> OpenOptions {
 }
 
 /// A new name is on the disk only when its directory has been synced.
+/// Makes a directory, and those above it that are missing, each for good.
+fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    directory.parent().map_or(Ok(()), make_directory)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        // Another process was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        made => made.map_err(at(directory))?,
+    }
+    sync_directory(directory.parent())
+}
+
 fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
     let Some(directory) = directory else { return Ok(()) };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };

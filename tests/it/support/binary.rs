@@ -17,7 +17,13 @@ pub(crate) struct Binary {
 impl Binary {
     /// Starts it on this data directory and waits until it listens.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data, arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_progressd"))
+            .envs(environment.iter().copied())
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
             .arg(data)
             .args(arguments)
