@@ -53,7 +53,7 @@ fn no_arrow_points_the_wrong_way() {
 }
 
 /// The source files that are not there for tests only.
-fn source_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     entries.sort();

@@ -4,6 +4,7 @@
 mod architecture;
 mod connections;
 mod crash;
+mod dependencies;
 mod settings;
 mod streams;
 mod guard;
