@@ -46,8 +46,8 @@ refusals!(
 
 /// Reads the file of a completed upload.
 ///
-/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with the rights of this site. A client
-/// may ask for one range of bytes.
+/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with the rights of this site. A
+/// client may ask for one range of bytes.
 #[utoipa::path(
     get, path = "/api/tasks/{taskId}/file", operation_id = "readFile", tag = "uploads",
     params(TaskId,
@@ -56,7 +56,7 @@ refusals!(
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
         (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
-            headers(("etag" = String, description = "The BLAKE3 digest of the file"), ("content-disposition" = String))),
+            headers(("etag" = String, description = "The BLAKE3 digest"), ("content-disposition" = String))),
         (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The file has not changed"),
         Refusals<(TaskId, Reads, Finds, FileReads)>))]

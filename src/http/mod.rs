@@ -6,9 +6,9 @@
 mod assets;
 mod extract;
 mod files;
-mod form;
 mod guard;
 mod json;
+mod multipart;
 mod negotiate;
 mod observe;
 mod ops;

@@ -1,7 +1,7 @@
 //! The API's description, made from the code, and a page to read it on.
 //!
-//! What a route answers is described where it is answered: at its handler, its extractors, and the layers around it. Only
-//! what holds for the whole is written here.
+//! What a route answers is described where it is answered: at its handler, its extractors, and the layers around it.
+//! Only what holds for the whole is written here.
 
 use std::{
     collections::BTreeSet,

@@ -42,6 +42,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+const STREAM_EXAMPLE: &str =
+    "retry: 2000\n\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\nid: k3f90000-1841\n\n";
+
 /// The route of a task's stream.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(watch))
@@ -50,15 +53,15 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Watches a task.
 ///
 /// Server-Sent Events: first the current state, then each change, until the final one. Every event is named `progress`,
-/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor could
-/// not be used and that the current state follows; `refused` says why there is no stream now and when to try again. Once
-/// a client has seen the end, 204 tells a browser to stop.
+/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor
+/// could not be used and that the current state follows; `refused` says why there is no stream now and when to try
+/// again. Once a client has seen the end, 204 tells a browser to stop.
 #[utoipa::path(
     get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
     params(TaskId, LastEventId),
     responses(
         (status = 200, description = "The stream", content_type = "text/event-stream",
-            example = json!("retry: 2000\n\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\nid: k3f90000-1841\n\n")),
+            example = json!(STREAM_EXAMPLE)),
         (status = 204, description = "The client has seen the end"),
         Refusals<(TaskId, AcceptsStream, Finds)>))]
 async fn watch(

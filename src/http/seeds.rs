@@ -87,8 +87,8 @@ refusals!(
 
 /// Runs the simulated task of ten steps, one a second, and waits for its end.
 ///
-/// Each step sends the user `User '{userId}', attempt X / 10`. With `Prefer: respond-async` this answers at once. The task
-/// goes on if the caller hangs up.
+/// Each step sends the user `User '{userId}', attempt X / 10`. With `Prefer: respond-async` this answers at once. The
+/// task goes on if the caller hangs up.
 #[utoipa::path(
     method(get, post), path = "/sse/task/{userId}", operation_id = "runAttempts", tag = "compatibility",
     params(User, ("Prefer" = Option<String>, Header, description = "`respond-async` for an answer at once")),
@@ -177,7 +177,8 @@ fn completion(user: &User, ended: &Entry) -> Result<axum::Json<Completion>, Prob
 
 /// Listens to the messages to a user, who is connected as long as this stream is open.
 ///
-/// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the user.
+/// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the
+/// user.
 #[utoipa::path(
     get, path = "/sse/connect/{userId}", operation_id = "connectUser", tag = "compatibility",
     params(User, LastEventId),

@@ -71,10 +71,18 @@ struct ReportAnswer {
 /// What a worker should do.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `report` puts together from stored bytes")]
 enum Directive {
     Continue,
     Cancel,
+}
+
+impl Directive {
+    fn json(&self) -> &'static [u8] {
+        match self {
+            Self::Continue => b"\"continue\"",
+            Self::Cancel => b"\"cancel\"",
+        }
+    }
 }
 
 /// Submits a task.
@@ -126,8 +134,8 @@ async fn put(
 
 /// Reads a task.
 ///
-/// With `If-None-Match` and `Prefer: wait=30` it waits up to that long (60 seconds at most) for the next visible change,
-/// and answers 304 if there was none.
+/// With `If-None-Match` and `Prefer: wait=30` it waits up to that long (60 seconds at most) for the next visible
+/// change, and answers 304 if there was none.
 #[utoipa::path(
     get, path = "/api/tasks/{taskId}", operation_id = "readTask", tag = "tasks",
     params(TaskId,
@@ -193,16 +201,16 @@ async fn report(
     ReportBody(report): ReportBody,
 ) -> Result<Response, Problem> {
     let entry = entry_of(app.tracker.submit(id, Intent::Report { report, token }).await?)?;
-    let directive: &[u8] = if entry.task.status == Status::Cancelling { b"\"cancel\"" } else { b"\"continue\"" };
+    let directive = if entry.task.status == Status::Cancelling { Directive::Cancel } else { Directive::Continue };
     let interval_ms = app.config.streams.tick_interval.as_millis().to_string();
-    let extra = [("directive", directive), ("minIntervalMs", interval_ms.as_bytes())];
+    let extra = [("directive", directive.json()), ("minIntervalMs", interval_ms.as_bytes())];
     Ok(task_response(&app, StatusCode::OK, &entry, &extra))
 }
 
 /// Cancels a task.
 ///
-/// A pending task is cancelled at once; a task in work is `cancelling` until its worker has stopped. Cancelling it again
-/// changes nothing.
+/// A pending task is cancelled at once; a task in work is `cancelling` until its worker has stopped. Cancelling it
+/// again changes nothing.
 #[utoipa::path(
     post, path = "/api/tasks/{taskId}/cancel", operation_id = "cancelTask", tag = "tasks", params(TaskId),
     responses(

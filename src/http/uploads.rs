@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     App,
     extract::{Query, single, task_id, valid},
-    form::{self, ReadsForm},
+    multipart::{self, FileForm, ReadsForm},
     problem::{self, Code, Finds, Kind, Problem, ProblemDocument, Writes, kinds},
     refusals::{Refusals, refusals},
 };
@@ -29,15 +29,6 @@ use crate::{
 /// The routes of uploads.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(upload))
-}
-
-/// A form with a file.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `form` reads")]
-struct UploadForm {
-    /// The file.
-    #[schema(value_type = String, format = Binary)]
-    file: Vec<u8>,
 }
 
 /// The answer to an upload.
@@ -53,8 +44,8 @@ struct UploadAnswer {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 struct UploadQuery {
-    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent. A
-    /// new task is made when absent.
+    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent.
+    /// A new task is made when absent.
     #[garde(skip)]
     #[serde(deserialize_with = "task_id")]
     task_id: Option<Uuid>,
@@ -70,11 +61,11 @@ struct UploadQuery {
 /// Uploads a file.
 ///
 /// The upload is a task, which exists before the first byte of the body is read. This answers once the last byte is on
-/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`. A problem with
-/// a `taskId` is also the error of that task.
+/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`. A problem
+/// with a `taskId` is also the error of that task.
 #[utoipa::path(
     post, path = "/api/tasks/upload", operation_id = "upload", tag = "uploads", params(UploadQuery),
-    request_body(content = UploadForm, content_type = "multipart/form-data"),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
     responses(
         (status = 202, description = "The file was received", body = UploadAnswer, headers(
             ("location" = String, description = "The URL of the task"))),
@@ -88,7 +79,7 @@ async fn upload(
     let boundary = read_boundary(&headers)?;
     let (id, new) = task_for(&app, query).await?;
     let length = body.size_hint().exact();
-    let form = form::read(body, boundary, length, app.config.uploads.max_upload_bytes);
+    let form = multipart::read(body, boundary, length, app.config.uploads.max_upload_bytes);
     let mut response = match app.jobs.upload(id, new, form).await {
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
         Err(UploadError::Tracker(error)) => return Err(error.into()),
@@ -117,7 +108,7 @@ refusals!(
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
     let content_type = single(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
-    let Some(boundary) = form::boundary(content_type) else {
+    let Some(boundary) = multipart::boundary(content_type) else {
         let detail = "Send the file in a form, as multipart/form-data.";
         return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail(detail));
     };

@@ -35,8 +35,8 @@ pub const LIST_LIMIT_MAX: usize = 500;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewTask {
-    /// The kind of work; `task` when absent. The service itself works on `simulate` and `upload`; a task of any other kind
-    /// waits for a worker.
+    /// The kind of work; `task` when absent. The service itself works on `simulate` and `upload`; a task of any other
+    /// kind waits for a worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(name)))]
     #[schema(value_type = Option<Name>)]

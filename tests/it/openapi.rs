@@ -132,7 +132,8 @@ async fn what_is_answered_is_what_is_described() {
         assert!(required.is_subset(&found), "{schema} promises {:?}", required.difference(&found));
     };
     let task = json!({
-        "title": "a", "userId": "alice", "total": 9, "unit": "rows", "steps": [{ "name": "s" }], "input": 1, "metadata": 2,
+        "title": "a", "userId": "alice", "total": 9, "unit": "rows", "steps": [{ "name": "s" }],
+        "input": 1, "metadata": 2,
     });
     let path = app.submit(task).await;
     check("TaskDocument", &app.get(&path).send().await.json());

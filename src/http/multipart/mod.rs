@@ -1,8 +1,8 @@
 //! A form with one file (RFC 7578), read piece by piece and bounded in each of its parts.
 //!
-//! The parser bounds neither what comes before the first boundary nor the headers of a part, and takes all that is ready
-//! at once. So it is fed by hand: in small pieces, each of which ends with the head that it completes, until it has read
-//! a part's head; from then on with one chunk at a time. Memory stays the same whatever is sent.
+//! The parser bounds neither what comes before the first boundary nor the headers of a part, and takes all that is
+//! ready at once. So it is fed by hand: in small pieces, each of which ends with the head that it completes, until it
+//! has read a part's head; from then on with one chunk at a time. Memory stays the same whatever is sent.
 
 mod feed;
 
@@ -11,6 +11,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::StatusCode;
 use multer::{Constraints, Field, Multipart};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        KnownFormat, RefOr, SchemaFormat,
+        schema::{AdditionalProperties, Object, Schema, Type},
+    },
+};
 
 use super::{
     problem::{Kind, kinds},
@@ -48,6 +55,20 @@ refusals!(
     /// What is wrong with a form.
     ReadsForm: MALFORMED, INTERRUPTED, kinds::BODY_TIMED_OUT, TOO_MANY_FILES, UNKNOWN_FIELD, HEAD_TOO_LARGE
 );
+
+/// The form that is read here, for its description.
+pub(super) enum FileForm {}
+
+impl PartialSchema for FileForm {
+    fn schema() -> RefOr<Schema> {
+        let file =
+            Object::builder().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+        let form = Object::builder().description(Some("A form with one file.")).property(FIELD, file).required(FIELD);
+        form.additional_properties(Some(AdditionalProperties::FreeForm(false))).into()
+    }
+}
+
+impl ToSchema for FileForm {}
 
 /// The boundary that a content type names; `None` where it is no `multipart/form-data`.
 pub(super) fn boundary(content_type: &str) -> Option<Result<String, &'static str>> {
