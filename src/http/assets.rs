@@ -1,7 +1,7 @@
 //! The page: files that were built into the binary.
 //!
-//! `web/` builds them; what they are is its business. Names under `/assets/` carry a hash of their content, so they
-//! never change and may be kept for ever.
+//! `web/` builds them. Names under `/assets/` carry a hash of their content, so they
+//! never change and may be cached for ever.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ use super::{
     refusals::{Refusals, refusals},
 };
 
-/// What the page may load: files of its own, and nothing that is written into the page itself.
+/// The page may load its own files, but run nothing that is inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                                        connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; \
                                        frame-ancestors 'none'";
@@ -29,7 +29,7 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// For the one that does.
 const REVALIDATE: &str = "no-cache";
 
-/// What is shown where the page was not built.
+/// Shown if the page was not built.
 const NOT_BUILT: &str = "\
 <!doctype html>
 <html lang=\"en\">

@@ -1,5 +1,5 @@
-//! What handlers take from requests: bodies, paths, queries, headers. All that is refused here is a problem, and each
-//! extractor says which, for the description of the routes that use it.
+//! Extractors: bodies, paths, queries, headers. Each refuses with a problem, and says with which, for the description
+//! of the routes that use it.
 //!
 //! Syntax that cannot be read is 400; what can be read but not accepted is 422 and names the member as it is on the
 //! wire.
@@ -62,7 +62,7 @@ pub(super) enum BodyType {
     Form,
 }
 
-/// What the body is said to be.
+/// The content type of the body.
 pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
     let text = single(headers, &header::CONTENT_TYPE).ok()??;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -89,14 +89,14 @@ pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, P
     }
 }
 
-/// Whether the body ended because its client had been silent for too long.
+/// Whether the body ended because its client sent nothing for too long.
 pub(super) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Lets through what is within its bounds.
+/// Checks the bounds of each member.
 pub(super) fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, Problem> {
     let Err(report) = value.validate() else { return Ok(value) };
     let problem = Problem::new(&kinds::INVALID);
@@ -118,7 +118,7 @@ fn camel_case(path: &str) -> String {
     })
 }
 
-/// The id of a task in a path. What is not a UUID is the id of no task.
+/// The id of a task in a path. No task has an id that is not a UUID.
 #[derive(Clone, Copy, Debug, IntoParams)]
 #[into_params(parameter_in = Path, names("taskId"))]
 pub(super) struct TaskId(
@@ -184,7 +184,7 @@ impl User {
     }
 }
 
-/// What is wrong with the id of a task.
+/// The detail of an id that is not one of a task.
 const NOT_A_TASK_ID: &str = "must be a UUID in the form 8-4-4-4-12";
 
 /// Reads the id of a task as a parameter of a query.
@@ -205,7 +205,7 @@ async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, Problem>
     Ok(parameters.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
 
-/// The parameters of a query, all of which the route knows.
+/// The parameters of a query; unknown ones are refused.
 #[derive(Debug)]
 pub(super) struct Query<T>(pub(super) T);
 
@@ -236,7 +236,7 @@ pub(super) fn query_problem(error: FieldsError) -> Problem {
     }
 }
 
-/// The key that tells a request that is sent again from another one.
+/// The key by which a repeated request is recognized.
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Header, names("Idempotency-Key"))]
 pub(super) struct IdempotencyKey(

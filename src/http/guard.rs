@@ -1,9 +1,9 @@
-//! Who may ask: the names this service answers to, and which pages may make a browser ask.
+//! Access without accounts: the host names this service answers to, and the origins whose pages may use it (CORS).
 //!
-//! Without accounts, whoever reaches the port may use it; so a page of another origin must not reach it through its
-//! visitor's browser. A name that is resolved to this machine by its owner (DNS rebinding) is caught by `Host`; a form
-//! or script of another site by what the browser itself says of it: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`
-//! (RFC 6454). Programs that are no browsers send neither and are let through. It must not know what is asked for.
+//! Any program that reaches the port may use it; so a page of another origin must not reach it through its visitor's
+//! browser. `Host` catches DNS rebinding: a foreign name that its owner resolves to this machine. `Sec-Fetch-Site` (W3C
+//! Fetch Metadata) and `Origin` (RFC 6454), which browsers set themselves, catch forms and scripts of other sites.
+//! Programs other than browsers send neither and pass. It must not know routes or tasks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

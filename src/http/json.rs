@@ -1,4 +1,4 @@
-//! JSON bodies into structs, and what is wrong with them in the words of JSON.
+//! Reads JSON bodies into structs, and explains what is wrong with them in terms of JSON, not of Rust.
 
 use std::borrow::Cow;
 
@@ -59,7 +59,7 @@ fn problem(error: &serde_json::Error, path: String) -> Problem {
     }
 }
 
-/// Says in the words of JSON what the reader says in those of Rust.
+/// Translates a message of serde, which speaks of Rust types.
 fn in_json_words(reason: &str) -> Cow<'_, str> {
     if let Some(name) = quoted(reason, "unknown variant ") {
         let (_, known) = reason.rsplit_once(", expected ").unwrap_or_default();
@@ -77,7 +77,7 @@ fn in_json_words(reason: &str) -> Cow<'_, str> {
     }
 }
 
-/// What was found, of which a text is not given back.
+/// The type that was found. A string is not repeated: it may be long.
 fn found_type(found: &str) -> Cow<'_, str> {
     match found.split_once(' ').map_or(found, |(kind, _)| kind) {
         "string" => "a string".into(),
@@ -88,7 +88,7 @@ fn found_type(found: &str) -> Cow<'_, str> {
     }
 }
 
-/// What was expected.
+/// The type that was expected.
 fn json_type(expected: &str) -> Cow<'_, str> {
     match expected {
         "f64" => "a number".into(),

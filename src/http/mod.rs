@@ -1,4 +1,4 @@
-//! The request: routes, and what is asked of every request before it gets to one.
+//! Routes, and the layers around them.
 //!
 //! The only module that knows axum. One file a resource, each with its `router()`; handlers extract, call the tracker,
 //! and map the answer. Nothing is kept here between two requests, and nothing is decided about tasks.
@@ -40,7 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
 
-/// What handlers are given: one `Arc`, since a request clones it once for each layer and extractor.
+/// The state of handlers: one `Arc`, since a request clones it once for each layer and extractor.
 #[derive(Clone)]
 pub struct App(Arc<AppParts>);
 
@@ -48,13 +48,13 @@ pub struct App(Arc<AppParts>);
 pub struct AppParts {
     /// The way to the task table.
     pub tracker: Tracker,
-    /// Who is connected.
+    /// Which users are connected.
     pub presence: Presence,
-    /// Who does the work.
+    /// The jobs in the service.
     pub jobs: Jobs,
     /// The settings.
     pub config: Arc<Config>,
-    /// What is counted.
+    /// Counters.
     pub metrics: Metrics,
     /// Cancelled when the service begins to stop.
     pub draining: CancellationToken,
@@ -103,7 +103,7 @@ fn layered(router: Router<App>, app: &App) -> Router<App> {
     let default =
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     router.layer((
-        // It sees every answer, makes a panic one, and tells of it once.
+        // Sees every answer, answers for panics, and logs once.
         middleware::from_fn_with_state(app.clone(), observe::observe),
         // Refusals get these too. A route that needs another value, such as the page, has set its own.
         default(header::CACHE_CONTROL, "no-store"),

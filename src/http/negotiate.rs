@@ -1,4 +1,4 @@
-//! What a client says beside its request: what it accepts, prefers and has already (RFC 9110, RFC 7240).
+//! Content negotiation: `Accept`, `Prefer` and `If-None-Match` (RFC 9110, RFC 7240).
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Refusals as problem documents (RFC 9457): the one place where an error becomes a status and a body.
 //!
-//! What went wrong inside is kept beside the answer for `observe` to log once, with the request's id; a
-//! client is told of it by a 5xx with nothing of the inside.
+//! The cause of an internal error goes beside the answer, for `observe` to log once with the request's id; the client
+//! gets a 5xx without it.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -56,7 +56,7 @@ pub mod kinds {
     /// A query parameter that the route does not have.
     pub const UNKNOWN_PARAMETER: Kind =
         Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
-    /// A page of another origin asks for something with an effect.
+    /// A page of another origin made a request that has an effect.
     pub const CROSS_SITE: Kind =
         Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
     /// No route has this path.
@@ -68,10 +68,10 @@ pub mod kinds {
     /// The route does not have this method.
     pub const METHOD_NOT_ALLOWED: Kind =
         Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
-    /// The client takes nothing that the route gives.
+    /// The route has no content type that the client accepts.
     pub const NOT_ACCEPTABLE: Kind =
         Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable content type");
-    /// The client fell silent inside its body.
+    /// The client stopped sending its body.
     pub const BODY_TIMED_OUT: Kind =
         Kind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
@@ -80,21 +80,21 @@ pub mod kinds {
     pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
     /// The lease was another attempt's.
     pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease is no longer valid");
-    /// Somebody has taken the task.
+    /// The task is in work or has ended.
     pub const TASK_NOT_PENDING: Kind = Kind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
-    /// Only finished tasks can be forgotten.
+    /// Only tasks that have ended can be deleted.
     pub const TASK_NOT_FINISHED: Kind = Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended");
-    /// The task was cancelled while its caller waited for its end.
+    /// The task was cancelled while a caller waited for its end.
     pub const TASK_CANCELLED: Kind = Kind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
-    /// The task was there once.
+    /// The task existed once.
     pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task was deleted or has expired");
     /// The body is larger than allowed.
     pub const BODY_TOO_LARGE: Kind =
         Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
-    /// The body's content type is none that the route reads.
+    /// The route does not read this content type.
     pub const UNSUPPORTED_TYPE: Kind =
         Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not supported");
-    /// The `Host` is none of this service's.
+    /// The service does not answer to this `Host`.
     pub const WRONG_HOST: Kind = Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
     /// A member, field or parameter is out of its bounds.
     pub const INVALID: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
@@ -104,11 +104,11 @@ pub mod kinds {
         "idempotency_mismatch",
         "The id or key was used for a different request",
     );
-    /// The task failed while its caller waited for its end.
+    /// The task failed while a caller waited for its end.
     pub const TASK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
-    /// Something that should not happen did.
+    /// An internal error.
     pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
-    /// More is asked than can be done.
+    /// More requests wait than the service can take.
     pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: Kind =
@@ -118,7 +118,7 @@ pub mod kinds {
         Kind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
     /// The service is shutting down.
     pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
-    /// There is no room left.
+    /// There is no space left on the disk.
     pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
 }
 
@@ -183,7 +183,7 @@ pub(super) struct Cause(pub(super) String);
 pub(super) struct Code(pub(super) &'static str);
 
 impl Problem {
-    /// A problem of this kind, of which nothing more is said.
+    /// A problem of this kind, without a detail.
     pub fn new(kind: &'static Kind) -> Self {
         let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
         Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
@@ -194,7 +194,7 @@ impl Problem {
         Self::new(&kinds::INVALID).with_error(field, detail)
     }
 
-    /// Something that should not happen did; only the log is told what.
+    /// An internal error; only the log has the cause.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::new(&kinds::INTERNAL).with_cause(cause)
     }
@@ -213,7 +213,7 @@ impl Problem {
         self
     }
 
-    /// Tells the log, and nobody else, what went wrong.
+    /// Adds the cause for the log; the client does not see it.
     #[must_use]
     pub fn with_cause(mut self, cause: impl std::fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
@@ -230,7 +230,7 @@ impl Problem {
         &self.errors
     }
 
-    /// A sentence for people: the detail, or the title where there is none.
+    /// A sentence for people: the detail, or else the title.
     pub fn sentence(&self) -> &str {
         self.detail.as_deref().unwrap_or(self.kind.title)
     }
@@ -280,15 +280,15 @@ impl IntoResponse for Problem {
 }
 
 refusals!(
-    /// What any read of the task table may answer.
+    /// Any read of the task table may be refused.
     Reads: kinds::STORE_UNAVAILABLE, kinds::STOPPING
 );
 refusals!(
-    /// What the search for a task may answer, apart from that.
+    /// A search for a task may find none.
     Finds: kinds::TASK_NOT_FOUND, kinds::TASK_GONE
 );
 refusals!(
-    /// What any change of the task table may answer.
+    /// Any change of the task table may be refused.
     Writes: kinds::OVERLOADED, kinds::STORE_UNAVAILABLE, kinds::STOPPING, kinds::DISK_FULL
 );
 

@@ -1,7 +1,8 @@
 //! Watching a task, and what all streams have in common.
 //!
 //! A browser's `EventSource` gives up for good on any status but 200. So a stream that cannot be served now is answered
-//! as one: it says why, tells when to come again, and ends. Only what will not change by waiting keeps its status.
+//! with 200 and a stream that says why and when to try again, and ends. Only refusals that waiting does not change keep
+//! their status.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -37,7 +38,7 @@ use crate::{
     wire::{self, Dialect},
 };
 
-/// How long a client waits before it connects again, unless it is told otherwise.
+/// How long a client waits before it connects again, by default.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -176,8 +177,7 @@ pub(super) fn head() -> Response {
     event_stream(Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::io::Error>>()))
 }
 
-/// What is refused to a stream for now: told on a stream, so that a browser comes again. What waiting does not change
-/// keeps its status.
+/// Refuses a stream. A passing problem is told on a stream, so that a browser tries again; any other keeps its status.
 pub(super) fn refused(problem: &Problem) -> Response {
     if !problem.is_ours() {
         return problem.clone().into_response();

@@ -1,5 +1,5 @@
-//! What a route may refuse, for its description: each extractor, layer and step of a request names the kinds of its
-//! problems beside the code that answers them; a route names its parts.
+//! The problems of each route, for its description: each extractor, layer and step of a request names the kinds of its
+//! problems beside the code that answers them, and a route names its extractors and steps.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 

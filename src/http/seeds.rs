@@ -38,7 +38,7 @@ use crate::{
 
 /// Steps of the simulated task.
 const ATTEMPTS: u32 = 10;
-/// What is counted down before the object is sent.
+/// The countdown before the object is sent.
 const COUNT_DOWN: u32 = 5;
 /// Time between two steps, and between two messages of `/sse`.
 const STEP: Duration = Duration::from_secs(1);

@@ -250,7 +250,7 @@ refusals!(
     Deletes: kinds::TASK_GONE, kinds::TASK_NOT_FINISHED
 );
 
-/// The answer to whoever submitted a task: the task, or its stream.
+/// The answer to a new task: the task, or its stream.
 async fn submitted(
     app: &App,
     headers: &HeaderMap,
@@ -286,7 +286,7 @@ pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra:
     if let Ok(etag) = HeaderValue::from_str(&etag(app, entry)) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    // It may be kept, but is to be asked for each time.
+    // A cache may keep it, and must revalidate it.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

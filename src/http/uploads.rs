@@ -101,7 +101,7 @@ const FILE_MISSING: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_mis
 const DISK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
 
 refusals!(
-    /// What a file, and the task that it is for, may be refused for.
+    /// A file may be refused, and so may the task that it is for.
     Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
         kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
 );

@@ -1,7 +1,7 @@
 //! `application/x-www-form-urlencoded`: the text of a query or a form, read strictly into a struct.
 //!
-//! A browser's parser takes anything; here a client that misspelt a name or sent a broken escape is told so. It must
-//! not know which names a route has: the struct says so.
+//! A browser's parser takes anything; this one refuses misspelt names and broken escapes. It must not know which names
+//! a route has: the struct says so.
 
 use std::fmt::Display;
 
@@ -67,7 +67,7 @@ impl FieldsError {
         }
     }
 
-    /// Of a value, the field is known only to who reads the whole text.
+    /// Adds the name of the field, which a value does not know.
     fn of(self, field: &str) -> Self {
         match self {
             Self::Invalid { reason, .. } => Self::Invalid { name: field.to_owned(), reason },

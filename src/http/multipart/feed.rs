@@ -17,7 +17,7 @@ use crate::{
     task::TaskError,
 };
 
-/// What the parser is given at once as long as it reads a head.
+/// The size of a piece for the parser while it reads a head.
 const HEAD_PIECE_BYTES: usize = 1024;
 /// Most of what is read after the form's end, so that the connection can be used again.
 const EPILOGUE_BYTES_MAX: usize = HEAD_BYTES_MAX;
@@ -38,7 +38,7 @@ pub(super) struct State {
     head_len: Option<usize>,
     /// The last bytes passed on in this head, at most three.
     head_tail: Vec<u8>,
-    /// How often the parser is told to wait before it gets more.
+    /// How often the parser still has to wait before it gets more.
     pauses: u8,
     failure: Option<TaskError>,
 }
@@ -86,7 +86,7 @@ impl Feed {
     pub(super) async fn read_epilogue(&self) {
         let mut left = EPILOGUE_BYTES_MAX;
         let next = || std::future::poll_fn(|context| self.lock().body.poll_next_unpin(context));
-        // The form is whole: what is wrong behind it is nobody's trouble.
+        // The form is complete: errors behind it do not matter.
         while let Some(Ok(bytes)) = next().await {
             match left.checked_sub(bytes.len()) {
                 Some(rest) => left = rest,

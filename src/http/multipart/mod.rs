@@ -35,7 +35,7 @@ const FIELD: &str = "file";
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Longest boundary (RFC 2046, 5.1.1).
 const BOUNDARY_BYTES_MAX: usize = 70;
-/// What a form with one file can add to the file: two heads, and what may follow the end.
+/// The most that a form adds to its file: two heads, and an epilogue.
 const FRAME_BYTES_MAX: u64 = 3 * HEAD_BYTES_MAX as u64;
 /// How much of an unknown field's name is given back.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
@@ -52,11 +52,11 @@ const HEAD_TOO_LARGE: Kind = Kind::new(
 );
 
 refusals!(
-    /// What is wrong with a form.
+    /// A form may be malformed.
     ReadsForm: MALFORMED, INTERRUPTED, kinds::BODY_TIMED_OUT, TOO_MANY_FILES, UNKNOWN_FIELD, HEAD_TOO_LARGE
 );
 
-/// The form that is read here, for its description.
+/// The form, for its description.
 pub(super) enum FileForm {}
 
 impl PartialSchema for FileForm {
@@ -70,7 +70,7 @@ impl PartialSchema for FileForm {
 
 impl ToSchema for FileForm {}
 
-/// The boundary that a content type names; `None` where it is no `multipart/form-data`.
+/// The boundary in a content type; `None` if that is not `multipart/form-data`.
 pub(super) fn boundary(content_type: &str) -> Option<Result<String, &'static str>> {
     match multer::parse_boundary(content_type) {
         Ok(boundary) if (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()) => Some(Ok(boundary)),
@@ -80,7 +80,7 @@ pub(super) fn boundary(content_type: &str) -> Option<Result<String, &'static str
     }
 }
 
-/// Reads a form with one file. `length` is that of the whole body, where it is known.
+/// Reads a form with one file. `length` is that of the whole body, if known.
 pub(super) fn read(body: Body, boundary: String, length: Option<u64>, file_bytes_max: u64) -> Form {
     let feed = Feed::new(body);
     // Refused by its length alone, nothing of it is asked for: a client that awaits `100 Continue` sends nothing.
@@ -144,7 +144,7 @@ impl Reader {
         let size = self.length.and_then(|length| length.checked_sub(fed + self.frame_end));
         self.feed.lock().begin_content();
         if name.as_deref() == Some("") {
-            // What a browser sends for a field in which no file was chosen.
+            // Browsers send an empty name if no file was chosen.
             let mut first = Bytes::new();
             while first.is_empty() {
                 first = field.next().await.ok_or_else(file_missing)?.map_err(malformed)?;
@@ -178,7 +178,7 @@ fn decoded_name(name: &str) -> String {
     name.replace("%22", "\"").replace("%0D", "").replace("%0A", "")
 }
 
-/// What a mistake in the form is to the task.
+/// The error of a task whose form is malformed.
 fn malformed(error: multer::Error) -> TaskError {
     if let multer::Error::UnknownField { field_name } = error {
         let name: String = field_name.unwrap_or_default().chars().take(SHOWN_NAME_CHARS_MAX).collect();
