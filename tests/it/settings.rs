@@ -15,6 +15,21 @@ fn start(directory: &Path, variables: &[(&str, &str)], flags: &[&str]) -> Output
     command.envs(variables.iter().copied()).output().expect("the binary runs")
 }
 
+#[test]
+fn an_address_beyond_loopback_without_host_names_is_warned_of() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // An address reserved for documentation (RFC 5737): the service warns, then cannot listen on it.
+    let said = |flags: &[&str]| {
+        let output = start(directory.path(), &[], &[&["--listen", "192.0.2.1:80"], flags].concat());
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let warning = "set --allowed-hosts to the names that clients use";
+    let (without, with) = (said(&[]), said(&["--allowed-hosts", "progress.example"]));
+    assert!(without.contains(warning), "{without}");
+    assert!(!with.contains(warning), "{with}");
+}
+
 /// What the service says when these settings stop it.
 fn complaint(variables: &[(&str, &str)], flags: &[&str]) -> String {
     let directory = tempfile::tempdir().expect("a directory");
