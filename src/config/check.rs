@@ -18,7 +18,7 @@ const MIN_LEASE: Duration = Duration::from_secs(1);
 pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<String> {
     follow(config, given);
     let named = |flag: &str, value: &dyn Debug| match given.get(flag) {
-        Some(given) => format!("{flag} {} = {}", given.origin, given.text.display()),
+        Some(given) => format!("{flag} {} = {}", given.source, given.text.display()),
         None => format!("{flag} (default) = {value:?}"),
     };
     let mut problems = Vec::new();

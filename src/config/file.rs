@@ -6,7 +6,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::given::{Given, Origin};
+use super::given::{Given, Source};
 
 /// Reads the settings of the file at `path`, which may be those of `flags`; what is wrong is added to `problems`.
 pub(super) fn read(path: &Path, flags: &[&str], problems: &mut Vec<String>) -> Vec<Given> {
@@ -25,22 +25,22 @@ fn parse(path: &Path, text: &str, flags: &[&str], problems: &mut Vec<String>) ->
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            let origin = line_of(path, text, error.span().map_or(0, |span| span.start));
-            problems.push(format!("config {origin} is wrong: not TOML: {}", error.message()));
+            let source = line_of(path, text, error.span().map_or(0, |span| span.start));
+            problems.push(format!("config {source} is wrong: not TOML: {}", error.message()));
             return Vec::new();
         }
     };
     let mut given = Vec::new();
     for (key, value) in table {
-        let origin = line_of(path, text, key.span().start);
+        let source = line_of(path, text, key.span().start);
         let flag = key.into_inner().into_owned();
         if !flags.contains(&flag.as_str()) {
-            problems.push(format!("{flag} {origin} is unknown; {}", nearest(&flag, flags)));
+            problems.push(format!("{flag} {source} is unknown; {}", nearest(&flag, flags)));
             continue;
         }
         match plain_text(value.get_ref()) {
-            Ok(text) => given.push(Given { flag, text: OsString::from(text), origin }),
-            Err(reason) => problems.push(format!("{flag} {origin} is wrong: {reason}")),
+            Ok(text) => given.push(Given { flag, text: OsString::from(text), source }),
+            Err(reason) => problems.push(format!("{flag} {source} is wrong: {reason}")),
         }
     }
     given
@@ -75,9 +75,9 @@ fn nearest(name: &str, flags: &[&str]) -> String {
 }
 
 /// The line of the file that holds the byte at `offset`.
-fn line_of(path: &Path, text: &str, offset: usize) -> Origin {
+fn line_of(path: &Path, text: &str, offset: usize) -> Source {
     let before = text.get(..offset).unwrap_or(text);
-    Origin::File { path: path.to_owned(), line: before.matches('\n').count() + 1 }
+    Source::File { path: path.to_owned(), line: before.matches('\n').count() + 1 }
 }
 
 #[cfg(test)]

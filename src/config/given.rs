@@ -10,18 +10,18 @@ pub(super) struct Given {
     /// The flag without its dashes.
     pub(super) flag: String,
     pub(super) text: OsString,
-    pub(super) origin: Origin,
+    pub(super) source: Source,
 }
 
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} = {:?}", self.flag, self.origin, self.text)
+        write!(f, "{} {} = {:?}", self.flag, self.source, self.text)
     }
 }
 
 /// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Source {
     /// `--name`
     Flag(String),
     /// The environment variable of that name.
@@ -30,7 +30,7 @@ pub(super) enum Origin {
     File { path: PathBuf, line: usize },
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag(name) => write!(f, "(flag --{name})"),

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::check::check;
 use super::file;
-use super::given::{Given, Origin};
+use super::given::{Given, Source};
 use super::sections::{Config, command};
 
 /// The environment variable that names the settings file.
@@ -17,7 +17,7 @@ const CONFIG_VARIABLE: &str = "PROGRESSD_CONFIG";
 /// The settings that the command line and the environment gave, not yet checked; the arguments of `progressd serve`.
 ///
 /// Their texts are parsed in [`Settings::load`] together with those of the file, so that every wrong setting is
-/// reported with its name, its origin and what is expected.
+/// reported with its name, its source and what is expected.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     file: Option<PathBuf>,
@@ -28,7 +28,7 @@ impl Settings {
     /// Reads the settings file, applies the order of precedence, and checks the result.
     ///
     /// # Errors
-    /// All problems at once, each with the setting, its origin and what is expected.
+    /// All problems at once, each with the setting, its source and what is expected.
     pub fn load(self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let command = command();
@@ -43,7 +43,7 @@ impl Settings {
         let mut winners: HashMap<&str, &Given> = HashMap::new();
         for given in &given {
             if let Err(reason) = parse(&command, [given]) {
-                problems.push(format!("{} {} is wrong: {:?}: {reason}", given.flag, given.origin, given.text));
+                problems.push(format!("{} {} is wrong: {:?}: {reason}", given.flag, given.source, given.text));
             }
             winners.insert(&given.flag, given);
         }
@@ -76,7 +76,7 @@ fn parse<'a>(command: &Command, given: impl IntoIterator<Item = &'a Given>) -> R
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", problems.join("\n"))]
 pub struct ConfigError {
-    /// One sentence for each problem, with the setting, its origin and what is expected.
+    /// One sentence for each problem, with the setting, its source and what is expected.
     pub problems: Vec<String>,
 }
 
@@ -145,9 +145,9 @@ impl FromArgMatches for Settings {
             let variable = variable(&flag);
             let from_flag = matches.get_one::<OsString>(setting.get_id().as_str()).cloned();
             let given = from_flag
-                .map(|text| (text, Origin::Flag(flag.clone())))
-                .or_else(|| Some((std::env::var_os(&variable)?, Origin::Variable(variable))));
-            self.given.extend(given.map(|(text, origin)| Given { flag, text, origin }));
+                .map(|text| (text, Source::Flag(flag.clone())))
+                .or_else(|| Some((std::env::var_os(&variable)?, Source::Variable(variable))));
+            self.given.extend(given.map(|(text, source)| Given { flag, text, source }));
         }
         Ok(())
     }
