@@ -15,7 +15,7 @@ async fn description() -> Value {
 #[tokio::test]
 async fn the_description_changes_only_where_it_is_meant_to() {
     let answer = TestApp::in_process().await.get("/openapi.json").send().await;
-    golden("openapi.json", &[&answer.body[..], b"\n"].concat());
+    golden("tests/fixtures/openapi.json", &[&answer.body[..], b"\n"].concat());
 }
 
 /// Each operation with its name.

@@ -67,7 +67,7 @@ fn a_task_is_written_as_ever() {
     let (input, metadata) = (input.as_str(), metadata.as_str());
     let members = [("input", input.as_bytes()), ("metadata", metadata.as_bytes()), ("cursor", b"\"k3f90000-1841\"")];
     let written = wire::with_members(&entry.data, &members);
-    let golden = golden("wire/task.json", &[&written[..], b"\n"].concat());
+    let golden = golden("tests/fixtures/wire/task.json", &[&written[..], b"\n"].concat());
     // What was written before can be read, and says the same.
     let read: Task = serde_json::from_str(&golden).expect("a task");
     assert_eq!(read, entry.task);
@@ -90,7 +90,7 @@ fn a_stream_is_written_as_ever() {
         bytes(&life.report(30_000, json!({ "status": "completed", "result": { "size": 1_051_721_728 } }))),
     ];
     let written = parts.concat();
-    let golden = golden("wire/stream.txt", &written);
+    let golden = golden("tests/fixtures/wire/stream.txt", &written);
 
     let mut parser = Parser::default();
     let events = parser.feed(golden.as_bytes());

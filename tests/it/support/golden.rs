@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-/// The golden text of a file below `tests/fixtures`, which must be what is written now. `UPDATE_FIXTURES=1` writes it
+/// The golden text of a file of the repository, which must be what is written now. `UPDATE_FIXTURES=1` writes it
 /// anew, for a change that is meant.
 pub(crate) fn golden(name: &str, written: &[u8]) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
         fs::write(&path, written).unwrap();
     }
@@ -13,7 +13,7 @@ pub(crate) fn golden(name: &str, written: &[u8]) -> String {
     let written = std::str::from_utf8(written).expect("UTF-8");
     assert!(
         written == golden,
-        "tests/fixtures/{name} differs from what is written now. If the change is meant, accept it with \
+        "{name} differs from what is written now. If the change is meant, accept it with \
          UPDATE_FIXTURES=1 and commit the file.\n{}",
         difference(&golden, written)
     );
