@@ -20,6 +20,8 @@ pub(super) struct Holders {
 struct Holder {
     length: Duration,
     taken: Arc<Notify>,
+    /// It is left to the next run of the service.
+    is_left: bool,
 }
 
 /// Says that the holder of a lease lives, until it is dropped.
@@ -33,8 +35,15 @@ pub struct LeaseGuard {
 impl LeaseGuard {
     pub(super) fn new(holders: Arc<Holders>, token: Uuid, length: Duration) -> Self {
         let taken = Arc::<Notify>::default();
-        holders.lock().insert(token, Holder { length, taken: Arc::clone(&taken) });
+        holders.lock().insert(token, Holder { length, taken: Arc::clone(&taken), is_left: false });
         Self { holders, token, taken }
+    }
+
+    /// Leaves the lease to the next run of the service: without the guard, too, it does not end by time in this one.
+    pub fn leave(&self) {
+        if let Some(holder) = self.holders.lock().get_mut(&self.token) {
+            holder.is_left = true;
+        }
     }
 
     /// Waits until the task's lease is not this one any more, or the task is to be cancelled: look at the task then.
@@ -48,7 +57,10 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        self.holders.lock().remove(&self.token);
+        let mut holders = self.holders.lock();
+        if holders.get(&self.token).is_some_and(|holder| !holder.is_left) {
+            holders.remove(&self.token);
+        }
     }
 }
 

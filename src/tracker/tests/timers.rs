@@ -69,6 +69,31 @@ async fn a_worker_that_is_lost_loses_its_lease_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_start_holders_have_time_to_say_that_they_live() {
+    let rig = Rig::start().await;
+    let (kept, lease) = claimed(&rig, "{}").await;
+    let (lost, _) = claimed(&rig, "{}").await;
+    assert!(rig.stage.end(Duration::from_secs(60)).await);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    let rig = rig.restarted().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    assert_eq!((rig.status(kept).await, rig.status(lost).await), (Status::Processing, Status::Error));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_left_does_not_end_by_time_in_this_run() {
+    let rig = Rig::start().await;
+    let (left, lease) = claimed(&rig, "{}").await;
+    let guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
+    guard.leave();
+    drop(guard);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    assert_eq!(rig.status(left).await, Status::Processing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody() {
     let rig = Rig::start().await;
     let (id, lease) = claimed(&rig, "{}").await;
