@@ -122,7 +122,7 @@ async fn disowned(held: &Held) -> Reason {
             Some(entry) if entry.task.status == Status::Cancelling => return Reason::Cancelled,
             Some(_) => {}
         }
-        held.guard.taken().await;
+        held.changed().await;
     }
 }
 
@@ -143,7 +143,7 @@ async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option
         (_, Some(Reason::Cancelled)) => (with_status(ReportedStatus::Cancelled), Ended::Cancelled),
         (Ok(Some(Err(JobError::Failed(error)))), _) => failure(error),
         // Nobody asked it to stop, so what it had said could not be taken; or the whole stage is being dropped.
-        (_, Some(Reason::Shutdown)) if held.is_resumable() => return Ended::Left,
+        (_, Some(Reason::Shutdown)) if held.leave() => return Ended::Left,
         (_, Some(Reason::Shutdown) | None) => {
             return match held.give_back().await {
                 Ok(_) => Ended::GivenBack,
@@ -199,7 +199,7 @@ fn untold(held: &Held, error: &TrackerError) -> Ended {
     match error {
         // The answer to the first try was lost, not the report.
         TrackerError::Refused(Refusal::Final(Status::Completed)) => Ended::Completed,
-        TrackerError::Stopping if held.is_resumable() => Ended::Left,
+        TrackerError::Stopping if held.leave() => Ended::Left,
         error => {
             tracing::warn!(%error, "the end of the job could not be told");
             Ended::Lost

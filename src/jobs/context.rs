@@ -26,6 +26,12 @@ pub trait Job: Send + Sync + 'static {
     /// The kind of task that it does.
     fn kind(&self) -> &'static str;
 
+    /// How many of its tasks are worked on at once; more wait. `working` is the setting for work that needs the disk or the
+    /// processor.
+    fn places(&self, working: usize) -> usize {
+        working
+    }
+
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.
     ///
     /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not. A job that makes checkpoints is

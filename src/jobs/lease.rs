@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::HOLDER;
 use crate::{
-    task::{Entry, Intent, Lease, Refusal},
+    task::{Entry, Intent, Lease, NewTask, Refusal, Status},
     tracker::{Answer, LeaseGuard, Tracker, TrackerError},
 };
 
@@ -19,66 +19,79 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest of the growing pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// The right to report on one task.
-#[derive(Clone)]
+/// The right to report on one task, or the wish for it. Until it is dropped, it does not end by time alone.
 pub(super) struct Held {
     pub(super) tracker: Tracker,
     pub(super) id: Uuid,
     pub(super) token: Uuid,
-    pub(super) length: Duration,
-    /// Whoever else may end the lease asks here first.
-    pub(super) guard: Arc<LeaseGuard>,
+    length: Duration,
+    guard: LeaseGuard,
 }
 
 impl Held {
-    fn new(tracker: &Tracker, id: Uuid, length: Duration) -> Self {
+    /// A right that nobody has granted yet.
+    pub(super) fn new(tracker: &Tracker, id: Uuid, length: Duration) -> Self {
         let token = Uuid::new_v4();
-        let guard = Arc::new(tracker.hold_lease(token, length));
-        Self { tracker: tracker.clone(), id, token, length, guard }
+        Self { tracker: tracker.clone(), id, token, length, guard: tracker.hold_lease(token, length) }
     }
 
-    /// Takes a pending task, and answers it as it is then.
-    pub(super) async fn claim(
-        tracker: &Tracker,
-        id: Uuid,
-        length: Duration,
-    ) -> Result<(Self, Arc<Entry>), TrackerError> {
-        let held = Self::new(tracker, id, length);
-        let answer = tracker.submit(id, Intent::Claim(held.lease())).await?;
-        let entry = answer.entry.ok_or(TrackerError::Refused(Refusal::Gone))?;
-        Ok((held, entry))
+    /// Takes the task, which is pending, and answers it as it is then. May be asked for again where it was not told what
+    /// came of it.
+    pub(super) async fn claim(&self) -> Result<Arc<Entry>, TrackerError> {
+        self.granted(self.tracker.submit(self.id, Intent::Claim(self.lease())).await)
     }
 
-    /// Goes on with a task that an earlier run of the service held by the lease `token`; answers it as it is then.
-    pub(super) async fn take_over(
-        tracker: &Tracker,
-        id: Uuid,
-        token: Uuid,
-        length: Duration,
-    ) -> Result<(Self, Arc<Entry>), TrackerError> {
-        let held = Self::new(tracker, id, length);
-        let told = insist(tracker, id, Intent::TakeOver { token, lease: held.lease() }).await;
-        match told.map(|answer| answer.entry) {
-            Ok(entry) => Ok((held, entry.ok_or(TrackerError::Refused(Refusal::Gone))?)),
-            // The answer to an earlier try was lost, not the lease.
-            Err(error) => held.entry().map(|entry| (held, entry)).ok_or(error),
-        }
+    /// Makes the task, held from the first moment.
+    pub(super) async fn create(&self, new: NewTask) -> Result<Arc<Entry>, TrackerError> {
+        self.granted(self.tracker.create_claimed(self.id, new, self.lease()).await)
     }
 
-    /// The task, as long as it is held.
-    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
-        let entry = self.tracker.live(self.id)?;
-        entry.memo.lease.as_ref().is_some_and(|lease| lease.token == self.token).then_some(entry)
+    /// Takes the task over from the earlier run of the service that left it.
+    pub(super) async fn take_over(&self, left: &Left) -> Result<Arc<Entry>, TrackerError> {
+        let take_over = Intent::TakeOver { token: left.token, lease: self.lease() };
+        self.granted(insist(&self.tracker, self.id, take_over).await)
     }
 
-    /// Whether a later run of the service can go on with the task where this one ends.
-    pub(super) fn is_resumable(&self) -> bool {
-        self.entry().is_some_and(|entry| entry.memo.checkpoint.is_some())
+    /// The task, if it is held now: where an answer was lost, the right may be there all the same.
+    fn granted(&self, answer: Result<Answer, TrackerError>) -> Result<Arc<Entry>, TrackerError> {
+        let (entry, error) = match answer {
+            Ok(answer) => (answer.entry, TrackerError::Refused(Refusal::NotPending)),
+            Err(error) => (self.tracker.live(self.id), error),
+        };
+        entry.filter(|entry| self.is_of(entry)).ok_or(error)
     }
 
     fn lease(&self) -> Lease {
         let expires_at = self.tracker.clock().now() + self.length;
         Lease { holder: HOLDER.into(), token: self.token, expires_at }
+    }
+
+    fn is_of(&self, entry: &Entry) -> bool {
+        entry.memo.lease.as_ref().is_some_and(|lease| lease.token == self.token)
+    }
+
+    /// The task, as long as it is held.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        self.tracker.live(self.id).filter(|entry| self.is_of(entry))
+    }
+
+    /// Waits until the task is to be cancelled or is not held any more: see [`Held::entry`].
+    pub(super) async fn changed(&self) {
+        self.guard.taken().await;
+    }
+
+    /// Leaves the task to the next run of the service; false where that could not go on with it.
+    pub(super) fn leave(&self) -> bool {
+        let can_go_on = self.entry().is_some_and(|entry| entry.memo.checkpoint.is_some());
+        if can_go_on {
+            self.guard.leave();
+        }
+        can_go_on
+    }
+
+    /// Undoes a claim of which nothing has come.
+    pub(super) async fn release(&self) -> Result<Answer, TrackerError> {
+        insist(&self.tracker, self.id, Intent::Release { token: self.token }).await
     }
 
     /// Keeps the right; back with the reason when it is lost.
@@ -104,13 +117,38 @@ impl Held {
     }
 }
 
-/// The tasks whose lease this holder has.
-pub(super) fn held_by(tracker: &Tracker, holder: &str) -> Vec<Arc<Entry>> {
-    tracker.leased_to(holder).into_iter().filter_map(|id| tracker.live(id)).collect()
+/// A task that an earlier run of the service held when it ended. Until it is dropped, its lease does not end by time
+/// alone.
+pub(super) struct Left {
+    pub(super) entry: Arc<Entry>,
+    token: Uuid,
+    _guard: LeaseGuard,
+}
+
+impl Left {
+    /// All of them, as long as this run holds nothing.
+    pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
+        let left = tracker.leased_to(HOLDER).into_iter().filter_map(|id| {
+            let entry = tracker.live(id)?;
+            let token = entry.memo.lease.as_ref()?.token;
+            Some(Self { entry, token, _guard: tracker.hold_lease(token, length) })
+        });
+        left.collect()
+    }
+
+    /// Whether there is something to go on from, and nobody has asked that it stop.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.entry.memo.checkpoint.is_some() && self.entry.task.status == Status::Processing
+    }
+
+    /// Ends the attempt: the task is tried again, or has failed.
+    pub(super) async fn give_back(&self, tracker: &Tracker) -> Result<Answer, TrackerError> {
+        abandon(tracker, self.entry.task.task_id, self.token).await
+    }
 }
 
 /// Ends the attempt that holds this lease: the task is tried again, or has failed.
-pub(super) async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
+async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
     insist(tracker, id, Intent::Abandon { holder: HOLDER.into(), token: Some(token) }).await
 }
 

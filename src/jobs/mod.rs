@@ -19,7 +19,6 @@ mod upload;
 
 use std::{collections::HashSet, io, sync::Arc};
 
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use context::{Job, JobContext, JobError};
@@ -35,7 +34,8 @@ use crate::{
 };
 use files::Files;
 use janitor::Janitor;
-use runner::can_go_on;
+use lease::Left;
+use runner::Kind;
 use simulate::Simulate;
 use upload::Upload;
 
@@ -57,9 +57,8 @@ struct Inner {
     config: JobConfig,
     files: Files,
     upload: Arc<Upload>,
+    uploads: Arc<Kind>,
     stage: Stage,
-    /// One permit for each job that may run; whoever waits for one waits in its order.
-    places: Arc<Semaphore>,
 }
 
 /// What is settled before any job runs.
@@ -84,25 +83,29 @@ impl Jobs {
     }
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
-        let Setup { store, config, metrics, disk, jobs: kinds } = setup;
+        let Setup { store, config, metrics, disk, jobs } = setup;
         // Looked up before anything can be claimed, so that only the dead one's leases are among them.
-        let left = lease::held_by(&tracker, HOLDER);
-        let goes_on: HashSet<_> = left.iter().filter(|left| can_go_on(left)).map(|left| left.task.task_id).collect();
-        let files = Files::open(&config.data_dir, store, disk, |id| goes_on.contains(&id))?;
+        let left = Left::all(&tracker, config.jobs.lease);
+        let going_on = left.iter().filter(|left| left.can_go_on()).map(|left| left.entry.task.task_id);
+        let going_on: HashSet<_> = going_on.collect();
+        let files = Files::open(&config.data_dir, store, disk, |id| going_on.contains(&id))?;
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
         stage.spawn(janitor.clone().run(stage.stop()));
+        let kind = |job| Arc::new(Kind::new(job, config.jobs.concurrency));
         let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), metrics });
-        let config = config.jobs.clone();
-        let places = Arc::new(Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)));
-        let stage = stage.clone();
-        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, stage, places }) };
+        let uploads = kind(Arc::clone(&upload) as Arc<dyn Job>);
+        let kinds: Vec<_> = jobs.into_iter().map(kind).collect();
+        let (config, stage) = (config.jobs.clone(), stage.clone());
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, uploads, stage }) };
         let inner = &jobs.inner;
         for left in left {
-            let resumable = kinds.iter().cloned().chain([Arc::clone(&inner.upload) as Arc<dyn Job>]);
-            let job = { resumable }.find(|job| job.kind() == left.task.kind);
-            inner.stage.spawn(runner::settle(Arc::clone(inner), job, left));
+            let mut all = kinds.iter().chain([&inner.uploads]);
+            let kind = all.find(|kind| kind.job.kind() == left.entry.task.kind).cloned();
+            inner.stage.spawn(runner::settle(Arc::clone(inner), kind, left));
         }
-        inner.stage.spawn(runner::run(Arc::clone(inner), kinds));
+        for kind in kinds {
+            inner.stage.spawn(runner::run(Arc::clone(inner), kind));
+        }
         Ok(jobs)
     }
 

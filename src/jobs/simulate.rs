@@ -12,6 +12,8 @@ use crate::task::{Payload, Report, TaskError};
 
 const STEPS_MAX: u64 = 10_000;
 const INTERVAL_MS_MAX: u64 = 3_600_000;
+/// Most at once: they only sleep, so each costs little more than the renewals of its lease.
+const SLEEPING_MAX: usize = 10_000;
 
 /// Does tasks of kind `simulate`.
 pub(super) struct Simulate;
@@ -40,6 +42,10 @@ impl Default for Input {
 impl Job for Simulate {
     fn kind(&self) -> &'static str {
         "simulate"
+    }
+
+    fn places(&self, _working: usize) -> usize {
+        SLEEPING_MAX
     }
 
     async fn run(&self, context: &JobContext) -> Result<Value, JobError> {

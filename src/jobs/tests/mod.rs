@@ -1,6 +1,8 @@
 //! Jobs on a tracker with a journal in memory, in paused time.
 
+mod claiming;
 mod files;
+mod leases;
 mod resuming;
 mod running;
 mod uploading;

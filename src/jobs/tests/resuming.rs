@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{uploading::Sender, *};
 use crate::{
-    journal::memory::AppendGate,
+    journal::{JournalError, memory::AppendGate},
     task::{Report, TaskError},
 };
 
@@ -23,19 +23,13 @@ fn new_upload() -> NewTask {
     with_steps(NewTask { kind: Some(UPLOAD_KIND.into()), max_attempts: Some(1), ..NewTask::default() })
 }
 
-/// A job that takes the only place and keeps it.
-fn blocked() -> Plan {
-    let block = scripted("block", |context: JobContext| async move {
-        context.stopped().cancelled().await;
-        Err(JobError::Stopped)
-    });
-    Plan { jobs: vec![block], concurrency: 1, ..Plan::default() }
+/// Without a place for what was received.
+fn without_places() -> Plan {
+    Plan { concurrency: 0, ..Plan::default() }
 }
 
 /// An upload that was acknowledged and waits for a place.
 async fn received(house: &House) -> Uuid {
-    let block = house.submit("block", json!({})).await;
-    house.until(block, |task| task.status == Status::Processing).await;
     let id = house.create(new_upload()).await;
     house.jobs.upload(id, None, form()).await.unwrap();
     assert_eq!(house.task(id).await.status, Status::Processing);
@@ -49,7 +43,7 @@ fn saved(directory: &Path, id: Uuid) -> Vec<u8> {
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_was_acknowledged_survives_the_service() {
     for end in [End::InOrder, End::Killed] {
-        let house = blocked().build().await;
+        let house = without_places().build().await;
         let id = received(&house).await;
         let plan = house.end_run(end).await;
         // Longer than the lease.
@@ -66,12 +60,25 @@ async fn an_upload_that_was_acknowledged_survives_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_survives_a_store_that_is_away_at_the_start() {
+    let house = without_places().build().await;
+    let id = received(&house).await;
+    let plan = house.end_run(End::Killed).await;
+    tokio::time::advance(LEASE * 2).await;
+    let house = plan.build().await;
+    for _ in 0..6_000 {
+        house.journal.fail_next_append(JournalError::Full);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(house.end(id).await.status, Status::Completed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_survives_several_ends_of_the_service_in_one_attempt() {
-    let house = blocked().build().await;
+    let house = without_places().build().await;
     let id = received(&house).await;
     let mut plan = house.end_run(End::Killed).await;
     for end in [End::InOrder, End::Killed] {
-        // No place, so it gets no further.
         let house = Plan { concurrency: 0, ..plan }.build().await;
         let before = house.entry(id).await.memo.lease.clone();
         house.until_entry(id, |entry| entry.memo.lease != before).await;
@@ -154,9 +161,12 @@ async fn a_file_that_was_saved_right_before_the_crash_is_not_saved_again() {
     let house = Plan { journal, disk: Arc::new(disk), ..Plan::default() }.build().await;
     let id = house.create(new_upload()).await;
     house.jobs.upload(id, None, form()).await.unwrap();
-    while gate.lock().unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_saved = async {
+        while gate.lock().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_saved).await.unwrap();
     assert_eq!((house.listed("incoming"), house.listed("files")), (vec![], vec![id.to_string()]));
     let plan = house.end_run(End::Killed).await;
     gate.lock().unwrap().take();
@@ -169,10 +179,10 @@ async fn a_file_that_was_saved_right_before_the_crash_is_not_saved_again() {
 #[tokio::test(start_paused = true)]
 async fn a_received_file_that_is_not_there_any_more_or_is_cut_fails_the_upload() {
     for cut in [false, true] {
-        let house = blocked().build().await;
+        let house = without_places().build().await;
         let id = received(&house).await;
+        let incoming = house.directory.path().join("incoming").join(&house.listed("incoming")[0]);
         let plan = house.end_run(End::Killed).await;
-        let incoming = fs::read_dir(plan.directory.path().join("incoming")).unwrap().next().unwrap().unwrap().path();
         if cut {
             fs::write(incoming, "so").unwrap();
         } else {
@@ -187,7 +197,7 @@ async fn a_received_file_that_is_not_there_any_more_or_is_cut_fails_the_upload()
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_fails_after_a_restart_leaves_nothing() {
-    let house = blocked().build().await;
+    let house = without_places().build().await;
     let id = received(&house).await;
     let plan = house.end_run(End::InOrder).await;
     let uploads = UploadConfig { types: vec!["image/*".into()], ..UploadConfig::default() };
@@ -199,7 +209,7 @@ async fn an_upload_that_fails_after_a_restart_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_was_to_be_cancelled_is_not_gone_on_with() {
-    let house = blocked().build().await;
+    let house = without_places().build().await;
     let id = received(&house).await;
     // The end comes before the job has heard of it.
     let cancel = house.tracker.submit(id, Intent::Cancel);

@@ -88,10 +88,14 @@ async fn a_job_that_does_not_listen_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_wait_for_a_place_and_go_in_their_order() {
-    let house = Plan { concurrency: 2, ..Plan::default() }.build().await;
+    let work = scripted("work", |context: JobContext| async move {
+        context.sleep(Duration::from_secs(2)).await?;
+        Ok(Value::Null)
+    });
+    let house = Plan { concurrency: 2, jobs: vec![work], ..Plan::default() }.build().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(house.submit("simulate", json!({"steps": 2, "intervalMs": 1000})).await);
+        ids.push(house.submit("work", json!({})).await);
     }
     let mut most = 0;
     loop {

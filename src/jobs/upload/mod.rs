@@ -25,6 +25,7 @@ use super::{
     files::{Files, IncomingFile},
     janitor::Janitor,
     lease::Held,
+    runner::released,
     with_steps,
 };
 use crate::{
@@ -118,7 +119,7 @@ async fn carry(
 ) {
     let error = match begin(&inner, id, new).await {
         Ok((held, entry)) => {
-            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.places));
+            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.uploads.places));
             let file = held.token;
             let work = |context| async move { upload.work(&context, file, form, received, &places).await };
             match attempt(&*inner.upload, &inner.stage, held, entry, work).await {
@@ -137,10 +138,19 @@ async fn carry(
 }
 
 async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, Arc<Entry>), TrackerError> {
-    if let Some(new) = new {
-        inner.tracker.create(id, with_steps(new), None).await?;
-    }
-    Held::claim(&inner.tracker, id, inner.config.lease).await
+    let held = Held::new(&inner.tracker, id, inner.config.lease);
+    let entry = match new {
+        Some(new) => held.create(with_steps(new)).await?,
+        None => {
+            let entry = held.claim().await?;
+            if inner.stage.stop().is_cancelled() {
+                released(&held).await;
+                return Err(TrackerError::Stopping);
+            }
+            entry
+        }
+    };
+    Ok((held, entry))
 }
 
 /// Does tasks of kind [`KIND`]. The runner does not take them: they begin with [`Jobs::upload`].
