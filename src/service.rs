@@ -52,8 +52,9 @@ impl Service {
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
-        let jobs = Jobs::start(tracker.clone(), store.as_str(), &config, metrics.clone(), &shutdown.jobs)
-            .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
+        let jobs =
+            Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
+                .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
         let draining = shutdown.server.stop();
         let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });

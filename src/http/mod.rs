@@ -39,6 +39,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
+pub(crate) use uploads::WORDS as UPLOAD_WORDS;
 
 /// The state of handlers: one `Arc`, since a request clones it once for each layer and extractor.
 #[derive(Clone)]

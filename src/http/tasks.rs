@@ -29,7 +29,6 @@ use super::{
 use crate::{
     channel::WatchError,
     event::Resume,
-    jobs::with_steps,
     task::{Entry, Intent, NewTask, Report, Status, Task},
     tracker::Answer,
     wire::with_members,
@@ -105,7 +104,7 @@ async fn create(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(Uuid::now_v7(), with_steps(new), key.as_deref()).await?;
+    let answer = app.tracker.create(Uuid::now_v7(), prepared(&app, new)?, key.as_deref()).await?;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
@@ -128,7 +127,7 @@ async fn put(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, with_steps(new), None).await?;
+    let answer = app.tracker.create(id, prepared(&app, new)?, None).await?;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
@@ -249,6 +248,11 @@ refusals!(
     /// A task that has not ended cannot be deleted.
     Deletes: kinds::TASK_GONE, kinds::TASK_NOT_FINISHED
 );
+
+/// The task as the job of its kind will do it.
+fn prepared(app: &App, new: NewTask) -> Result<NewTask, Problem> {
+    app.jobs.prepare(new).map_err(|reason| Problem::invalid("input", reason))
+}
 
 /// The answer to a new task: the task, or its stream.
 async fn submitted(

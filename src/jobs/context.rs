@@ -13,7 +13,7 @@ use super::{lease::Backoff, reporter::Reporter};
 use crate::{
     event::ChannelName,
     people,
-    task::{Entry, Payload, Report, Task, TaskError},
+    task::{Entry, Payload, Report, StepSpec, Task, TaskError},
     tracker::{Tracker, TrackerError},
 };
 
@@ -30,6 +30,19 @@ pub trait Job: Send + Sync + 'static {
     /// processor.
     fn places(&self, working: usize) -> usize {
         working
+    }
+
+    /// The steps of its tasks, where a task declares none; and what they count.
+    fn steps(&self) -> (Vec<StepSpec>, Option<&'static str>) {
+        (Vec::new(), None)
+    }
+
+    /// Checks the input of a new task, before it is accepted.
+    ///
+    /// # Errors
+    /// What is wrong with it: `must be an object`, `steps must be 1 to 10`.
+    fn check(&self, _input: Option<&Payload>) -> Result<(), String> {
+        Ok(())
     }
 
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.

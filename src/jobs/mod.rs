@@ -23,12 +23,12 @@ use uuid::Uuid;
 
 pub use context::{Job, JobContext, JobError};
 pub use files::{Disk, SavedFile, WholeDisk};
-pub use upload::{Form, Piece, UploadError};
+pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
 use crate::{
     config::{Config, JobConfig},
     shutdown::Stage,
-    task::{NewTask, TaskError},
+    task::NewTask,
     telemetry::Metrics,
     tracker::Tracker,
 };
@@ -58,6 +58,8 @@ struct Inner {
     files: Files,
     upload: Arc<Upload>,
     uploads: Arc<Kind>,
+    /// All kinds, uploads too.
+    kinds: Vec<Arc<Kind>>,
     stage: Stage,
 }
 
@@ -65,6 +67,7 @@ struct Inner {
 struct Setup<'a> {
     store: &'a str,
     config: &'a Config,
+    words: UploadWords,
     metrics: Metrics,
     disk: Arc<dyn Disk>,
     jobs: Vec<Arc<dyn Job>>,
@@ -73,17 +76,25 @@ struct Setup<'a> {
 impl Jobs {
     /// Goes on with what a dead predecessor held, or gives it back, and starts to work as tasks of `stage`.
     ///
-    /// `store` names the store of the tracker, for ever: files that another store knows are set aside.
+    /// `store` names the store of the tracker, for ever: files that another store knows are set aside. `words` say what
+    /// becomes of uploads.
     ///
     /// # Errors
     /// When the directories of files cannot be made or moved.
-    pub fn start(tracker: Tracker, store: &str, config: &Config, metrics: Metrics, stage: &Stage) -> io::Result<Self> {
-        let setup = Setup { store, config, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
+    pub fn start(
+        tracker: Tracker,
+        store: &str,
+        config: &Config,
+        words: UploadWords,
+        metrics: Metrics,
+        stage: &Stage,
+    ) -> io::Result<Self> {
+        let setup = Setup { store, config, words, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
         Self::set_up(tracker, setup, stage)
     }
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
-        let Setup { store, config, metrics, disk, jobs } = setup;
+        let Setup { store, config, words, metrics, disk, jobs } = setup;
         // Looked up before anything can be claimed, so that only the dead one's leases are among them.
         let left = Left::all(&tracker, config.jobs.lease);
         let going_on = left.iter().filter(|left| left.can_go_on()).map(|left| left.entry.task.task_id);
@@ -92,21 +103,40 @@ impl Jobs {
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
         stage.spawn(janitor.clone().run(stage.stop()));
         let kind = |job| Arc::new(Kind::new(job, config.jobs.concurrency));
-        let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), metrics });
+        let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
         let uploads = kind(Arc::clone(&upload) as Arc<dyn Job>);
-        let kinds: Vec<_> = jobs.into_iter().map(kind).collect();
+        let served: Vec<_> = jobs.into_iter().map(kind).collect();
+        let kinds: Vec<_> = served.iter().chain([&uploads]).cloned().collect();
         let (config, stage) = (config.jobs.clone(), stage.clone());
-        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, uploads, stage }) };
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, uploads, kinds, stage }) };
         let inner = &jobs.inner;
         for left in left {
-            let mut all = kinds.iter().chain([&inner.uploads]);
-            let kind = all.find(|kind| kind.job.kind() == left.entry.task.kind).cloned();
+            let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind).cloned();
             inner.stage.spawn(runner::settle(Arc::clone(inner), kind, left));
         }
-        for kind in kinds {
+        for kind in served {
             inner.stage.spawn(runner::run(Arc::clone(inner), kind));
         }
         Ok(jobs)
+    }
+
+    /// Makes a new task ready for the job that will do it: its input is checked, and it has the job's steps where it
+    /// declares none. A task that its submitter works on is left as it is.
+    ///
+    /// # Errors
+    /// What is wrong with its input.
+    pub fn prepare(&self, mut new: NewTask) -> Result<NewTask, String> {
+        let kind = new.kind.as_deref().filter(|_| new.start != Some(true));
+        let job = kind.and_then(|kind| self.inner.kinds.iter().find(|known| known.job.kind() == kind));
+        if let Some(Kind { job, .. }) = job.map(AsRef::as_ref) {
+            job.check(new.input.as_ref())?;
+            if new.steps.is_empty() {
+                let (steps, unit) = job.steps();
+                new.steps = steps;
+                new.unit = new.unit.or_else(|| unit.map(str::to_owned));
+            }
+        }
+        Ok(new)
     }
 
     /// The file that a completed upload left, if it is there.
@@ -123,26 +153,6 @@ impl Jobs {
             tracing::warn!(%error, task = %id, "the file of a deleted task could not be removed yet");
         }
     }
-}
-
-/// The error of a file of more than `limit_bytes`.
-pub fn upload_too_large(limit_bytes: u64) -> TaskError {
-    upload::too_large(limit_bytes)
-}
-
-/// The error of a form without a file.
-pub fn file_missing() -> TaskError {
-    upload::file_missing()
-}
-
-/// Gives a task the steps of the job that will do it, where it declares none.
-#[must_use]
-pub fn with_steps(mut new: NewTask) -> NewTask {
-    if new.kind.as_deref() == Some(upload::KIND) && new.steps.is_empty() && new.start != Some(true) {
-        new.steps = upload::steps();
-        new.unit = new.unit.or_else(|| Some(upload::UNIT.into()));
-    }
-    new
 }
 
 #[cfg(test)]

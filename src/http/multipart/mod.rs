@@ -22,9 +22,10 @@ use utoipa::{
 use super::{
     problem::{Kind, kinds},
     refusals::refusals,
+    uploads::receive_error,
 };
 use crate::{
-    jobs::{Form, Piece, file_missing, upload_too_large},
+    jobs::{Form, Piece, ReceiveError},
     task::TaskError,
 };
 use feed::Feed;
@@ -85,7 +86,7 @@ pub(super) fn read(body: Body, boundary: String, length: Option<u64>, file_bytes
     let feed = Feed::new(body);
     // Refused by its length alone, nothing of it is asked for: a client that awaits `100 Continue` sends nothing.
     if length.is_some_and(|length| length > file_bytes_max.saturating_add(FRAME_BYTES_MAX)) {
-        return stream::iter([Err(upload_too_large(file_bytes_max))]).boxed();
+        return stream::iter([Err(receive_error(&ReceiveError::TooLarge(file_bytes_max)))]).boxed();
     }
     let frame_end = boundary.len() as u64 + "\r\n----\r\n".len() as u64;
     let constraints = Constraints::new().allowed_fields(vec![FIELD]);
@@ -134,8 +135,8 @@ impl Reader {
     async fn open(&mut self) -> Result<Piece, TaskError> {
         let mut field = match self.parser.next_field().await {
             Ok(Some(field)) => field,
-            Ok(None) => return Err(file_missing()),
-            Err(_) if self.feed.is_empty() => return Err(file_missing()),
+            Ok(None) => return Err(no_file()),
+            Err(_) if self.feed.is_empty() => return Err(no_file()),
             Err(error) => return Err(malformed(error)),
         };
         let name = field.file_name().map(decoded_name);
@@ -147,7 +148,7 @@ impl Reader {
             // Browsers send an empty name if no file was chosen.
             let mut first = Bytes::new();
             while first.is_empty() {
-                first = field.next().await.ok_or_else(file_missing)?.map_err(malformed)?;
+                first = field.next().await.ok_or_else(no_file)?.map_err(malformed)?;
             }
             self.first = Some(first);
         }
@@ -171,6 +172,10 @@ impl Reader {
             Err(error) => Err(malformed(error)),
         }
     }
+}
+
+fn no_file() -> TaskError {
+    receive_error(&ReceiveError::NoFile)
 }
 
 /// Browsers write a quotation mark in a file name like this (WHATWG HTML, multipart/form-data).

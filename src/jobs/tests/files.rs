@@ -94,7 +94,7 @@ async fn files_of_another_store_are_set_aside_and_come_back_with_it() {
             let plan = Plan { journal: store.reopened(), directory: Arc::clone(&directory), ..Plan::default() };
             let house = plan.build().await;
             assert_eq!(house.listed("files").len(), round, "one of each round before");
-            let id = house.create(with_steps(NewTask { kind: Some(UPLOAD_KIND.into()), ..NewTask::default() })).await;
+            let id = house.create(uploading()).await;
             fs::write(root.join("files").join(id.to_string()), "whole").unwrap();
             fs::write(root.join("incoming").join(format!("round {round}")), "").unwrap();
             house.end_run(End::InOrder).await;
@@ -139,7 +139,9 @@ async fn files_whose_store_cannot_be_told_or_set_aside_are_not_touched() {
         let shutdown = Shutdown::default();
         let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
         let config = Config { data_dir: root.clone(), ..Config::default() };
-        let refused = Jobs::start(tracker, "ours", &config, Metrics::new(), &shutdown.jobs).err().unwrap();
+        let refused = Jobs::start(tracker, "ours", &config, crate::http::UPLOAD_WORDS, Metrics::new(), &shutdown.jobs)
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains(told), "{refused}");
         assert_eq!(names(root.join("files")), ["a file", "store"]);
     }

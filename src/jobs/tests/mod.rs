@@ -21,7 +21,7 @@ use crate::{
     event::{ChannelName, Seq},
     journal::{Journal, memory::MemoryJournal},
     shutdown::Shutdown,
-    task::{Entry, Intent, Lease, Payload, Policy, Status, Task},
+    task::{Entry, Intent, Lease, Payload, Policy, Status, StepSpec, Task},
     tracker::{Answer, Clock, Found, Options},
 };
 use std::time::Duration;
@@ -76,7 +76,8 @@ impl Plan {
         };
         let epoch = self.journal.epoch();
         let (store, metrics) = (epoch.as_str(), Metrics::new());
-        let setup = Setup { store, config: &config, metrics, disk: self.disk, jobs: self.jobs };
+        let words = crate::http::UPLOAD_WORDS;
+        let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
         let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
         House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
     }
@@ -100,6 +101,13 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
 enum End {
     InOrder,
     Killed,
+}
+
+/// A new upload, with its steps.
+fn uploading() -> NewTask {
+    let step = |(name, weight): (&str, f64)| StepSpec { name: name.into(), weight };
+    let steps = [("receive", 6.0), ("validate", 1.0), ("transform", 2.0), ("save", 1.0)].map(step).into();
+    NewTask { kind: Some(UPLOAD_KIND.into()), unit: Some("bytes".into()), steps, ..NewTask::default() }
 }
 
 impl House {

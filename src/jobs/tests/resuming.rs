@@ -20,7 +20,7 @@ fn form() -> Form {
 }
 
 fn new_upload() -> NewTask {
-    with_steps(NewTask { kind: Some(UPLOAD_KIND.into()), max_attempts: Some(1), ..NewTask::default() })
+    NewTask { max_attempts: Some(1), ..uploading() }
 }
 
 /// Without a place for what was received.

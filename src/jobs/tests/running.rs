@@ -36,7 +36,7 @@ async fn a_simulation_fails_where_it_is_told_to() {
     assert_eq!(house.error_code(id).await, "simulated_failure");
     assert_eq!(house.task(id).await.current, Some(2));
     let id = house.submit("simulate", json!({"steps": 0})).await;
-    assert_eq!(house.error_code(id).await, "invalid_input");
+    assert_eq!(house.error_code(id).await, "invalid_input", "also where it was accepted unchecked");
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,7 +47,7 @@ fn form_of(content: &[u8]) -> Form {
 }
 
 fn new_upload() -> NewTask {
-    with_steps(NewTask { kind: Some(UPLOAD_KIND.into()), ..NewTask::default() })
+    uploading()
 }
 
 fn interrupted() -> TaskError {

@@ -7,7 +7,7 @@
 mod digest;
 mod receive;
 mod sniff;
-mod title;
+mod file_name;
 
 use std::{io, sync::Arc};
 
@@ -26,7 +26,6 @@ use super::{
     janitor::Janitor,
     lease::Held,
     runner::released,
-    with_steps,
 };
 use crate::{
     config::UploadConfig,
@@ -66,6 +65,35 @@ pub enum Piece {
     Bytes(Bytes),
 }
 
+/// Why a file cannot be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// There is none.
+    NoFile,
+    /// It has more bytes than this.
+    TooLarge(u64),
+    /// It is of a type that is not accepted.
+    TypeNotAllowed {
+        /// What its own bytes say that it is.
+        found: String,
+        /// What is accepted.
+        accepted: Vec<String>,
+    },
+    /// There is no room left on the disk.
+    DiskFull,
+    /// The disk failed; the log says how.
+    DiskFailed,
+}
+
+/// What is said of uploads, in the words of the interface that they came through.
+#[derive(Clone, Copy)]
+pub struct UploadWords {
+    /// The error of a task whose file cannot be kept.
+    pub error: fn(&ReceiveError) -> TaskError,
+    /// Where the file of a task is.
+    pub file_url: fn(Uuid) -> String,
+}
+
 /// Why a file was not received.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UploadError {
@@ -81,11 +109,6 @@ pub enum UploadError {
     /// The task is not this upload's any more, or the service ends.
     #[error("the upload was given up")]
     GivenUp,
-}
-
-/// The steps of an upload, for a new task.
-pub(super) fn steps() -> Vec<StepSpec> {
-    STEPS.into_iter().map(|(name, weight)| StepSpec { name: name.into(), weight }).collect()
 }
 
 impl Jobs {
@@ -140,7 +163,7 @@ async fn carry(
 async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, Arc<Entry>), TrackerError> {
     let held = Held::new(&inner.tracker, id, inner.config.lease);
     let entry = match new {
-        Some(new) => held.create(with_steps(new)).await?,
+        Some(new) => held.create(new).await?,
         None => {
             let entry = held.claim().await?;
             if inner.stage.stop().is_cancelled() {
@@ -158,6 +181,7 @@ pub(super) struct Upload {
     pub(super) files: Files,
     pub(super) janitor: Janitor,
     pub(super) config: UploadConfig,
+    pub(super) words: UploadWords,
     pub(super) metrics: Metrics,
 }
 
@@ -179,16 +203,22 @@ impl Job for Upload {
         KIND
     }
 
+    fn steps(&self) -> (Vec<StepSpec>, Option<&'static str>) {
+        let step = |(name, weight): (&str, f64)| StepSpec { name: name.into(), weight };
+        (STEPS.map(step).into(), Some(UNIT))
+    }
+
     /// Goes on with a file that an earlier run of the service received.
     async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
-        let received: Received = context.last_checkpoint()?.ok_or_else(file_missing)?;
+        let received: Received = context.last_checkpoint()?.ok_or_else(|| (self.words.error)(&ReceiveError::NoFile))?;
+        let phases = self.phases(context);
         let found = context.unless_stopped(self.files.find(context.task_id(), received.attempt)).await?;
-        let file = found.map_err(|error| disk_error(&error))?;
+        let file = found.map_err(|error| phases.disk_error(&error))?;
         if file.size() != received.size {
             let error = format!("{} bytes were received, {} are there", received.size, file.size());
-            return Err(disk_error(&io::Error::other(error)).into());
+            return Err(phases.disk_error(&io::Error::other(error)).into());
         }
-        self.finish(&Phases::of(context), received.name, file).await
+        self.finish(&phases, received.name, file).await
     }
 
     async fn clean_up(&self, entry: &Entry) {
@@ -212,7 +242,7 @@ impl Upload {
         told: oneshot::Sender<()>,
         places: &Semaphore,
     ) -> Result<Value, JobError> {
-        let (id, phases) = (context.task_id(), Phases::of(context));
+        let (id, phases) = (context.task_id(), self.phases(context));
         let (name, file) = match self.receive(&phases, attempt, form).await {
             Ok(received) => received,
             Err(error) => {
@@ -243,7 +273,7 @@ impl Upload {
         let Digests { blake3, sha256 } = phases.digest(&file).await?;
         phases.begin(SAVE, format!("Saving {name}")).await?;
         let saved = context.unless_stopped(self.files.save(context.task_id(), file)).await?;
-        saved.map_err(|error| disk_error(&error))?;
+        saved.map_err(|error| phases.disk_error(&error))?;
         context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
         Ok(json!({
             "fileName": name,
@@ -251,20 +281,25 @@ impl Upload {
             "contentType": content_type,
             "blake3": blake3,
             "sha256": sha256,
-            "file": format!("/api/tasks/{}/file", context.task_id()),
+            "file": (self.words.file_url)(context.task_id()),
         }))
     }
 
     async fn validate(&self, phases: &Phases, file: &IncomingFile) -> Result<String, JobError> {
-        let reader = file.reader().map_err(|error| disk_error(&error))?;
+        let reader = file.reader().map_err(|error| phases.disk_error(&error))?;
         let found = phases.context.unless_stopped(sniff::content_type(reader)).await?;
-        let content_type = found.map_err(|error| disk_error(&error))?;
+        let content_type = found.map_err(|error| phases.disk_error(&error))?;
         let types = &self.config.types;
         if types.is_empty() || types.iter().any(|allowed| sniff::matches(allowed, &content_type)) {
             return Ok(content_type);
         }
-        let detail = format!("The file's own bytes say that it is {content_type}. Accepted: {}.", types.join(", "));
-        Err(TaskError::new("type_not_allowed", "Files of this type are not accepted", 415, detail).into())
+        Err(phases.error(&ReceiveError::TypeNotAllowed { found: content_type, accepted: types.clone() }).into())
+    }
+
+    fn phases(&self, context: &JobContext) -> Phases {
+        let names = context.task().steps.iter().map(|step| step.name.as_str());
+        let has_steps = names.eq(STEPS.map(|(name, _)| name));
+        Phases { context: context.clone(), words: self.words, has_steps }
     }
 
     async fn discard(&self, id: Uuid, attempt: Uuid) {
@@ -275,15 +310,28 @@ impl Upload {
 }
 
 /// How an upload tells where it stands: in the steps of its task, or where that declares others, in a share of the whole.
+#[derive(Clone)]
 struct Phases {
     context: JobContext,
+    words: UploadWords,
     has_steps: bool,
 }
 
 impl Phases {
-    fn of(context: &JobContext) -> Self {
-        let names = context.task().steps.iter().map(|step| step.name.as_str());
-        Self { has_steps: names.eq(STEPS.map(|(name, _)| name)), context: context.clone() }
+    /// The task's error.
+    fn error(&self, error: &ReceiveError) -> TaskError {
+        (self.words.error)(error)
+    }
+
+    /// The task's error when the disk fails; how it failed is only logged.
+    fn disk_error(&self, error: &io::Error) -> TaskError {
+        tracing::error!(%error, task = %self.context.task_id(), "cannot store an uploaded file");
+        self.error(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                &ReceiveError::DiskFull
+            }
+            _ => &ReceiveError::DiskFailed,
+        })
     }
 
     /// Begins a step.
@@ -307,27 +355,5 @@ impl Phases {
         let (before, from) = STEPS.split_at(step.min(SAVE));
         let share = |fraction: f64| (weight(before) + weight(&from[..1]) * fraction) / weight(&STEPS) * 100.0;
         Report { progress: fraction.map(share), ..report }
-    }
-}
-
-/// A file is larger than this.
-pub(super) fn too_large(limit_bytes: u64) -> TaskError {
-    let detail = format!("A file of more than {limit_bytes} bytes is not accepted.");
-    TaskError::new("upload_too_large", "The file is too large", 413, detail)
-}
-
-/// A form has no file.
-pub(super) fn file_missing() -> TaskError {
-    TaskError::new("file_missing", "There is no file", 422, "The form has no file in a field named file.")
-}
-
-/// What a trouble of the disk is to the task; what it is to the operator goes into the log.
-fn disk_error(error: &io::Error) -> TaskError {
-    tracing::error!(%error, "an upload met a trouble of the disk");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            TaskError::new("disk_full", "The disk is full", 507, "There is no room left for this file.")
-        }
-        _ => TaskError::new("io_error", "The disk failed", 500, "The file could not be stored."),
     }
 }
