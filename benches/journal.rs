@@ -1,7 +1,8 @@
-//! Measures durable events per second and commit latency of the SQLite journal by batch size: `cargo bench --bench journal`.
+//! Measures durable events per second and commit latency of the SQLite journal: `cargo bench --bench journal`.
 //!
-//! The load is that of a busy service: reports on a few hundred running tasks, nine ticks to a change, each in a group
-//! with its condition. The fold runs as it does in service, and what it leaves at the end counts as well.
+//! `reports` is the load of a busy service by batch size: reports on a few hundred running tasks, nine ticks to a change,
+//! each in a group with its condition. `submits` are batches of new tasks, as fast as they are taken and at a pace.
+//! The fold runs as it does in service, and what it leaves at the end counts as well. Names after `--` choose.
 
 use std::{
     borrow::Cow,
@@ -20,35 +21,82 @@ use progressd::{
 };
 use uuid::Uuid;
 
-const BATCHES: [usize; 8] = [1, 8, 32, 64, 128, 256, 512, 1_024];
+const REPORT_BATCHES: [usize; 8] = [1, 8, 32, 64, 128, 256, 512, 1_024];
 const TASKS: usize = 256;
+const SUBMIT_BATCH: usize = 64;
+/// Submits in a second; none: as many as are taken.
+const SUBMIT_PACES: [Option<u32>; 2] = [None, Some(15_000)];
 const SPAN: Duration = Duration::from_secs(4);
+const SUBMIT_SPAN: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
     // Only `cargo bench` says so; `cargo test --all-targets` starts this program too, and must not wait for it.
     if !std::env::args().any(|argument| argument == "--bench") {
         return Ok(());
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
-    println!("{:>6} {:>12} {:>10} {:>10} {:>10}", "batch", "events/s", "p50 ms", "p99 ms", "max ms");
-    for batch in BATCHES {
-        runtime.block_on(measure(batch))?;
+    let which: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |name: &str| which.is_empty() || which.iter().any(|which| which == name);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+    if wanted("reports") {
+        println!("reports");
+        head("batch");
+        for batch in REPORT_BATCHES {
+            runtime.block_on(reports(batch))?;
+        }
+    }
+    if wanted("submits") {
+        println!("submits, {SUBMIT_BATCH} at a time");
+        head("pace");
+        for pace in SUBMIT_PACES {
+            runtime.block_on(submits(pace))?;
+        }
     }
     Ok(())
 }
 
-async fn measure(batch: usize) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let journal = SqliteJournal::open(directory.path(), &SqliteOptions::default())?;
+fn head(first: &str) {
+    println!("{first:>10} {:>12} {:>10} {:>10} {:>10} {:>10}", "events/s", "CPU us", "p50 ms", "p99 ms", "max ms");
+}
+
+async fn reports(batch: usize) -> Result<()> {
     let tasks: Vec<ChannelName> = (0..TASKS).map(|_| ChannelName::task(Uuid::now_v7())).collect();
     let mut lasts: HashMap<ChannelName, Seq> = HashMap::new();
+    let mut numbered = (0..).zip(tasks.iter().cycle());
+    let groups = || numbered.by_ref().take(batch).map(|(number, task)| report(number, task, &mut lasts)).collect();
+    measure(&batch.to_string(), SPAN, None, groups).await
+}
+
+async fn submits(pace: Option<u32>) -> Result<()> {
+    let interval = pace.map(|pace| Duration::from_secs(1) * SUBMIT_BATCH as u32 / pace);
+    let name = pace.map_or_else(|| "none".to_owned(), |pace| format!("{pace}/s"));
+    measure(&name, SUBMIT_SPAN, interval, || (0..SUBMIT_BATCH).map(|_| submit()).collect()).await
+}
+
+/// Appends what `groups` makes, batch after batch, and prints a line of the table.
+async fn measure(
+    name: &str,
+    span: Duration,
+    interval: Option<Duration>,
+    mut groups: impl FnMut() -> Vec<Group>,
+) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let journal = SqliteJournal::open(directory.path(), &SqliteOptions::default())?;
     let mut latencies = Vec::new();
     let mut head = Seq::ZERO;
-    let mut reports = (0..).zip(tasks.iter().cycle());
-    let began = Instant::now();
-    while began.elapsed() < SPAN {
-        let groups = reports.by_ref().take(batch).map(|(number, task)| report(number, task, &mut lasts)).collect();
-        let asked = Instant::now();
+    let cpu = cpu_micros();
+    let mut next = Instant::now();
+    let began = next;
+    while began.elapsed() < span {
+        let groups = groups();
+        let asked = match interval {
+            Some(interval) => {
+                next += interval;
+                tokio::time::sleep_until(next.into()).await;
+                // Whoever is late has waited since it was due.
+                next
+            }
+            None => Instant::now(),
+        };
         let appended = journal.append(head, groups).await?;
         latencies.push(asked.elapsed());
         ensure!(appended.outcomes.iter().all(|outcome| *outcome == Outcome::Committed), "a group conflicted");
@@ -59,9 +107,18 @@ async fn measure(batch: usize) -> Result<()> {
     journal.close().await?;
     latencies.sort();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let rate = head.0 as f64 / seconds;
-    println!("{batch:>6} {rate:>12.0} {:>10.2} {:>10.2} {:>10.2}", at(0.5), at(0.99), at(1.0));
+    let (rate, cpu) = (head.0 as f64 / seconds, cpu_micros() - cpu);
+    let cpu = cpu / head.0 as f64;
+    println!("{name:>10} {rate:>12.0} {cpu:>10.1} {:>10.2} {:>10.2} {:>10.2}", at(0.5), at(0.99), at(1.0));
     Ok(())
+}
+
+/// The CPU time that this process has used, in microseconds.
+fn cpu_micros() -> f64 {
+    let times = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = times.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    // Linux counts in hundredths of a second.
+    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10_000.0
 }
 
 /// One report on a task. `lasts` are moved on as the events will move them, since a batch may have several on one task.
@@ -75,14 +132,30 @@ fn report(number: u64, task: &ChannelName, lasts: &mut HashMap<ChannelName, Seq>
         number % 1_000,
         number % 100,
     );
-    let memo = Some(Bytes::from_static(br#"{"lease":"0199c0de","expires":1769847300042,"samples":[1,2,3,4,5,6,7,8]}"#));
+    let memo = Bytes::from_static(br#"{"lease":"0199c0de","expires":1769847300042,"samples":[1,2,3,4,5,6,7,8]}"#);
+    group(task, expect, class, data, memo, None)
+}
+
+/// One new task, as the tracker makes it of a small request.
+fn submit() -> Group {
+    let task = ChannelName::task(Uuid::now_v7());
+    let data = format!(
+        r#"{{"taskId":"{}","kind":"render","title":"frame 17","userId":"alice","queue":"default","status":"pending","stalled":false,"attempt":0,"maxAttempts":1,"createdAt":"2026-01-31T08:14:00.042Z","updatedAt":"2026-01-31T08:14:00.042Z"}}"#,
+        task.name(),
+    );
+    let memo = Bytes::from_static(br#"{"samples":[],"updated":1769847300042}"#);
+    let origin = Bytes::from_static(br#"{"input":{"scene":"holiday","frame":17},"metadata":{},"request":"0199c0de"}"#);
+    group(&task, Expect::Absent, Class::Change, data, memo, Some(origin))
+}
+
+fn group(task: &ChannelName, expect: Expect, class: Class, data: String, memo: Bytes, origin: Option<Bytes>) -> Group {
     let draft = Draft {
         channel: task.clone(),
         name: Some(Cow::Borrowed("progress")),
         class,
         data: data.into(),
-        memo,
-        origin: None,
+        memo: Some(memo),
+        origin,
     };
     Group { id: Uuid::new_v4(), at: Timestamp::now(), expects: vec![(task.clone(), expect)], drafts: vec![draft] }
 }

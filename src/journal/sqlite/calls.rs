@@ -48,6 +48,10 @@ type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
 pub(super) enum Injected {
     /// The next append's commit fails as though the disk had failed, before or after it was written.
     CommitFails { written: bool },
+    /// The write-ahead log could not be carried into the file.
+    CarryFails,
+    /// One channel is folded.
+    FoldOne,
     /// From now on the file may have so many pages.
     PagesMax(u32),
 }

@@ -61,6 +61,8 @@ pub(super) enum StoreError {
     Damaged(String),
     #[error(transparent)]
     Sqlite(rusqlite::Error),
+    #[error("the file could not be synced: {0}")]
+    Sync(std::io::Error),
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -115,6 +117,7 @@ impl StoreError {
         match self {
             Self::Damaged(what) => OpenError::Damaged { path, what },
             Self::Sqlite(source) => OpenError::Store { path, source },
+            Self::Sync(source) => OpenError::Io { path, source },
         }
     }
 }
@@ -128,6 +131,7 @@ impl From<StoreError> for JournalError {
         match error {
             StoreError::Damaged(what) => Self::Damaged(what),
             StoreError::Sqlite(error) => Self::Unavailable(error.to_string()),
+            StoreError::Sync(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

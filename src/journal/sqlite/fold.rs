@@ -22,27 +22,26 @@ pub(super) struct Bounds {
     pub(super) log: u64,
 }
 
-/// Folds the events that come next after `facts.folded_through`, in one transaction, and returns the facts after it.
+/// Folds events of some channels inside the caller's transaction, and returns the facts after it: with these, all events
+/// at or before `through` are in the rows.
 ///
 /// Many events of one channel are one write of its row; of its ticks, only the last is looked at.
 pub(super) fn fold(
-    connection: &mut Connection,
+    connection: &Connection,
     facts: &Facts,
     bounds: Bounds,
-    events: &[Event],
+    channels: &[(&ChannelName, Vec<&Event>)],
+    through: Seq,
 ) -> Result<Facts, StoreError> {
-    let Some(last) = events.last() else { return Ok(*facts) };
-    let transaction = connection.transaction()?;
-    for (channel, events) in by_channel(events) {
-        fold_channel(&transaction, bounds, channel, &events)?;
+    for (channel, events) in channels {
+        fold_channel(connection, bounds, channel, events)?;
     }
-    let trim_through = Seq(last.seq.0.saturating_sub(bounds.log)).max(facts.trimmed_through);
+    let trim_through = Seq(through.0.saturating_sub(bounds.log)).max(facts.trimmed_through);
     if trim_through > facts.trimmed_through {
-        transaction.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([signed(trim_through)])?;
+        connection.prepare_cached("DELETE FROM events WHERE seq <= ?1")?.execute([signed(trim_through)])?;
     }
-    let facts = Facts { folded_through: last.seq, trimmed_through: trim_through, ..*facts };
-    schema::write_facts(&transaction, &facts)?;
-    transaction.commit()?;
+    let facts = Facts { folded_through: through, trimmed_through: trim_through, ..*facts };
+    schema::write_facts(connection, &facts)?;
     Ok(facts)
 }
 
@@ -69,8 +68,7 @@ fn fold_channel(
     let before = read::record(connection, channel)?;
     let created_before = before.as_ref().map(|record| record.stored.created);
     let nth = |n| nth_lasting(connection, created_before, n);
-    let members_before = before.as_ref().map(|record| record.members.clone());
-    let Some(plan) = plan(before, events, bounds.history, nth)? else { return Ok(()) };
+    let Some(plan) = plan(before.clone(), events, bounds.history, nth)? else { return Ok(()) };
     if let Some(created) = created_before {
         trim_history(connection, created, &plan)?;
         if plan.began {
@@ -78,17 +76,13 @@ fn fold_channel(
         }
     }
     let created = plan.record.stored.created;
-    if plan.began {
-        insert_record(connection, &plan.record)?;
-        if let Some(origin) = &plan.record.stored.origin {
-            connection.prepare_cached("INSERT INTO origins VALUES (?1, ?2, ?3)")?.execute(params![
-                signed(created),
-                &origin[..],
-                record::origin_checksum(created, origin)
-            ])?;
-        }
-    } else {
-        update_record(connection, &plan.record, members_before.as_ref() != Some(&plan.record.members))?;
+    write_record(connection, before.as_ref().filter(|_| !plan.began), &plan.record)?;
+    if let Some(origin) = plan.record.stored.origin.as_ref().filter(|_| plan.began) {
+        connection.prepare_cached("INSERT INTO origins VALUES (?1, ?2, ?3)")?.execute(params![
+            signed(created),
+            &origin[..],
+            record::origin_checksum(created, origin)
+        ])?;
     }
     for event in &plan.kept {
         insert_history(connection, created, event)?;
@@ -142,51 +136,49 @@ fn insert_history(connection: &Connection, channel: Seq, event: &Event) -> Resul
     Ok(())
 }
 
-fn insert_record(connection: &Connection, record: &Record) -> Result<(), StoreError> {
-    let stored = &record.stored;
-    connection
-        .prepare_cached(
-            "INSERT INTO channels (created, channel, channel_kind, last, last_at, floor, lasting, tick, gone, checksum)
-             VALUES (?1, ?2, ?3, 0, 0, 0, 0, 0, 0, 0)",
-        )?
-        .execute(params![signed(stored.created), stored.channel.text(), stored.channel.kind().as_str()])?;
-    update_record(connection, record, true)
-}
-
-/// Writes what may have changed. The members have indexes, so they are named only when they did.
-fn update_record(connection: &Connection, record: &Record, members_changed: bool) -> Result<(), StoreError> {
-    let stored = &record.stored;
+/// Writes a row: a new one whole, another what may have changed. What has indexes is named only when it did.
+fn write_record(connection: &Connection, before: Option<&Record>, record: &Record) -> Result<(), StoreError> {
+    let end = |record: &Record| (record.stored.finished_at, record.stored.gone);
+    let sql = match before {
+        None => INSERT.to_owned(),
+        Some(before) => {
+            let members = if before.members == record.members { "" } else { SET_MEMBERS };
+            let end = if end(before) == end(record) { "" } else { SET_END };
+            format!("UPDATE channels SET {SET_OTHERS}{members}{end} WHERE created = ?1")
+        }
+    };
+    let (stored, members) = (&record.stored, &record.members);
     let visible = stored.visible.as_ref();
-    if members_changed {
-        let members = &record.members;
-        connection
-            .prepare_cached("UPDATE channels SET status = ?2, kind = ?3, user_id = ?4, queue = ?5 WHERE created = ?1")?
-            .execute(params![signed(stored.created), members.status, members.kind, members.user_id, members.queue])?;
-    }
-    connection
-        .prepare_cached(
-            "UPDATE channels SET last = ?2, last_at = ?3, floor = ?4, lasting = ?5, tick = ?6, finished_at = ?7,
-                gone = ?8, visible = ?9, visible_at = ?10, visible_class = ?11, visible_grouped = ?12,
-                visible_name = ?13, data = ?14, memo = ?15, checksum = ?16
-             WHERE created = ?1",
-        )?
-        .execute(params![
-            signed(stored.created),
-            signed(stored.last),
-            record.last_at.as_millis(),
-            signed(stored.floor),
-            signed(Seq(record.lasting)),
-            signed(record.tick),
-            stored.finished_at.map(|at| at.as_millis()),
-            stored.gone,
-            visible.map(|event| signed(event.seq)),
-            visible.map(|event| event.at.as_millis()),
-            visible.map(|event| record::class_code(event.class())),
-            visible.map(|event| event.group.as_bytes()),
-            visible.and_then(|event| event.draft.name.as_deref()),
-            visible.map(|event| &event.draft.data[..]),
-            stored.memo.as_deref(),
-            record.checksum(),
-        ])?;
+    connection.prepare_cached(&sql)?.execute(params![
+        signed(stored.created),
+        stored.channel.text(),
+        stored.channel.kind().as_str(),
+        signed(stored.last),
+        record.last_at.as_millis(),
+        signed(stored.floor),
+        signed(Seq(record.lasting)),
+        signed(record.tick),
+        stored.finished_at.map(|at| at.as_millis()),
+        stored.gone,
+        members.status,
+        members.kind,
+        members.user_id,
+        members.queue,
+        visible.map(|event| signed(event.seq)),
+        visible.map(|event| event.at.as_millis()),
+        visible.map(|event| record::class_code(event.class())),
+        visible.map(|event| event.group.as_bytes()),
+        visible.and_then(|event| event.draft.name.as_deref()),
+        visible.map(|event| &event.draft.data[..]),
+        stored.memo.as_deref(),
+        record.checksum(),
+    ])?;
     Ok(())
 }
+
+const INSERT: &str = "INSERT INTO channels VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+     ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+const SET_OTHERS: &str = "last = ?4, last_at = ?5, floor = ?6, lasting = ?7, tick = ?8, visible = ?15, visible_at = ?16, \
+     visible_class = ?17, visible_grouped = ?18, visible_name = ?19, data = ?20, memo = ?21, checksum = ?22";
+const SET_MEMBERS: &str = ", status = ?11, kind = ?12, user_id = ?13, queue = ?14";
+const SET_END: &str = ", finished_at = ?9, gone = ?10";

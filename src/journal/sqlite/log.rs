@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::{
+    edge::Edge,
     error::StoreError,
     read,
     record::{self, signed},
@@ -14,46 +15,6 @@ use crate::{
     event::{ChannelName, Event, Seq},
     journal::{Expect, Group, Outcome},
 };
-
-/// Channels whose last seq is kept in memory, at least while their events are not folded.
-const LASTS_MAX: usize = 65_536;
-
-/// The last seq of channels that were appended to or asked for; `None` for channels that are not there.
-#[derive(Default)]
-pub(super) struct Lasts(HashMap<ChannelName, Option<Seq>>);
-
-impl Lasts {
-    pub(super) fn get(&mut self, connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
-        if let Some(last) = self.0.get(channel) {
-            return Ok(*last);
-        }
-        // All that is not folded is in the map, so the row has the last word.
-        let last = read::last_seq(connection, channel)?;
-        self.0.insert(channel.clone(), last);
-        Ok(last)
-    }
-
-    /// Notes what was committed, and forgets what the rows can tell when there is too much.
-    pub(super) fn note(&mut self, events: &[Event], folded_through: Seq) {
-        for event in events {
-            match self.0.get_mut(event.channel()) {
-                Some(last) => *last = Some(event.seq),
-                None => drop(self.0.insert(event.channel().clone(), Some(event.seq))),
-            }
-        }
-        if self.0.len() > LASTS_MAX {
-            self.0.retain(|_, last| last.is_some_and(|last| last > folded_through));
-        }
-    }
-
-    pub(super) fn forget(&mut self, channel: &ChannelName) {
-        self.0.remove(channel);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
 
 /// What of an append is to be written.
 pub(super) struct Batch {
@@ -66,7 +27,7 @@ pub(super) struct Batch {
 /// `known` are the ids of groups after the caller's known head.
 pub(super) fn evaluate(
     connection: &Connection,
-    lasts: &mut Lasts,
+    edge: &mut Edge,
     head: Seq,
     mut known: HashSet<Uuid>,
     groups: Vec<Group>,
@@ -79,7 +40,7 @@ pub(super) fn evaluate(
             batch.outcomes.push(Outcome::Committed);
             continue;
         }
-        if let Some(channel) = conflict(connection, lasts, &moved, &group)? {
+        if let Some(channel) = conflict(connection, edge, &moved, &group)? {
             batch.outcomes.push(Outcome::Conflict(channel));
             continue;
         }
@@ -96,14 +57,14 @@ pub(super) fn evaluate(
 
 fn conflict(
     connection: &Connection,
-    lasts: &mut Lasts,
+    edge: &mut Edge,
     moved: &HashMap<ChannelName, Seq>,
     group: &Group,
 ) -> Result<Option<ChannelName>, StoreError> {
     for (channel, expect) in &group.expects {
         let last = match moved.get(channel) {
             Some(last) => Some(*last),
-            None => lasts.get(connection, channel)?,
+            None => last(connection, edge, channel)?,
         };
         let holds = match expect {
             Expect::At(seq) => last == Some(*seq),
@@ -114,6 +75,17 @@ fn conflict(
         }
     }
     Ok(None)
+}
+
+/// The last seq of a channel, hidden ones and tombstones too; `None` when it is not there.
+pub(super) fn last(connection: &Connection, edge: &mut Edge, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
+    if let Some(last) = edge.last(channel) {
+        return Ok(Some(last));
+    }
+    // All that is not folded is remembered, so the row has the last word.
+    let last = read::last_seq(connection, channel)?;
+    last.into_iter().for_each(|last| edge.note_last(channel.clone(), last));
+    Ok(last)
 }
 
 /// Adds rows to the log; the caller's transaction makes them durable.

@@ -1,15 +1,20 @@
 //! The journal in one SQLite file, for one process: durable with no other service.
 //!
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
-//! neither waits for the other. The file and its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`.
+//! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
+//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, when and how much of it in `edge.rs` and
+//! `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
 mod calls;
+mod checkpoint;
 mod connect;
+mod edge;
 mod error;
 mod fold;
 mod log;
 mod open;
+mod pace;
 mod plan;
 mod pool;
 mod read;
@@ -40,6 +45,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::{
     calls::{Call, Gauges, Work},
+    checkpoint::Checkpointer,
     error::StoreError,
     fold::Bounds,
     open::Home,
@@ -105,12 +111,12 @@ impl SqliteJournal {
         let bounds = options.bounds();
         let pool = Pool::new(home.file.clone());
         let gauges = Arc::<Gauges>::default();
-        let writer = Writer::new(home, opened, bounds, Arc::clone(&pool), Arc::clone(&gauges));
+        let no_thread = |source| OpenError::Io { path: directory.into(), source };
+        let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
+        let writer = Writer::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
-        let thread = thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || writer.run(&queue))
-            .map_err(|source| OpenError::Io { path: directory.into(), source })?;
+        let thread =
+            thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;
         Ok(Self {
             epoch,
             bounds,

@@ -32,7 +32,7 @@ const FILE: &str = "journal.db";
 const WAL_SUFFIX: &str = "-wal";
 const LOCK: &str = "lock";
 /// Events that are read at a time.
-pub(super) const SLICE_EVENTS: usize = 1_024;
+const SLICE_EVENTS: usize = 1_024;
 
 /// The data directory, for this process alone.
 pub(super) struct Home {
@@ -188,10 +188,10 @@ fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -
     let mut facts = facts;
     loop {
         let events: Vec<Event> = read::events_after(connection, facts.folded_through, SLICE_EVENTS)?;
-        if events.is_empty() {
-            break;
-        }
-        facts = fold::fold(connection, &facts, options.bounds(), &events)?;
+        let Some(last) = events.last() else { break };
+        let transaction = connection.transaction()?;
+        facts = fold::fold(&transaction, &facts, options.bounds(), &fold::by_channel(&events), last.seq)?;
+        transaction.commit()?;
     }
     facts.closed = false;
     schema::write_facts(connection, &facts)?;

@@ -23,7 +23,7 @@ pub(super) struct Plan {
     pub(super) kept: Vec<Event>,
 }
 
-/// Folds `events`, all of one channel and in seq order, into what was `before`.
+/// Folds `events`, all of one channel and in seq order, into what was `before`, which may hold the first of them already.
 ///
 /// `nth_lasting` finds the seq of the n-th oldest change or final in the history, counted from one.
 /// None when there is neither a row nor an event.
@@ -33,6 +33,8 @@ pub(super) fn plan(
     history_max: u64,
     nth_lasting: impl FnOnce(u64) -> Result<Seq, StoreError>,
 ) -> Result<Option<Plan>, StoreError> {
+    let folded = before.as_ref().map_or(Seq::ZERO, |record| record.stored.last);
+    let events = &events[events.partition_point(|event| event.seq <= folded)..];
     let mut plan = before.map(Plan::of);
     for event in events {
         match &mut plan {
@@ -251,12 +253,14 @@ mod tests {
             steps in prop::collection::vec((classes(), any::<Option<u8>>(), prop::bool::weighted(0.4)), 1..30),
         ) {
             let (mut sliced, mut single, mut whole) = (Tables::default(), Tables::default(), Tables::default());
+            let mut again = Tables::default();
             let mut all = Vec::new();
             let mut slice = Vec::new();
             for (seq, (class, memo, cut)) in (1..).zip(steps) {
                 let event = event(seq, class, memo);
                 single.fold(std::slice::from_ref(&event), history_max);
                 all.push(event.clone());
+                again.fold(&all, history_max);
                 slice.push(event);
                 if cut {
                     sliced.fold(&std::mem::take(&mut slice), history_max);
@@ -266,6 +270,7 @@ mod tests {
             whole.fold(&all, history_max);
             prop_assert_eq!(&sliced, &whole);
             prop_assert_eq!(&single, &whole);
+            prop_assert_eq!(&again, &whole);
         }
     }
 }

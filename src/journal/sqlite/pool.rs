@@ -70,6 +70,23 @@ impl Pool {
         joined.unwrap_or_else(|error| Err(JournalError::Unavailable(format!("a read failed: {error}"))))
     }
 
+    /// Works on a connection of its own that may write, but not while reads have to wait.
+    pub(super) fn write_aside(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.paused || state.closed {
+            return Ok(());
+        }
+        state.in_use += 1;
+        drop(state);
+        let _slot = Slot { connection: None, pool: Arc::clone(self) };
+        let connection = connect::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connect::make_durable(&connection)?;
+        work(&connection)
+    }
+
     /// Waits for running reads, and closes all connections; later reads wait for [`Self::resume`].
     pub(super) fn pause(&self) {
         let mut state = self.state();

@@ -28,7 +28,11 @@ pub(super) fn record(connection: &Connection, channel: &ChannelName) -> Result<O
 
 /// The last seq in the row of one channel.
 pub(super) fn last_seq(connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
-    Ok(record(connection, channel)?.map(|record| record.stored.last))
+    let last = connection
+        .prepare_cached("SELECT last FROM channels WHERE channel = ?1")?
+        .query_row([channel.text()], |row| Ok(record::seq_at(row, 0)))
+        .optional()?;
+    last.transpose()
 }
 
 /// Events of the log after a seq, at most `limit`, in order and without a gap.

@@ -3,10 +3,12 @@
 use rusqlite::{Connection, params};
 
 use super::{
+    edge::Edge,
     error::StoreError,
     fold::delete_channel,
-    log::Lasts,
-    record::{CHANNEL_COLUMNS, Record},
+    log,
+    record::{CHANNEL_COLUMNS, Record, signed},
+    schema,
 };
 use crate::event::{ChannelName, Seq, Timestamp};
 
@@ -19,10 +21,12 @@ pub(super) struct Swept {
 
 /// Finds the oldest tombstones decided before `at`, at most `limit`.
 ///
-/// The index has keys that are in use as well, and this walks over them: so it is for a reader.
+/// The index has keys that are in use as well, and this walks over them: so it is for a reader. What is folded ahead of
+/// `folded_through` stays, since its events are in the log and would be folded again.
 pub(super) fn find(connection: &Connection, at: Timestamp, limit: usize) -> Result<Vec<Swept>, StoreError> {
     let mut statement = connection.prepare_cached(&find_sql())?;
-    let mut rows = statement.query(params![at.as_millis(), limit as i64])?;
+    let folded_through = schema::read_facts(connection)?.folded_through;
+    let mut rows = statement.query(params![at.as_millis(), signed(folded_through), limit as i64])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let stored = Record::read(row)?.stored;
@@ -32,21 +36,24 @@ pub(super) fn find(connection: &Connection, at: Timestamp, limit: usize) -> Resu
 }
 
 fn find_sql() -> String {
-    format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE gone = 1 AND last_at < ?1 ORDER BY last_at, created LIMIT ?2")
+    format!(
+        "SELECT {CHANNEL_COLUMNS} FROM channels
+         WHERE gone = 1 AND last_at < ?1 AND last <= ?2 ORDER BY last_at, created LIMIT ?3"
+    )
 }
 
 /// Removes those that have not begun anew since they were found, and says how many these are.
-pub(super) fn sweep(connection: &mut Connection, lasts: &mut Lasts, found: Vec<Swept>) -> Result<usize, StoreError> {
+pub(super) fn sweep(connection: &mut Connection, edge: &mut Edge, found: Vec<Swept>) -> Result<usize, StoreError> {
     let transaction = connection.transaction()?;
     let mut still_gone = Vec::with_capacity(found.len());
     for swept in found {
-        if lasts.get(&transaction, &swept.channel)? == Some(swept.tombstone) {
+        if log::last(&transaction, edge, &swept.channel)? == Some(swept.tombstone) {
             delete_channel(&transaction, swept.created)?;
             still_gone.push(swept.channel);
         }
     }
     transaction.commit()?;
-    still_gone.iter().for_each(|channel| lasts.forget(channel));
+    still_gone.iter().for_each(|channel| edge.forget_last(channel));
     Ok(still_gone.len())
 }
 
@@ -59,7 +66,7 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         crate::journal::sqlite::schema::create(&mut connection).unwrap();
         let plan: String = connection
-            .query_row(&format!("EXPLAIN QUERY PLAN {}", find_sql()), params![0, 1], |row| row.get("detail"))
+            .query_row(&format!("EXPLAIN QUERY PLAN {}", find_sql()), params![0, 1, 1], |row| row.get("detail"))
             .unwrap();
         assert!(plan.contains("USING INDEX channels_sweepable (last_at<?)"), "{plan}");
     }

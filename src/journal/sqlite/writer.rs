@@ -1,7 +1,7 @@
 //! The writer: the one thread that changes the file. It owns the connection, and what the log has beyond the fold.
 //!
-//! Appends go first. The fold runs when no call has come for a moment, and in between as soon as a slice is full; when it
-//! is too far behind, the next append waits for it.
+//! Appends go first. The fold runs when no call has come for a moment, and, when it is behind, a slice at a time after each
+//! append ([`super::pace`]).
 
 use std::{
     collections::HashSet,
@@ -19,11 +19,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::calls::Injected;
 use super::{
     calls::{Call, Gauges, Work},
+    checkpoint::Checkpointer,
     connect::checkpoint,
+    edge::Edge,
     error::StoreError,
     fold::{self, Bounds},
-    log::{self, Batch, Lasts},
-    open::{self, Home, SLICE_EVENTS},
+    log::{self, Batch},
+    open::{self, Home},
+    pace::{self, Pace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -34,10 +37,6 @@ use crate::{
     journal::{Appended, Group, JournalError, Outcome},
 };
 
-/// The fold may be so many events behind; then appends wait for it.
-const LAG_EVENTS_MAX: usize = 16_384;
-/// With nothing to do for so long, the fold takes what is left.
-const QUIET: Duration = Duration::from_millis(50);
 /// After the fold has failed, it is not tried again for so long, unless an append needs it.
 const FOLD_RETRY: Duration = Duration::from_secs(1);
 
@@ -46,14 +45,14 @@ pub(super) struct Writer {
     connection: Option<Connection>,
     facts: Facts,
     head: Seq,
-    /// The events after `folded_through`.
-    unfolded: Vec<Event>,
-    lasts: Lasts,
+    edge: Edge,
+    pace: Pace,
     bounds: Bounds,
     fold_not_before: Option<Instant>,
     /// Whether all must be written again when it is opened again.
     rewrite: bool,
     pool: Arc<Pool>,
+    checkpointer: Checkpointer,
     gauges: Arc<Gauges>,
     #[cfg(test)]
     injected: Option<Injected>,
@@ -67,18 +66,20 @@ impl Writer {
         (connection, facts): (Connection, Facts),
         bounds: Bounds,
         pool: Arc<Pool>,
+        checkpointer: Checkpointer,
         gauges: Arc<Gauges>,
     ) -> Self {
         let writer = Self {
             connection: Some(connection),
             facts,
             head: facts.folded_through,
-            unfolded: Vec::new(),
-            lasts: Lasts::default(),
+            edge: Edge::default(),
+            pace: Pace::new(),
             bounds,
             fold_not_before: None,
             rewrite: false,
             pool,
+            checkpointer,
             gauges,
             #[cfg(test)]
             injected: None,
@@ -105,7 +106,10 @@ impl Writer {
                     return;
                 }
                 Ok(call) => self.serve(call),
-                Err(RecvTimeoutError::Timeout) => self.fold_or_log(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.fold_or_log(self.pace.slice());
+                    self.look_at_wal();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -113,23 +117,26 @@ impl Writer {
 
     /// How long to wait for a call before the fold goes on; `None` when all is folded.
     fn next_fold(&self) -> Option<Duration> {
-        if self.unfolded.is_empty() || self.connection.is_none() {
+        if self.edge.lag() == 0 || self.connection.is_none() {
             return None;
         }
         let retry = self.fold_not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(retry.unwrap_or(Duration::ZERO).max(QUIET))
+        Some(retry.unwrap_or(Duration::ZERO).max(Pace::time_off(self.edge.lag())))
     }
 
     /// Does what is asked. Answers whose caller is gone are dropped: no caller needs them.
     fn serve(&mut self, call: Call) {
         match call.work {
             Work::Append { known_head, groups, answer } => {
+                let before = self.head;
                 let _ = answer.send(self.append(known_head, groups));
                 drop(call.permit);
+                let appended = usize::try_from(self.head.0 - before.0).unwrap_or(usize::MAX);
                 let may_fold = self.fold_not_before.is_none_or(|at| at <= Instant::now());
-                if self.unfolded.len() >= SLICE_EVENTS && may_fold {
-                    self.fold_or_log();
+                if let Some(weight) = self.pace.after_append(self.edge.lag(), appended).filter(|_| may_fold) {
+                    self.fold_or_log(weight);
                 }
+                self.look_at_wal();
             }
             Work::Head { answer } => {
                 let _ = answer.send(self.settle().map(|()| self.head));
@@ -149,7 +156,7 @@ impl Writer {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.settle()?;
         let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
-        self.fold_to_lag(LAG_EVENTS_MAX.saturating_sub(drafts))?;
+        self.fold_to_lag(pace::LAG_MAX.saturating_sub(drafts))?;
         if known_head > self.head {
             return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
         }
@@ -179,7 +186,7 @@ impl Writer {
         #[cfg(test)]
         let injected = self.injected.take();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
-        let Batch { outcomes, events: fresh } = log::evaluate(connection, &mut self.lasts, self.head, known, groups)?;
+        let Batch { outcomes, events: fresh } = log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
@@ -196,8 +203,7 @@ impl Writer {
                 error => Failed::During(error),
             })?;
             self.head = last.seq;
-            self.lasts.note(&fresh, self.facts.folded_through);
-            self.unfolded.extend(fresh.iter().cloned());
+            self.edge.note(&fresh);
             self.publish();
             events.extend(fresh);
         }
@@ -210,7 +216,7 @@ impl Writer {
             return Ok(Vec::new());
         }
         if known_head >= self.facts.folded_through {
-            return Ok(self.unfolded.iter().filter(|event| event.seq > known_head).cloned().collect());
+            return Ok(self.edge.after(known_head).cloned().collect());
         }
         read::events_after(self.connection.as_ref().ok_or_else(gone)?, known_head, usize::MAX)
     }
@@ -245,9 +251,8 @@ impl Writer {
         if head < self.head {
             return Err(StoreError::Damaged(format!("it ends at {head}, and {} had been committed", self.head)));
         }
-        self.unfolded = read::events_after(&connection, facts.folded_through, usize::MAX)?;
-        self.lasts.clear();
-        self.lasts.note(&self.unfolded, facts.folded_through);
+        self.edge = Edge::default();
+        self.edge.note(&read::events_after(&connection, facts.folded_through, usize::MAX)?);
         (self.connection, self.facts, self.head) = (Some(connection), facts, head);
         self.rewrite = false;
         self.publish();
@@ -256,46 +261,58 @@ impl Writer {
         Ok(())
     }
 
-    /// Folds until at most `lag` events are left.
+    /// Folds until at most `lag` is left.
     fn fold_to_lag(&mut self, lag: usize) -> Result<(), JournalError> {
-        while self.unfolded.len() > lag {
-            self.fold_slice()?;
+        while self.edge.lag() > lag {
+            self.fold_slice(self.pace.slice())?;
         }
         Ok(())
     }
 
-    fn fold_slice(&mut self) -> Result<(), StoreError> {
+    fn fold_slice(&mut self, weight: usize) -> Result<(), StoreError> {
+        let folded = self.try_fold(weight);
+        self.fold_not_before = folded.is_err().then(|| Instant::now() + FOLD_RETRY);
+        if let Err(error) = &folded
+            && !error.is_full()
+        {
+            self.distrust(error);
+        }
+        folded
+    }
+
+    fn try_fold(&mut self, weight: usize) -> Result<(), StoreError> {
         let connection = self.connection.as_mut().ok_or_else(gone)?;
-        let count = self.unfolded.len().min(SLICE_EVENTS);
-        let folded = fold::fold(connection, &self.facts, self.bounds, &self.unfolded[..count]);
-        match folded {
-            Ok(facts) => {
-                self.facts = facts;
-                self.unfolded.drain(..count);
-                self.fold_not_before = None;
-                self.publish();
-                Ok(())
-            }
-            Err(error) => {
-                self.fold_not_before = Some(Instant::now() + FOLD_RETRY);
-                if !error.is_full() {
-                    self.distrust(&error);
-                }
-                Err(error)
-            }
+        let began = Instant::now();
+        let slice = self.edge.slice(weight);
+        let transaction = connection.transaction()?;
+        let facts = fold::fold(&transaction, &self.facts, self.bounds, &slice.channels, slice.through)?;
+        let worked = began.elapsed();
+        transaction.commit()?;
+        self.pace.learn(slice.weight, worked, began.elapsed() - worked);
+        let channels = slice.channels.len();
+        self.facts = facts;
+        self.edge.folded(channels, facts.folded_through);
+        self.publish();
+        Ok(())
+    }
+
+    fn fold_or_log(&mut self, weight: usize) {
+        if let Err(error) = self.fold_slice(weight) {
+            tracing::error!(error = %error, "the journal cannot fold its log; it will try again");
         }
     }
 
-    fn fold_or_log(&mut self) {
-        if let Err(error) = self.fold_slice() {
-            tracing::error!(error = %error, "the journal cannot fold its log; it will try again");
+    fn look_at_wal(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        if let Err(error) = self.checkpointer.look_at(connection) {
+            self.distrust(&error);
         }
     }
 
     fn sweep(&mut self, found: Vec<Swept>) -> Result<usize, JournalError> {
         self.settle()?;
         let connection = self.connection.as_mut().ok_or_else(gone)?;
-        sweep::sweep(connection, &mut self.lasts, found).map_err(|error| {
+        sweep::sweep(connection, &mut self.edge, found).map_err(|error| {
             if !error.is_full() {
                 self.distrust(&error);
             }
@@ -321,6 +338,8 @@ impl Writer {
     #[cfg(test)]
     fn inject(&mut self, injected: Injected) {
         match (&self.connection, injected) {
+            (_, Injected::CarryFails) => self.checkpointer.fail(),
+            (_, Injected::FoldOne) => self.fold_or_log(1),
             (Some(connection), Injected::PagesMax(pages)) => {
                 connection.pragma_update(None, "max_page_count", pages).expect("the pragma is known");
             }

@@ -89,29 +89,3 @@ async fn old_frames_behind_the_end_are_no_damage() {
     assert!(!lines.contains("cut off;"), "{lines}");
     assert_eq!(everything(&recovered).await.unwrap(), before);
 }
-
-#[tokio::test]
-async fn folds_by_itself_when_nothing_comes() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = open(directory.path()).unwrap();
-    add(&journal, &task(1), Class::Change, "{}").await;
-    let folded = async {
-        while journal.folded_through() < Seq(1) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), folded).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_fold_is_never_far_behind() {
-    let directory = tempfile::tempdir().unwrap();
-    let journal = open(directory.path()).unwrap();
-    for _ in 0..5 {
-        let mut many = group(&task(1), Class::Tick, "{}");
-        many.drafts = vec![many.drafts[0].clone(); 6_000];
-        append(&journal, vec![many]).await.unwrap();
-        let lag = journal.last_seq().0 - journal.folded_through().0;
-        assert!(lag <= 16_384, "{lag} events behind");
-    }
-}

@@ -1,13 +1,6 @@
 //! A disk that fails, and one that is full.
 
-use super::{
-    super::calls::{Injected, Work},
-    *,
-};
-
-async fn inject(journal: &SqliteJournal, injected: Injected) {
-    journal.send(Work::Inject(injected)).await.unwrap();
-}
+use super::*;
 
 #[tokio::test]
 async fn after_a_failed_commit_the_same_group_is_written_once() {
@@ -71,4 +64,19 @@ async fn the_bound_on_pages_is_an_option_too() {
     let full = append(&journal, vec![group(&task(1), Class::Change, &"x".repeat(200_000))]).await;
     assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
     assert_eq!(journal.last(&task(1)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_synced_is_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "before").await;
+    inject(&journal, Injected::CarryFails).await;
+    add(&journal, &task(1), Class::Change, "found out").await;
+    add(&journal, &task(1), Class::Change, "after").await;
+    // All that was committed before is in the file itself.
+    let alone = copy_as_crashed(directory.path(), 0);
+    let found = open(alone.path()).unwrap();
+    assert!(found.last_seq() >= Seq(1));
+    journal.close().await.unwrap();
 }

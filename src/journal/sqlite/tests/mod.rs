@@ -4,6 +4,7 @@ mod crashes;
 mod damage;
 mod directory;
 mod disk;
+mod folding;
 mod reading;
 
 use std::{
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::*;
+use super::{calls::Injected, *};
 use crate::{
     event::{ChannelKind, Class, Draft, Event},
     journal::Listing,
@@ -44,6 +45,10 @@ async fn add(journal: &SqliteJournal, channel: &ChannelName, class: Class, data:
 async fn append(journal: &SqliteJournal, groups: Vec<Group>) -> Result<Appended, JournalError> {
     let head = journal.head().await?;
     journal.append(head, groups).await
+}
+
+async fn inject(journal: &SqliteJournal, injected: Injected) {
+    journal.send(Work::Inject(injected)).await.unwrap();
 }
 
 fn tasks() -> Listing {
