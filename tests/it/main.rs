@@ -10,6 +10,7 @@ mod guard;
 mod memory;
 mod openapi;
 mod problems;
+mod readme;
 mod seeds;
 mod support;
 mod tasks;
