@@ -13,6 +13,7 @@ mod jobs;
 mod openapi;
 mod power_cut;
 mod problems;
+mod readme;
 mod seeds;
 mod support;
 mod tasks;
