@@ -49,7 +49,7 @@ struct Dist;
 
 /// The routes of the page.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(page)).routes(routes!(asset))
+    OpenApiRouter::new().routes(routes!(page)).routes(routes!(task_page)).routes(routes!(asset))
 }
 
 refusals!(
@@ -71,6 +71,19 @@ async fn page(headers: HeaderMap) -> Response {
             (headers, NOT_BUILT).into_response()
         }
     }
+}
+
+/// The page of a task.
+///
+/// The same file as the page: which view it shows is told by its address. A task that is not there is told by the page.
+#[utoipa::path(
+    get, path = "/tasks/{taskId}", operation_id = "readTaskPage", tag = "page",
+    params(("taskId" = String, Path, description = "The id of the task")),
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The page has not changed")))]
+async fn task_page(headers: HeaderMap) -> Response {
+    page(headers).await
 }
 
 /// A file of the page.

@@ -30,6 +30,11 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range == "application/json") && !ranges(headers).any(|range| range == EVENT_STREAM)
 }
 
+/// Whether a page is asked for by its name, and a stream is not: somebody has opened the address in a browser.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| range == "text/html") && !ranges(headers).any(|range| range == EVENT_STREAM)
+}
+
 /// The media ranges of `Accept` that are not refused by `q=0`.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
     values(headers, &header::ACCEPT).filter_map(|range| {
@@ -101,6 +106,10 @@ mod tests {
         assert!(wants_stream(&accept(&["text/event-stream"])));
         assert!(!wants_stream(&accept(&["*/*"])) && !wants_stream(&accept(&[])));
         assert!(!wants_stream(&accept(&["application/json, text/event-stream"])));
+        assert!(wants_page(&accept(&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"])));
+        for values in [&[][..], &["*/*"], &["text/*"], &["text/html;q=0, */*"], &["text/html, text/event-stream"]] {
+            assert!(!wants_page(&accept(values)), "{values:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{convert::Infallible, time::Duration};
 use axum::{
     body::Body,
     extract::{FromRequestParts, State},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
@@ -25,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     extract::TaskId,
-    negotiate::{EVENT_STREAM, accepts_stream},
+    negotiate::{EVENT_STREAM, accepts_stream, wants_page},
     problem::{Finds, Problem, kinds},
     refusals::{Refusals, refuses},
     urlencoded::Fields,
@@ -56,7 +56,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Server-Sent Events: first the current state, then each change, until the final one. Every event is named `progress`,
 /// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor
 /// could not be used and that the current state follows; `refused` says why there is no stream now and when to try
-/// again. Once a client has seen the end, 204 tells a browser to stop.
+/// again. Once a client has seen the end, 204 tells a browser to stop. A client that asks for `text/html`,
+/// such as a browser in which the address is opened, is sent to the page of the task.
 #[utoipa::path(
     get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
     params(TaskId, LastEventId),
@@ -64,14 +65,20 @@ pub(super) fn router() -> OpenApiRouter<App> {
         (status = 200, description = "The stream", content_type = "text/event-stream",
             example = json!(STREAM_EXAMPLE)),
         (status = 204, description = "The client has seen the end"),
+        (status = 303, description = "The page of the task, for a client that asks for `text/html`"),
         Refusals<(TaskId, AcceptsStream, Finds)>))]
 async fn watch(
     State(app): State<App>,
     TaskId(id): TaskId,
-    _accepts: AcceptsStream,
+    accepts: Result<AcceptsStream, Problem>,
     LastEventId(resume): LastEventId,
+    headers: HeaderMap,
     method: Method,
 ) -> Result<Response, Problem> {
+    if wants_page(&headers) {
+        return Ok(Redirect::to(&format!("/tasks/{id}")).into_response());
+    }
+    accepts?;
     let found = match app.tracker.find(id).await {
         Ok(found) => found,
         Err(error) => return Ok(refused(&error.into())),

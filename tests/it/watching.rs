@@ -155,16 +155,32 @@ async fn real_refusals_keep_their_status() {
     assert_eq!(app.get(&unknown).send().await.refusal(), "404 task_not_found");
     let path = app.submit(json!({})).await;
     let stream = format!("{path}/progress");
-    for accept in ["application/json", "text/html", "text/event-stream;q=0"] {
+    for accept in ["application/json", "image/png", "text/event-stream;q=0"] {
         assert_eq!(app.get(&stream).header("accept", accept).send().await.refusal(), "406 not_acceptable", "{accept}");
     }
-    for accept in ["*/*", "text/event-stream", "text/*", "text/html, */*;q=0.1"] {
+    for accept in ["*/*", "text/event-stream", "text/*", "text/html, text/event-stream"] {
         assert_eq!(app.get(&stream).header("accept", accept).events().await.status(), 200, "{accept}");
     }
     app.report(&path, json!({ "status": "completed" })).await;
     app.request("DELETE", &path).send().await;
     assert_eq!(app.get(&stream).send().await.refusal(), "410 task_gone");
     assert_eq!(app.request("HEAD", &stream).send().await.status(), 410);
+}
+
+#[tokio::test]
+async fn the_progress_url_opened_in_a_browser_leads_to_the_page_of_the_task() {
+    let app = TestApp::in_process().await;
+    let path = app.submit(json!({})).await;
+    let page = path.strip_prefix("/api").expect("a path of the API");
+    for accept in ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"] {
+        let answer = app.get(&format!("{path}/progress")).header("accept", accept).send().await;
+        assert_eq!((answer.status(), answer.header("location")), (303, page), "{accept}");
+    }
+    let (shown, index) = (app.get(page).send().await, app.get("/").send().await);
+    assert_eq!((shown.status(), shown.text()), (200, index.text()));
+    for header in ["content-type", "content-security-policy"] {
+        assert_eq!(shown.header(header), index.header(header), "{header}");
+    }
 }
 
 #[tokio::test]
