@@ -143,25 +143,28 @@ impl Load {
     }
 }
 
-/// Makes small tasks that have idempotency keys, completes all but those that `stays_live` names by their number.
-pub(crate) async fn fill(server: &Server, numbers: Range<usize>, stays_live: fn(usize) -> bool) {
+/// Makes small tasks that have idempotency keys, completes all but those that `stays_live` names by their number, and
+/// gives the paths of these.
+pub(crate) async fn fill(server: &Server, numbers: Range<usize>, stays_live: fn(usize) -> bool) -> Vec<String> {
     let next = Arc::new(AtomicUsize::new(numbers.start));
     let mut fillers = JoinSet::new();
     for _ in 0..FILLERS.min(numbers.len()) {
         let (next, address, end) = (Arc::clone(&next), server.address.clone(), numbers.end);
         fillers.spawn(async move {
-            let mut client = Client::connect(&address).await;
+            let (mut client, mut live) = (Client::connect(&address).await, Vec::new());
             loop {
                 let nth = next.fetch_add(1, Ordering::Relaxed);
                 if nth >= end {
-                    break;
+                    break live;
                 }
                 let task = client.submit(&Ask::keyed(nth)).await;
-                if !stays_live(nth) {
+                if stays_live(nth) {
+                    live.push(task);
+                } else {
                     client.ask(&Ask::patch(&task, r#"{"status":"completed"}"#)).await;
                 }
             }
         });
     }
-    fillers.join_all().await;
+    fillers.join_all().await.concat()
 }

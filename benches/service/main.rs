@@ -11,6 +11,7 @@ mod client;
 mod pace;
 mod server;
 mod store;
+mod streams;
 mod table;
 mod throughput;
 mod watching;
@@ -22,7 +23,8 @@ use clap::{Parser, builder::PossibleValuesParser};
 use server::Subject;
 use table::Figures;
 
-const SECTIONS: [&str; 9] = ["reports", "submits", "watchers", "idle", "sweep", "lists", "busy", "memory", "start"];
+const SECTIONS: [&str; 11] =
+    ["reports", "submits", "watchers", "idle", "channels", "live", "sweep", "lists", "busy", "memory", "start"];
 
 /// Measures the service and prints a table for each section.
 #[derive(Parser)]
@@ -74,6 +76,8 @@ async fn measure(section: &str, subject: &Subject<'_>) -> Figures {
         "submits" => throughput::submits(subject).await,
         "watchers" => watching::fan_out(subject).await,
         "idle" => watching::idle(subject).await,
+        "channels" => streams::channels(subject).await,
+        "live" => streams::live(subject).await,
         "sweep" => beside::sweep(subject).await,
         "lists" => beside::lists(subject).await,
         "busy" => beside::busy(subject).await,

@@ -30,18 +30,38 @@ pub(crate) struct Paced {
 }
 
 impl Paced {
+    /// Reporters that each have one of these tasks.
     pub(crate) fn start(server: &Server, tasks: &[String]) -> Self {
-        let (address, tasks, stop) = (server.address.clone(), tasks.to_vec(), Arc::<AtomicBool>::default());
-        let stopped = Arc::clone(&stop);
+        let tasks = tasks.to_vec();
+        Self::start_each(server, tasks.len(), INTERVAL, |number| {
+            let task = tasks[number].clone();
+            move |nth| Ask::patch(&task, &format!(r#"{{"current":{nth},"total":1000000}}"#))
+        })
+    }
+
+    /// `asks` gives, for the number of a reporter, what that reporter asks with the number of its report; each asks once
+    /// in an interval.
+    pub(crate) fn start_each<A>(
+        server: &Server,
+        reporters: usize,
+        interval: Duration,
+        asks: impl Fn(usize) -> A,
+    ) -> Self
+    where
+        A: Fn(usize) -> Ask + Send + 'static,
+    {
+        let (address, stop) = (server.address.clone(), Arc::<AtomicBool>::default());
+        let (asks, stopped): (Vec<_>, _) = ((0..reporters).map(asks).collect(), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let mut reporters = JoinSet::new();
-                for (task, number) in tasks.into_iter().zip(0..) {
-                    let due = Instant::now() + INTERVAL * number / REPORTERS as u32;
-                    reporters.spawn(report(Client::connect(&address).await, task, due, Arc::clone(&stopped)));
+                let mut running = JoinSet::new();
+                for (ask, number) in asks.into_iter().zip(0..) {
+                    let client = Client::connect(&address).await;
+                    let due = Instant::now() + interval * number / reporters as u32;
+                    running.spawn(report(client, ask, due, interval, Arc::clone(&stopped)));
                 }
-                reporters.join_all().await.into_iter().flatten().collect()
+                running.join_all().await.into_iter().flatten().collect()
             })
         });
         Self { stop, thread }
@@ -54,10 +74,15 @@ impl Paced {
     }
 }
 
-async fn report(mut client: Client, task: String, mut due: Instant, stop: Arc<AtomicBool>) -> Vec<Duration> {
+async fn report(
+    mut client: Client,
+    ask: impl Fn(usize) -> Ask,
+    mut due: Instant,
+    interval: Duration,
+    stop: Arc<AtomicBool>,
+) -> Vec<Duration> {
     let mut latencies = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let ask = Ask::patch(&task, &format!(r#"{{"current":{},"total":1000000}}"#, latencies.len()));
         let now = Instant::now();
         let from = if now < due {
             tokio::time::sleep(due - now).await;
@@ -66,9 +91,9 @@ async fn report(mut client: Client, task: String, mut due: Instant, stop: Arc<At
         } else {
             due
         };
-        client.ask(&ask).await;
+        client.ask(&ask(latencies.len())).await;
         latencies.push(from.elapsed());
-        due += INTERVAL;
+        due += interval;
     }
     latencies
 }

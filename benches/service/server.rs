@@ -107,13 +107,18 @@ impl Server {
         tokio::time::timeout(SETTLE_MAX, settled).await.unwrap();
     }
 
-    /// A watcher whose first event has arrived.
+    /// A watcher of a task whose first event has arrived.
     pub(crate) async fn watch(&self, task: &str) -> TcpStream {
+        self.stream(&format!("{task}/progress"), "event: progress").await
+    }
+
+    /// A stream of which this has arrived.
+    pub(crate) async fn stream(&self, path: &str, awaited: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        let request = format!("GET {task}/progress HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let (mut seen, mut buffer) = (Vec::new(), [0; 4096]);
-        while !String::from_utf8_lossy(&seen).contains("event: progress") {
+        while !String::from_utf8_lossy(&seen).contains(awaited) {
             let count = stream.read(&mut buffer).await.unwrap();
             assert!(count > 0, "the stream ended: {}", String::from_utf8_lossy(&seen));
             seen.extend_from_slice(&buffer[..count]);
