@@ -85,7 +85,7 @@ pub struct HttpConfig {
     /// Host names besides loopback that requests may use, separated by commas; a name without a port allows every port
     #[arg(long, value_name = "HOST,…", value_parser = hosts, default_value = "")]
     pub allowed_hosts: List,
-    /// Origins of other sites whose pages may send requests, separated by commas, such as https://app.example
+    /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
     pub allowed_origins: List,
     /// Maximum size of the body of a request; uploads have their own limit, max-upload
