@@ -4,6 +4,8 @@
 //! browser. `Host` catches DNS rebinding: a foreign name that its owner resolves to this machine. `Sec-Fetch-Site` (W3C
 //! Fetch Metadata) and `Origin` (RFC 6454), which browsers set themselves, catch forms and scripts of other sites.
 //! Programs other than browsers send neither and pass. It must not know routes or tasks.
+//!
+//! CORS is by hand: the layer of tower-http answers every OPTIONS itself, with 200 and without `Allow`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -46,8 +46,7 @@ fn from_form(body: &[u8]) -> Result<Report, Problem> {
         return Err(Problem::new(&kinds::UNSUPPORTED_TYPE)
             .with_detail("This looks like JSON: send it with content-type application/json (curl --json)."));
     }
-    let fields = Fields::of_form(body).map_err(form_problem)?;
-    fields.with_json("result").read().map_err(form_problem)
+    Fields::of_form(body, "result").and_then(Fields::read).map_err(form_problem)
 }
 
 fn form_problem(error: FieldsError) -> Problem {

@@ -8,7 +8,10 @@ use std::fmt::Display;
 use percent_encoding::percent_decode;
 use serde::{
     Deserializer,
-    de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor, value::SeqDeserializer},
+    de::{
+        self, DeserializeOwned, IntoDeserializer, Visitor,
+        value::{MapDeserializer, SeqDeserializer},
+    },
     forward_to_deserialize_any,
 };
 use serde_json::Value;
@@ -66,14 +69,6 @@ impl FieldsError {
             Self::Malformed | Self::TooMany => None,
         }
     }
-
-    /// Adds the name of the field, which a value does not know.
-    fn of(self, field: &str) -> Self {
-        match self {
-            Self::Invalid { reason, .. } => Self::Invalid { name: field.to_owned(), reason },
-            other => other,
-        }
-    }
 }
 
 impl de::Error for FieldsError {
@@ -91,12 +86,12 @@ impl de::Error for FieldsError {
 }
 
 impl Fields {
-    /// Reads the fields of a form.
+    /// Reads the fields of a form, of which one may be JSON.
     ///
     /// # Errors
     /// When an escape is broken, a name is given twice, or there are too many.
-    pub(super) fn of_form(text: &[u8]) -> Result<Self, FieldsError> {
-        Self::parse(text, Text::Plain)
+    pub(super) fn of_form(text: &[u8], json: &str) -> Result<Self, FieldsError> {
+        Self::parse(text, |name, value| if name == json { Text::Json(value) } else { Text::Plain(value) })
     }
 
     /// Reads the fields of a query.
@@ -104,10 +99,10 @@ impl Fields {
     /// # Errors
     /// Like [`Self::of_form`].
     pub(super) fn of_query(text: &str) -> Result<Self, FieldsError> {
-        Self::parse(text.as_bytes(), Text::Query)
+        Self::parse(text.as_bytes(), |_, value| Text::Query(value))
     }
 
-    fn parse(text: &[u8], kind: impl Fn(String) -> Text) -> Result<Self, FieldsError> {
+    fn parse(text: &[u8], text_of: impl Fn(&str, String) -> Text) -> Result<Self, FieldsError> {
         let mut fields: Vec<(String, Text)> = Vec::new();
         for pair in text.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let mut halves = pair.splitn(2, |byte| *byte == b'=');
@@ -119,7 +114,8 @@ impl Fields {
             if fields.len() == FIELDS_MAX {
                 return Err(FieldsError::TooMany);
             }
-            fields.push((name, kind(value)));
+            let value = text_of(&name, value);
+            fields.push((name, value));
         }
         Ok(Self(fields))
     }
@@ -130,42 +126,19 @@ impl Fields {
         Some(text.as_str())
     }
 
-    /// The value of this field may be JSON.
-    #[must_use]
-    pub(super) fn with_json(self, name: &str) -> Self {
-        let read = |(known, text): (String, Text)| match text {
-            Text::Plain(text) if known == name => (known, Text::Json(text)),
-            text => (known, text),
-        };
-        Self(self.0.into_iter().map(read).collect())
-    }
-
     /// Puts the fields into a struct.
     ///
     /// # Errors
     /// When a value is not one of its type, or when the struct does not know a name and denies such.
     pub(super) fn read<T: DeserializeOwned>(self) -> Result<T, FieldsError> {
-        T::deserialize(de::value::MapAccessDeserializer::new(Pairs { left: self.0.into_iter(), next: None }))
-    }
-}
-
-/// The fields that are not read yet.
-struct Pairs {
-    left: std::vec::IntoIter<(String, Text)>,
-    next: Option<(String, Text)>,
-}
-
-impl<'de> MapAccess<'de> for Pairs {
-    type Error = FieldsError;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, FieldsError> {
-        self.next = self.left.next();
-        self.next.as_ref().map(|(name, _)| seed.deserialize(name.as_str().into_deserializer())).transpose()
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, FieldsError> {
-        let (name, text) = self.next.take().ok_or_else(|| de::Error::custom("has no value"))?;
-        seed.deserialize(text).map_err(|error| error.of(&name))
+        let fields = MapDeserializer::new(self.0.into_iter());
+        serde_path_to_error::deserialize(fields).map_err(|error| {
+            let field = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
+            match error.into_inner() {
+                FieldsError::Invalid { reason, .. } => FieldsError::Invalid { name: field, reason },
+                other => other,
+            }
+        })
     }
 }
 
@@ -278,7 +251,7 @@ mod tests {
     }
 
     fn form(text: &[u8]) -> Result<Known, FieldsError> {
-        Fields::of_form(text)?.with_json("result").read()
+        Fields::of_form(text, "result")?.read()
     }
 
     fn query(text: &str) -> Result<Known, FieldsError> {
