@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::TaskFilter;
 use crate::{
-    channel::{Registry, View, ViewWatcher},
+    channel::{Registry, View, ViewBounds, ViewWatcher},
     event::{ChannelName, Class, Draft, Event, Seq, Timestamp},
     task::{Entry, Status},
 };
@@ -27,6 +27,8 @@ use crate::{
 const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
 /// How often counts are sent, at most.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Most tasks, and most bytes, of which a list keeps the latest change for those who come back.
+const VIEW_BOUNDS: ViewBounds = ViewBounds { changes: 10_000, size_bytes: 16 * 1024 * 1024 };
 
 /// How many tasks have each status, in the order of [`Status::ALL`].
 pub type Counts = [u64; Status::ALL.len()];
@@ -121,7 +123,7 @@ impl LiveLists {
     ) -> (bool, ViewWatcher) {
         let mut lists = self.lists();
         let through = lists.through;
-        let view = lists.views.entry(filter).or_insert_with(|| View::new(through));
+        let view = lists.views.entry(filter).or_insert_with(|| View::new(through, VIEW_BOUNDS));
         let watched = view.watch(cursor, through, permit);
         drop(lists);
         self.watched.notify_one();
