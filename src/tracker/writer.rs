@@ -22,6 +22,7 @@ use super::{
     live_list::TaskChange,
 };
 use crate::{
+    channel::Wake,
     event::{ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, Intent, Row, Status},
@@ -140,7 +141,7 @@ impl Writer {
     }
 
     /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&self, requests: &[Request]) -> Result<(), TrackerError> {
+    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
         let missing = requests.iter().filter_map(|request| self.missing(request)).collect();
         self.load(missing).await
     }
@@ -180,16 +181,12 @@ impl Writer {
 
     /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
     async fn follow(&mut self, mut planned: Vec<Planned>, appended: &Appended, decided: StdInstant) {
-        let mut changes = Vec::new();
-        if let Err(error) = self.follow_events(&mut planned, &appended.events, &mut changes) {
-            return self.fail(planned, &error);
-        }
-        let shared = Arc::clone(&self.shared);
-        changes.sort_unstable_by_key(|change| change.seq);
-        shared.lists.push(&changes, self.head);
-        shared.metrics.events_appended.inc_by(appended.events.len() as u64);
         // Whoever is answered finds what they asked for in every log, but no watcher is ahead of them.
-        let woken: Vec<_> = appended.events.iter().map(|event| shared.registry.publish(event, decided)).collect();
+        let woken = match self.follow_events(&mut planned, &appended.events, decided) {
+            Ok(woken) => woken,
+            Err(error) => return self.fail(planned, &error),
+        };
+        let shared = Arc::clone(&self.shared);
         let mut conflicts = Vec::new();
         {
             let table = shared.table();
@@ -209,12 +206,25 @@ impl Writer {
         }
     }
 
+    /// Makes the table follow what others have written.
+    pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
+        match self.append(&[]).await {
+            Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())?),
+            Err(JournalError::Lapsed) => self.reload().await?,
+            Err(error) => return Err(error.into()),
+        }
+        self.is_behind = false;
+        Ok(())
+    }
+
+    /// Makes table, lists and channels follow these events; answers who is to be woken.
     fn follow_events(
         &mut self,
         planned: &mut [Planned],
         events: &[Event],
-        changes: &mut Vec<TaskChange>,
-    ) -> Result<(), TrackerError> {
+        decided: StdInstant,
+    ) -> Result<Vec<Wake>, TrackerError> {
+        let mut changes = Vec::new();
         let ours: HashMap<Uuid, usize> =
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
         for events in events.chunk_by(|one, next| one.group == next.group) {
@@ -240,7 +250,10 @@ impl Writer {
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);
         }
-        Ok(())
+        changes.sort_unstable_by_key(|change| change.seq);
+        self.shared.lists.push(&changes, self.head);
+        self.shared.metrics.events_appended.inc_by(events.len() as u64);
+        Ok(events.iter().map(|event| self.shared.registry.publish(event, decided)).collect())
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
@@ -319,9 +332,10 @@ impl Writer {
         }));
     }
 
-    /// Lets go of what the journal can answer for, but not while it is needed to decide something again.
+    /// Lets go of what the journal can answer for, but not while it is needed to decide something again, or to know what
+    /// an event changed that the table has not followed.
     pub(super) fn forget_folded(&self) {
-        if !self.again.is_empty() {
+        if self.is_behind || !self.again.is_empty() {
             return;
         }
         let folded_through = self.shared.journal.folded_through();
