@@ -20,7 +20,7 @@ mod waking;
 pub use log::{History, Join, Joined};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use subscriber::{Delivery, Subscriber, Watch};
-pub use view::{View, ViewWatcher};
+pub use view::{View, ViewBounds, ViewWatcher};
 pub use waking::Wake;
 use waking::WakerSlots;
 

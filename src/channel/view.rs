@@ -21,24 +21,32 @@ use crate::{
     wire::{Dialect, Frame},
 };
 
-/// Most things of which a view keeps the latest change.
-const VIEW_CHANGES_MAX: usize = 10_000;
-/// Most bytes of them.
-const VIEW_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A view that nobody watches is kept for so long, for clients that come back.
 const VIEW_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How much a view keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewBounds {
+    /// Most things of which it keeps the latest change.
+    pub changes: usize,
+    /// Most bytes of these changes.
+    pub size_bytes: usize,
+}
 
 /// A view. Cheap to clone.
 #[derive(Clone)]
 pub struct View(Arc<Mutex<ViewState>>);
 
 struct ViewState {
+    bounds: ViewBounds,
     /// Changes at or before it are not all here.
     floor: Seq,
     latest: BTreeMap<Seq, (Uuid, Arc<Frame>)>,
     by_id: HashMap<Uuid, Seq>,
     size_bytes: usize,
     released: Release,
+    /// What was given out last that has no place among the changes, and in which release.
+    beside: (u64, Bytes),
     waiting: WakerSlots,
     watchers: usize,
     idle_since: Instant,
@@ -52,7 +60,6 @@ struct Release {
     from: Seq,
     to: Seq,
     bytes: Bytes,
-    beside: Bytes,
 }
 
 /// A watcher of a view. Dropping it leaves the view.
@@ -60,14 +67,15 @@ pub struct ViewWatcher {
     view: View,
     slot: usize,
     position: Seq,
+    /// The last release that it was given, or began after; zero for one that goes on.
     release: u64,
     _permit: OwnedSemaphorePermit,
 }
 
 impl View {
     /// An empty view: what changed at or before `through` is not in it.
-    pub fn new(through: Seq) -> Self {
-        Self(Arc::new(Mutex::new(ViewState::new(through))))
+    pub fn new(through: Seq, bounds: ViewBounds) -> Self {
+        Self(Arc::new(Mutex::new(ViewState::new(through, bounds))))
     }
 
     /// Takes in a change of the thing with this id.
@@ -84,7 +92,8 @@ impl View {
     pub fn drain(&self) -> Vec<Waker> {
         let mut state = self.lock();
         state.draining = true;
-        state.release(None)
+        let released = state.release(None);
+        released.into_iter().chain(state.waiting.take()).collect()
     }
 
     /// All watchers begin anew; answers whom to wake.
@@ -107,7 +116,8 @@ impl View {
         state.watchers += 1;
         let slot = state.waiting.enter();
         let resumed = cursor.filter(|cursor| (state.floor..=through).contains(cursor));
-        let position = resumed.unwrap_or(state.released.to);
+        // Where changes went before they were released, it begins after those.
+        let position = resumed.unwrap_or(state.released.to.max(state.floor));
         // What was released is behind who begins; who goes on may have missed it.
         let release = if resumed.is_some() { 0 } else { state.released.number };
         drop(state);
@@ -120,13 +130,15 @@ impl View {
 }
 
 impl ViewState {
-    fn new(through: Seq) -> Self {
+    fn new(through: Seq, bounds: ViewBounds) -> Self {
         Self {
+            bounds,
             floor: through,
             latest: BTreeMap::new(),
             by_id: HashMap::new(),
             size_bytes: 0,
             released: Release { from: through, to: through, ..Release::default() },
+            beside: (0, Bytes::new()),
             waiting: WakerSlots::default(),
             watchers: 0,
             idle_since: Instant::now(),
@@ -141,7 +153,7 @@ impl ViewState {
             self.forget(before);
         }
         self.latest.insert(seq, (id, Arc::clone(frame)));
-        while self.latest.len() > VIEW_CHANGES_MAX || self.size_bytes > VIEW_BYTES_MAX {
+        while self.latest.len() > self.bounds.changes || self.size_bytes > self.bounds.size_bytes {
             let Some((&oldest, (id, _))) = self.latest.first_key_value() else { break };
             self.by_id.remove(id);
             self.forget(oldest);
@@ -158,23 +170,24 @@ impl ViewState {
     /// Gives out what is new; answers whom to wake.
     fn release(&mut self, beside: Option<&Bytes>) -> Vec<Waker> {
         let to = self.latest.last_key_value().map_or(self.released.to, |(seq, _)| *seq);
-        if to == self.released.to && beside.is_none() && !self.draining {
+        if to == self.released.to && beside.is_none() {
             return Vec::new();
         }
-        let from = self.released.to;
-        let beside = beside.cloned().unwrap_or_default();
-        let number = self.released.number + 1;
-        self.released = Release { number, from, to, bytes: self.bytes(from, to), beside };
+        let Release { number, to: from, .. } = self.released;
+        if let Some(beside) = beside {
+            self.beside = (number + 1, beside.clone());
+        }
+        let bytes = self.missed(from, to, number).concat().into();
+        self.released = Release { number: number + 1, from, to, bytes };
         self.waiting.take()
     }
 
-    /// What changed after `from`.
-    fn bytes(&self, from: Seq, to: Seq) -> Bytes {
-        if from >= to {
-            return Bytes::new();
-        }
-        let frames = self.latest.range(from.next()..=to).map(|(_, (_, frame))| frame.bytes(Dialect::Progress));
-        frames.collect::<Vec<_>>().concat().into()
+    /// What changed after `from`, and what was given out beside the changes after the release of this number.
+    fn missed(&self, from: Seq, to: Seq, release: u64) -> Vec<Bytes> {
+        let changes = (from < to).then(|| self.latest.range(from.next()..=to)).into_iter().flatten();
+        let changes = changes.map(|(_, (_, frame))| frame.bytes(Dialect::Progress));
+        let (given_in, beside) = &self.beside;
+        changes.chain((*given_in > release).then(|| beside.clone())).collect()
     }
 }
 
@@ -191,15 +204,17 @@ impl Watch for ViewWatcher {
         if self.position < view.floor {
             return Poll::Ready(Delivery::Lapsed);
         }
-        let Release { number, from, to, bytes, beside } = &view.released;
-        if *number != self.release {
+        let Release { number, from, to, .. } = view.released;
+        if number != self.release {
             // Most have had all that came before, and share these bytes.
-            let shared = (self.position == *from).then(|| bytes.clone());
-            let changes = shared.unwrap_or_else(|| view.bytes(self.position, *to));
-            let bytes = if beside.is_empty() { changes } else { [changes, beside.clone()].concat().into() };
-            (self.position, self.release) = (self.position.max(*to), *number);
-            if !bytes.is_empty() {
-                return Poll::Ready(Delivery::Bytes(bytes));
+            let is_next = self.position == from && self.release + 1 == number;
+            let shared = is_next.then(|| view.released.bytes.clone());
+            let missed = if is_next { Vec::new() } else { view.missed(self.position, to, self.release) };
+            (self.position, self.release) = (self.position.max(to), number);
+            if shared.is_some() || !missed.is_empty() {
+                // It may be long: not under the lock, for which the writer waits.
+                drop(view);
+                return Poll::Ready(Delivery::Bytes(shared.unwrap_or_else(|| missed.concat().into())));
             }
         }
         if view.draining {

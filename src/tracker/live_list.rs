@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::TaskFilter;
 use crate::{
-    channel::{Registry, View, ViewWatcher},
+    channel::{Registry, View, ViewBounds, ViewWatcher},
     event::{ChannelName, Class, Draft, Event, Seq, Timestamp},
     task::{Entry, Status},
 };
@@ -27,6 +27,8 @@ use crate::{
 const RELEASE_INTERVAL: Duration = Duration::from_millis(200);
 /// How often counts are sent, at most.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
+/// Most tasks, and most bytes, of which a list keeps the latest change for those who come back.
+const VIEW_BOUNDS: ViewBounds = ViewBounds { changes: 10_000, size_bytes: 16 * 1024 * 1024 };
 
 /// How many tasks have each status, in the order of [`Status::ALL`].
 pub type Counts = [u64; Status::ALL.len()];
@@ -48,7 +50,8 @@ pub(super) struct LiveLists {
 
 struct Lists {
     counts: Counts,
-    counts_sent: Counts,
+    /// Since they were sent. They may be again what they were then: a page may have shown them in between.
+    counts_changed: bool,
     counts_due: Instant,
     views: HashMap<TaskFilter, View>,
     /// Every change at or before it has been checked.
@@ -70,7 +73,7 @@ impl LiveLists {
     pub(super) fn new(registry: Registry) -> Self {
         let lists = Lists {
             counts: Counts::default(),
-            counts_sent: Counts::default(),
+            counts_changed: false,
             counts_due: Instant::now(),
             views: HashMap::new(),
             through: Seq::ZERO,
@@ -95,11 +98,15 @@ impl LiveLists {
     pub(super) fn push(&self, changes: &[TaskChange], through: Seq) {
         let mut lists = self.lists();
         for change in changes {
-            if let Some(before) = &change.before {
-                let count = &mut lists.counts[before.task.status as usize];
-                *count = count.saturating_sub(1);
+            let status = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.task.status);
+            let (before, after) = (status(&change.before), status(&change.after));
+            if before != after {
+                lists.counts_changed = true;
+                if let Some(before) = before {
+                    lists.counts[before as usize] = lists.counts[before as usize].saturating_sub(1);
+                }
+                after.into_iter().for_each(|after| lists.counts[after as usize] += 1);
             }
-            change.after.iter().for_each(|after| lists.counts[after.task.status as usize] += 1);
             let both = || change.before.iter().chain(&change.after);
             let matching = lists.views.iter().filter(|(filter, _)| both().any(|entry| filter.matches(entry)));
             let mut frame = None;
@@ -121,7 +128,7 @@ impl LiveLists {
     ) -> (bool, ViewWatcher) {
         let mut lists = self.lists();
         let through = lists.through;
-        let view = lists.views.entry(filter).or_insert_with(|| View::new(through));
+        let view = lists.views.entry(filter).or_insert_with(|| View::new(through, VIEW_BOUNDS));
         let watched = view.watch(cursor, through, permit);
         drop(lists);
         self.watched.notify_one();
@@ -151,8 +158,8 @@ impl LiveLists {
         let mut lists = self.lists();
         let now = Instant::now();
         let mut counts = None;
-        if lists.counts != lists.counts_sent && now >= lists.counts_due {
-            (lists.counts_sent, lists.counts_due) = (lists.counts, now + COUNTS_INTERVAL);
+        if lists.counts_changed && now >= lists.counts_due {
+            (lists.counts_changed, lists.counts_due) = (false, now + COUNTS_INTERVAL);
             counts = Some(Registry::beside("counts", &counts_json(&lists.counts)));
         }
         lists.views.retain(|_, view| view.is_watched());

@@ -13,11 +13,18 @@ const RESTORE_PAGE: usize = 1000;
 
 impl Writer {
     /// Loads these channels in one read, and in another the tasks that keys among them stand for.
-    pub(super) async fn load(&self, channels: Vec<ChannelName>) -> Result<(), TrackerError> {
+    ///
+    /// First the table follows the journal up to them: the events of a row that came into it ahead of them would change
+    /// nothing, so that no list and no count would follow.
+    pub(super) async fn load(&mut self, channels: Vec<ChannelName>) -> Result<(), TrackerError> {
         let mut channels = channels;
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
-            for stored in self.shared.journal.last_many(&channels).await?.into_iter().flatten() {
+            let stored: Vec<_> = self.shared.journal.last_many(&channels).await?.into_iter().flatten().collect();
+            while stored.iter().any(|stored| stored.last > self.head) {
+                self.catch_up().await?;
+            }
+            for stored in stored {
                 let row = row(&stored);
                 if let Row::Key(task_id) = row {
                     stand_for.push(ChannelName::task(task_id));

@@ -22,6 +22,7 @@ use super::{
     live_list::TaskChange,
 };
 use crate::{
+    channel::Wake,
     event::{ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, Intent, Row, Status},
@@ -140,7 +141,7 @@ impl Writer {
     }
 
     /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&self, requests: &[Request]) -> Result<(), TrackerError> {
+    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
         let missing = requests.iter().filter_map(|request| self.missing(request)).collect();
         self.load(missing).await
     }
@@ -180,13 +181,9 @@ impl Writer {
 
     /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
     async fn follow(&mut self, mut planned: Vec<Planned>, appended: &Appended, decided: StdInstant) {
-        let mut changes = self.follow_events(&mut planned, &appended.events);
-        let shared = Arc::clone(&self.shared);
-        changes.sort_unstable_by_key(|change| change.seq);
-        shared.lists.push(&changes, self.head);
-        shared.metrics.events_appended.inc_by(appended.events.len() as u64);
         // Whoever is answered finds what they asked for in every log, but no watcher is ahead of them.
-        let woken: Vec<_> = appended.events.iter().map(|event| shared.registry.publish(event, decided)).collect();
+        let woken = self.follow_events(&mut planned, &appended.events, decided);
+        let shared = Arc::clone(&self.shared);
         let mut conflicts = Vec::new();
         {
             let table = shared.table();
@@ -206,8 +203,19 @@ impl Writer {
         }
     }
 
-    /// Makes the table follow; answers what has changed for those who list tasks.
-    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event]) -> Vec<TaskChange> {
+    /// Makes the table follow what others have written.
+    pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
+        match self.append(&[]).await {
+            Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())),
+            Err(JournalError::Lapsed) => self.reload().await?,
+            Err(error) => return Err(error.into()),
+        }
+        self.is_behind = false;
+        Ok(())
+    }
+
+    /// Makes table, lists and channels follow these events; answers who is to be woken.
+    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event], decided: StdInstant) -> Vec<Wake> {
         let mut changes = Vec::new();
         let ours: HashMap<Uuid, usize> =
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
@@ -234,7 +242,10 @@ impl Writer {
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);
         }
-        changes
+        changes.sort_unstable_by_key(|change| change.seq);
+        self.shared.lists.push(&changes, self.head);
+        self.shared.metrics.events_appended.inc_by(events.len() as u64);
+        events.iter().map(|event| self.shared.registry.publish(event, decided)).collect()
     }
 
     /// Reads an event that was decided elsewhere. One that cannot be read stops its own channel only.
@@ -322,9 +333,10 @@ impl Writer {
         }));
     }
 
-    /// Lets go of what the journal can answer for, but not while it is needed to decide something again.
+    /// Lets go of what the journal can answer for, but not while it is needed to decide something again, or to know what
+    /// an event changed that the table has not followed.
     pub(super) fn forget_folded(&self) {
-        if !self.again.is_empty() {
+        if self.is_behind || !self.again.is_empty() {
             return;
         }
         let folded_through = self.shared.journal.folded_through();

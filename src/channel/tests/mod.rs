@@ -5,6 +5,7 @@ mod interleavings;
 mod joining;
 mod pacing;
 mod several;
+mod view;
 
 use std::{convert::Infallible, time::Duration};
 

@@ -120,3 +120,26 @@ async fn watchers_that_join_while_reports_are_made_see_every_step() {
         assert_eq!(seen, (seen[0]..20).collect::<Vec<_>>());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn counts_that_were_shown_for_a_moment_are_corrected() {
+    let rig = Rig::start().await;
+    let watch = || rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap().1;
+    let _first = watch();
+    rig.made("{}").await;
+    // These counts are sent; the next follow a second later.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = rig.tracker.counts();
+    let finished = rig.finished().await;
+    let mut watcher = watch();
+    assert_ne!(rig.tracker.counts(), before, "its page says so");
+    rig.tracker.submit(finished, Intent::Delete).await.unwrap();
+    assert_eq!(rig.tracker.counts(), before);
+    let mut told = String::new();
+    while !told.contains(&format!("event: counts\ndata: {}", counts_json(&before))) {
+        let next = std::future::poll_fn(|context| crate::channel::Watch::poll_next(&mut watcher, context));
+        let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("it is told");
+        let Delivery::Bytes(bytes) = next else { panic!("{next:?}") };
+        told.push_str(&String::from_utf8_lossy(&bytes));
+    }
+}
