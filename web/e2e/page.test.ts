@@ -110,9 +110,10 @@ it("can be used with a keyboard alone", async () => {
   await expectFocus(page, row(page, "Ten steps"));
   await waitForStatus(page, "Ten steps", "Cancelled");
 
+  const taskId = await row(page, "Ten steps").getAttribute("data-task-id");
   await tabTo(page, card(page, "Ten steps").getByRole("button", { name: "Delete Ten steps" }));
   await page.keyboard.press("Enter");
-  await row(page, "Ten steps").waitFor({ state: "detached" });
+  await page.locator(`li[data-task-id="${taskId}"]`).waitFor({ state: "detached" });
   await expectFocus(page, row(page, "keyboard.txt"));
   expect(complaints).toEqual([]);
   await close();

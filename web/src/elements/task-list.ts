@@ -27,6 +27,8 @@ export type ShownOf = (taskId: string) => Shown | undefined;
 
 /** Cards out of sight that are drawn in one frame. */
 const UNSEEN_PER_FRAME = 25;
+/** What a person has just asked for is shown although the list is held. */
+const REVEAL_MS = 2_000;
 /** After a touch the list keeps still this long: a finger cannot hover. */
 const TOUCH_HOLD_MS = 2_000;
 
@@ -42,6 +44,7 @@ export class TaskList extends HTMLElement {
   #wanted: readonly string[] = [];
   #shownOf: ShownOf = () => undefined;
   #isHeld = false;
+  #revealUntilMs = 0;
   #release: ReturnType<typeof setTimeout> | undefined;
   #isDrawing = false;
   /** Where the last drawing of what is out of sight came to: each has its turn. */
@@ -64,7 +67,12 @@ export class TaskList extends HTMLElement {
   show(wanted: readonly string[], shownOf: ShownOf): void {
     this.#wanted = wanted;
     this.#shownOf = shownOf;
-    this.#arrange(this.#isHeld);
+    this.#arrange(this.#isHeld && performance.now() > this.#revealUntilMs);
+  }
+
+  /** What comes next was asked for just now, by a file that was dropped here for example. */
+  reveal(): void {
+    this.#revealUntilMs = performance.now() + REVEAL_MS;
   }
 
   #hold(isHeld: boolean): void {

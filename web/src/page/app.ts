@@ -242,7 +242,10 @@ export function createApp(client: Client, page: PageElements): { start(): void }
 
   return {
     start() {
-      page.onFiles(uploads.add);
+      page.onFiles((files) => {
+        page.taskList.reveal();
+        uploads.add(files);
+      });
       page.onFoldersRefused(commands.foldersRefused);
       page.onTenSteps(commands.tenSteps);
       page.onAction(commands.act);
