@@ -252,7 +252,7 @@ impl Journal for SqliteJournal {
             // It has answered, or is gone: there is next to nothing to wait for.
             let joined = tokio::task::spawn_blocking(|| thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
-                return Err(JournalError::Unavailable("the journal's writer has failed".into()));
+                return Err(JournalError::Unavailable("the thread that writes the journal panicked".into()));
             }
         }
         closed
@@ -264,7 +264,7 @@ impl Drop for SqliteJournal {
         self.calls = None;
         let thread = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
-            tracing::error!("the journal's writer has failed");
+            tracing::error!("the thread that writes the journal panicked");
         }
     }
 }

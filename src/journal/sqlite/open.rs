@@ -70,7 +70,7 @@ pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, 
         tracing::warn!(
             journal.unfolded_events = head.0 - facts.folded_through.0,
             journal.cut_off_bytes = cut_off_bytes,
-            "the journal was not closed by the last process; what it committed has been recovered"
+            "the last process did not close the journal; everything it committed was recovered"
         );
     }
     if let Some(pages) = options.pages_max {
@@ -117,14 +117,13 @@ fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
         Wal::CutOff { bytes } => {
             tracing::warn!(
                 journal.cut_off_bytes = bytes,
-                "the journal ends with a write that was cut off; nobody was told that it was done, and it is dropped"
+                "the journal ends with an incomplete write that was never acknowledged; it is discarded"
             );
             Ok(bytes)
         }
-        Wal::Damaged => Err(OpenError::Damaged {
-            path: wal_path,
-            what: "a frame before committed ones is not what was written".into(),
-        }),
+        Wal::Damaged => {
+            Err(OpenError::Damaged { path: wal_path, what: "its checksum is wrong before the last commit".into() })
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl Writer {
         tracing::error!(
             error = %error,
             sqlite.code = error.extended_code(),
-            "the journal is closed after an error and will be opened again"
+            "the journal failed; it is closed and will be reopened"
         );
         self.rewrite |= error.may_hide_loss();
         self.gauges.unsettled.store(true, Ordering::Release);
@@ -257,7 +257,7 @@ impl Writer {
         self.rewrite = false;
         self.publish();
         self.gauges.unsettled.store(false, Ordering::Release);
-        tracing::info!(journal.head = head.0, "the journal is open again");
+        tracing::info!(journal.head = head.0, "the journal was reopened");
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl Writer {
 
     fn fold_or_log(&mut self, weight: usize) {
         if let Err(error) = self.fold_slice(weight) {
-            tracing::error!(error = %error, "the journal cannot fold its log; it will try again");
+            tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
         }
     }
 
