@@ -67,6 +67,16 @@ it("keeps ten windows live with one connection, and hands it on", async () => {
   expect(streams).toHaveLength(2);
 });
 
+it("is live without locks, as over plain HTTP from another host", async () => {
+  await context.addInitScript(() => {
+    Object.defineProperty(Navigator.prototype, "locks", { value: undefined });
+  });
+  const { taskId } = await api.create({ kind: "import", title: "Alone" });
+  const windows = await openWindows(context, server.origin, 2);
+  await api.report(taskId, { progress: 20 });
+  for (const page of windows) await waitForBar(page, "Alone", 20);
+});
+
 it("shows a running task behind sixty newer ones that are finished", async () => {
   const { taskId } = await api.create({ kind: "import", title: "Long runner" });
   await api.report(taskId, { progress: 30 });
