@@ -31,10 +31,10 @@ impl ChannelKind {
 
 /// Name of a channel, such as `task:0199c0de-…`. Cheap to clone and to compare; a text only where it leaves the process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelName(Name);
+pub struct ChannelName(ParsedName);
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Name {
+enum ParsedName {
     Task(Uuid),
     /// The whole text.
     User(Arc<str>),
@@ -44,12 +44,12 @@ enum Name {
 impl ChannelName {
     /// The channel of a task.
     pub fn task(id: Uuid) -> Self {
-        Self(Name::Task(id))
+        Self(ParsedName::Task(id))
     }
 
     /// The channel of an idempotency key, by the digest of the key.
     pub fn key(digest: Uuid) -> Self {
-        Self(Name::Key(digest))
+        Self(ParsedName::Key(digest))
     }
 
     /// The channel of a user.
@@ -58,40 +58,40 @@ impl ChannelName {
     /// When the id is not a valid name.
     pub fn user(user_id: &str) -> Result<Self, InvalidName> {
         check_name(user_id)?;
-        Ok(Self(Name::User(format!("user:{user_id}").into())))
+        Ok(Self(ParsedName::User(format!("user:{user_id}").into())))
     }
 
     /// What it tells about.
     pub fn kind(&self) -> ChannelKind {
         match self.0 {
-            Name::Task(_) => ChannelKind::Task,
-            Name::User(_) => ChannelKind::User,
-            Name::Key(_) => ChannelKind::Key,
+            ParsedName::Task(_) => ChannelKind::Task,
+            ParsedName::User(_) => ChannelKind::User,
+            ParsedName::Key(_) => ChannelKind::Key,
         }
     }
 
     /// The id of the task or key, when it is of such a kind.
     pub fn id(&self) -> Option<Uuid> {
         match self.0 {
-            Name::Task(id) | Name::Key(id) => Some(id),
-            Name::User(_) => None,
+            ParsedName::Task(id) | ParsedName::Key(id) => Some(id),
+            ParsedName::User(_) => None,
         }
     }
 
     /// The part behind the colon.
     pub fn name(&self) -> Cow<'_, str> {
         match &self.0 {
-            Name::Task(id) | Name::Key(id) => id.to_string().into(),
-            Name::User(text) => text.strip_prefix("user:").unwrap_or_default().into(),
+            ParsedName::Task(id) | ParsedName::Key(id) => id.to_string().into(),
+            ParsedName::User(text) => text.strip_prefix("user:").unwrap_or_default().into(),
         }
     }
 
     /// The whole text.
     pub fn text(&self) -> Cow<'_, str> {
         match &self.0 {
-            Name::Task(id) => format!("task:{id}").into(),
-            Name::Key(id) => format!("key:{id}").into(),
-            Name::User(text) => Cow::Borrowed(text),
+            ParsedName::Task(id) => format!("task:{id}").into(),
+            ParsedName::Key(id) => format!("key:{id}").into(),
+            ParsedName::User(text) => Cow::Borrowed(text),
         }
     }
 }

@@ -38,7 +38,7 @@ struct UserPage {
 #[derive(Debug, Default, Deserialize, Validate, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-struct ListQuery {
+struct UsersQuery {
     /// Only users with this status.
     #[garde(skip)]
     status: Option<PresenceStatus>,
@@ -58,11 +58,11 @@ fn page_token(page: &str, _: &()) -> garde::Result {
 
 /// Lists the users who have been seen.
 #[utoipa::path(
-    get, path = "/api/users", operation_id = "listUsers", tag = "users", params(ListQuery),
+    get, path = "/api/users", operation_id = "listUsers", tag = "users", params(UsersQuery),
     responses(
         (status = 200, description = "A page of users", body = UserPage),
-        Refusals<Query<ListQuery>>))]
-async fn list(State(app): State<App>, Query(query): Query<ListQuery>) -> Json<UserPage> {
+        Refusals<Query<UsersQuery>>))]
+async fn list(State(app): State<App>, Query(query): Query<UsersQuery>) -> Json<UserPage> {
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let (users, next_page) = app.presence.list(query.status, query.page.as_deref(), limit);
     Json(UserPage { users, next_page })

@@ -26,9 +26,9 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// The body on its way to the parser; clones share it.
 #[derive(Clone)]
-pub(super) struct Feed(Arc<Mutex<State>>);
+pub(super) struct Feed(Arc<Mutex<FeedState>>);
 
-pub(super) struct State {
+pub(super) struct FeedState {
     body: BodyDataStream,
     /// What has come and was not passed on yet.
     rest: Bytes,
@@ -57,7 +57,7 @@ impl std::error::Error for Stopped {}
 
 impl Feed {
     pub(super) fn new(body: Body) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(FeedState {
             body: body.into_data_stream(),
             rest: Bytes::new(),
             fed: 0,
@@ -68,7 +68,7 @@ impl Feed {
         })))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, FeedState> {
         // Held within one poll only; a panic in there ends the job that reads.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +118,7 @@ impl Stream for Feed {
     }
 }
 
-impl State {
+impl FeedState {
     pub(super) fn begin_content(&mut self) {
         self.head_len = None;
     }

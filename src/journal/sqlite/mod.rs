@@ -50,7 +50,7 @@ use self::{
     fold::Bounds,
     open::Home,
     pool::{Line, Pool},
-    writer::Writer,
+    writer::JournalWriter,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Log, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epoch, Seq, Timestamp};
@@ -113,7 +113,7 @@ impl SqliteJournal {
         let gauges = Arc::<Gauges>::default();
         let no_thread = |source| OpenError::Io { path: directory.into(), source };
         let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
-        let writer = Writer::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let writer = JournalWriter::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
         let thread =
             thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;

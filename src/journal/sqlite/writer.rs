@@ -26,7 +26,7 @@ use super::{
     fold::{self, Bounds},
     log::{self, Batch},
     open::{self, Home},
-    pace::{self, Pace},
+    pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -40,13 +40,13 @@ use crate::{
 /// After the fold has failed, it is not tried again for so long, unless an append needs it.
 const FOLD_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) struct Writer {
+pub(super) struct JournalWriter {
     // Fields are dropped in this order: the lock goes last.
     connection: Option<Connection>,
     facts: Facts,
     head: Seq,
     edge: Edge,
-    pace: Pace,
+    pace: FoldPace,
     bounds: Bounds,
     fold_not_before: Option<Instant>,
     /// Whether all must be written again when it is opened again.
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     home: Home,
 }
 
-impl Writer {
+impl JournalWriter {
     /// A writer on a store of which everything is folded.
     pub(super) fn new(
         home: Home,
@@ -74,7 +74,7 @@ impl Writer {
             facts,
             head: facts.folded_through,
             edge: Edge::default(),
-            pace: Pace::new(),
+            pace: FoldPace::new(),
             bounds,
             fold_not_before: None,
             rewrite: false,
@@ -121,7 +121,7 @@ impl Writer {
             return None;
         }
         let retry = self.fold_not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(retry.unwrap_or(Duration::ZERO).max(Pace::time_off(self.edge.lag())))
+        Some(retry.unwrap_or(Duration::ZERO).max(FoldPace::time_off(self.edge.lag())))
     }
 
     /// Does what is asked. Answers whose caller is gone are dropped: no caller needs them.
@@ -348,7 +348,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.pool.close();
     }
