@@ -84,7 +84,8 @@ impl Stage {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(task))
+        // Boxed, since the future around it would make room for it twice.
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(Box::pin(task)))
     }
 
     /// Asks the tasks to end, waits for them, and drops those that take longer than `bound`. True means that all ended

@@ -152,7 +152,7 @@ pub struct JobConfig {
     // Jobs wait for disks and clients far more than they compute, so several times the cores of a small machine; few
     // enough that sixteen files hashed at once still move.
     /// Maximum number of tasks of one kind that the service's own jobs work on at once; further ones wait. Tasks of kind
-    /// simulate only sleep and do not count: up to 10000 of them run at once
+    /// simulate only sleep and do not count: up to 4096 of them run at once
     #[arg(long = "job-concurrency", value_name = "COUNT", value_parser = count, default_value = "16")]
     pub concurrency: usize,
     /// How long a job may give no sign of life before it loses its task, which is then tried again or fails; at least 1s

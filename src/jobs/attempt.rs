@@ -1,6 +1,7 @@
-//! One attempt at one task, supervised: the work in a task of its own, beside it its lease, its voice, and the eyes for
-//! what should stop it. However the work ends, with a panic too, its task is told; but when the service ends and the job
-//! has made a checkpoint, the lease is left where it is, and the next run of the service goes on in the same attempt.
+//! One attempt at one task, supervised: the work runs in a task of its own; beside it, its lease is renewed, its reports
+//! are sent, and whatever should stop it is watched for. However the work ends, even with a panic, its end is reported.
+//! Only if the service ends and the job has made a checkpoint, the lease stays on the task, and the next run of the
+//! service resumes the attempt.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -38,7 +39,7 @@ pub(super) enum Ended {
     Lost,
     /// The service ends; the task was given back.
     GivenBack,
-    /// The service ends; its next run goes on from the last checkpoint.
+    /// The service ends; its next run resumes the attempt.
     Left,
 }
 
@@ -55,7 +56,7 @@ type Outcome = Result<Value, JobError>;
 /// How the work's own task ended; `None` where it was dropped.
 type Joined = Result<Option<Outcome>, JoinError>;
 
-/// Runs the work of one claimed task to its end, and has the job tidy up behind it.
+/// Runs the work of one claimed task to its end, then lets the job clean up.
 pub(super) async fn attempt<W, F>(job: &dyn Job, stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
 where
     W: FnOnce(JobContext) -> F,

@@ -17,7 +17,7 @@ use crate::{
     tracker::{Tracker, TrackerError},
 };
 
-/// Largest checkpoint, in bytes of JSON.
+/// Maximum size of a checkpoint, in bytes of JSON.
 const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 
 /// Work on the tasks of one kind.
@@ -26,8 +26,8 @@ pub trait Job: Send + Sync + 'static {
     /// The kind of task that it does.
     fn kind(&self) -> &'static str;
 
-    /// How many of its tasks are worked on at once; more wait. `working` is the setting for work that needs the disk or the
-    /// processor.
+    /// Maximum number of its tasks that run at once; further ones wait. `working` is the setting for jobs that use the disk
+    /// or the processor.
     fn places(&self, working: usize) -> usize {
         working
     }
@@ -47,15 +47,16 @@ pub trait Job: Send + Sync + 'static {
 
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.
     ///
-    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not. A job that makes checkpoints is
-    /// run again in the same attempt when the service ended before it did: it begins with [`JobContext::last_checkpoint`].
+    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not. If the service ends before a job that
+    /// has made a checkpoint, the next run of the service calls this again in the same attempt: the job then continues
+    /// from [`JobContext::last_checkpoint`].
     ///
     /// # Errors
     /// [`JobError::Failed`] with what the task's submitter is to read, [`JobError::Stopped`] where it was asked to stop.
     async fn run(&self, context: &JobContext) -> Result<Value, JobError>;
 
-    /// Removes what an attempt has left that ended without completing its task. `entry` is the task as it was when the
-    /// attempt began. Not called when a later run of the service goes on with the attempt.
+    /// Removes what an attempt has left that did not complete its task; not called if a later run of the service will
+    /// resume it. `entry` is the task as it was when the attempt began.
     async fn clean_up(&self, _entry: &Entry) {}
 }
 
@@ -112,7 +113,7 @@ impl JobContext {
         self.unless_stopped(self.reporter.report(report)).await?
     }
 
-    /// Tells how it goes, and from where a later run of the service can go on; back when it is durable.
+    /// Reports progress, and from where a later run of the service can continue; returns when it is durable.
     ///
     /// # Errors
     /// [`JobError::Stopped`] when the job is to stop, [`JobError::Failed`] when `checkpoint` has more than 4 KiB of JSON:
@@ -125,14 +126,14 @@ impl JobContext {
         }
     }
 
-    /// The last checkpoint of the run of the service that began this attempt; `None` when this one did.
+    /// The checkpoint from which to continue; `None` if this attempt begins now.
     ///
     /// # Errors
-    /// [`JobError::Failed`] when it is none that this version of the job wrote.
+    /// [`JobError::Failed`] when it cannot be parsed.
     pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, JobError> {
         let checkpoint = self.entry.memo.checkpoint.as_ref().map(Payload::parse).transpose();
         checkpoint.map_err(|error| {
-            tracing::error!(%error, task = %self.task_id(), "a checkpoint cannot be read");
+            tracing::error!(%error, task = %self.task_id(), "a checkpoint cannot be parsed");
             bad_checkpoint().into()
         })
     }
@@ -145,7 +146,7 @@ impl JobContext {
         // The name was checked when the task was made.
         let user = self.entry.task.user_id.as_deref().and_then(|user| ChannelName::user(user).ok());
         match user {
-            Some(user) => self.unless_stopped(self.append(&user, text)).await?,
+            Some(user) => self.unless_stopped(Box::pin(self.append(&user, text))).await?,
             None => Ok(()),
         }
     }
@@ -168,7 +169,8 @@ impl JobContext {
     /// # Errors
     /// [`JobError::Stopped`] when the job is to stop.
     pub async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Result<T, JobError> {
-        self.stop.run_until_cancelled(what).await.ok_or(JobError::Stopped)
+        // Pinned here, since each async function that takes a future by value makes room for it twice.
+        self.stop.run_until_cancelled(std::pin::pin!(what)).await.ok_or(JobError::Stopped)
     }
 
     async fn append(&self, user: &ChannelName, text: Bytes) -> Result<(), JobError> {
@@ -186,8 +188,8 @@ impl JobContext {
 fn bad_checkpoint() -> TaskError {
     TaskError::new(
         "job_not_resumable",
-        "The job cannot go on",
+        "The job cannot be resumed",
         500,
-        "How far it had come was not kept, or is not known.",
+        "Its checkpoint is too large or cannot be read.",
     )
 }

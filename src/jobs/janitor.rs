@@ -1,4 +1,4 @@
-//! The janitor: no file stays whose task is known not to need it.
+//! The janitor: removes the files of tasks that do not need them.
 
 use std::{io, time::Duration};
 
@@ -12,10 +12,10 @@ use crate::{
     tracker::{Found, Tracker},
 };
 
-/// How often all files are looked over: tasks are forgotten after days.
+/// Interval between two rounds over all files: tasks are deleted after days.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// Removes files. Cheap to clone.
+/// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Janitor {
     pub(super) tracker: Tracker,
@@ -25,7 +25,7 @@ pub(super) struct Janitor {
 }
 
 impl Janitor {
-    /// Looks over all files, at once and then at intervals.
+    /// Checks all files, at once and then at intervals.
     pub(super) async fn run(self, stop: CancellationToken) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,7 +38,7 @@ impl Janitor {
                             self.tidy(id).await;
                         }
                     }
-                    Err(error) => tracing::warn!(%error, "the files could not be looked over"),
+                    Err(error) => tracing::warn!(%error, "the files could not be listed"),
                 }
             }
         };
@@ -49,9 +49,9 @@ impl Janitor {
     pub(super) async fn tidy(&self, id: Uuid) {
         match self.remove_if_left(id).await {
             Ok(false) => {}
-            Ok(true) => tracing::debug!(task = %id, "the file of a task that does not need it was removed"),
+            Ok(true) => tracing::debug!(task = %id, "removed the file of a task that does not need it"),
             Err(error) => {
-                tracing::warn!(%error, task = %id, "a file could not be looked after; it is tried again later");
+                tracing::warn!(%error, task = %id, "a file could not be checked or removed; trying again later");
             }
         }
     }
@@ -60,7 +60,7 @@ impl Janitor {
         let is_left = match self.tracker.find(id).await.map_err(io::Error::other)? {
             Found::Task(entry) => matches!(entry.task.status, Status::Error | Status::Cancelled),
             Found::Gone => true,
-            // Nothing proves that it was forgotten: the journal may be an older copy that was put back.
+            // Not proof that the task was deleted: the journal may be an older copy that was restored.
             Found::Unknown => {
                 let age = self.files.saved_at(id).await?.map(|at| self.tracker.clock().now().since(at));
                 age.is_some_and(|age| age > self.retention)

@@ -1,11 +1,11 @@
 //! Jobs: the work that the service does itself.
 //!
-//! A [`Job`] advances the tasks of one kind. The runner claims what waits for one; each attempt runs supervised in a
-//! task of its own, under an ordinary lease, so that a panic, a cancel or a crash ends as a state of the job's task and
-//! never as trouble of the service. Uploads are jobs that are handed their bytes instead of taking from a queue.
+//! A [`Job`] advances the tasks of one kind. A runner claims the pending tasks of each kind. Each attempt runs supervised
+//! in a task of its own, under an ordinary lease, so that a panic, a cancel or a crash becomes a state of the job's task
+//! and does not affect the service. An upload is a job too, but begins with a request that brings its bytes.
 //!
-//! [`Jobs`] owns the places that jobs run in and the files they leave. It must not know HTTP: what comes from a request
-//! reaches it as a stream of bytes.
+//! [`Jobs`] owns the places in which jobs run and the files they leave. It must not know HTTP: a request's body arrives
+//! as a stream of bytes.
 
 mod attempt;
 mod context;
@@ -39,8 +39,8 @@ use runner::Kind;
 use simulate::Simulate;
 use upload::Upload;
 
-/// The holder of a job's lease. The store is locked by this process, so that where a lease of this name is found at the
-/// start its holder is dead.
+/// The holder of a job's lease. This process locks the store, so a lease of this holder that is found at start belongs to
+/// an earlier run of the service.
 pub const HOLDER: &str = "embedded";
 
 /// The kind of task that [`Jobs::upload`] does.
@@ -57,13 +57,14 @@ struct Inner {
     config: JobConfig,
     files: Files,
     upload: Arc<Upload>,
-    uploads: Arc<Kind>,
+    /// The same job, with its places.
+    upload_kind: Arc<Kind>,
     /// All kinds, uploads too.
     kinds: Vec<Arc<Kind>>,
     stage: Stage,
 }
 
-/// What is settled before any job runs.
+/// What [`Jobs`] is built from.
 struct Setup<'a> {
     store: &'a str,
     config: &'a Config,
@@ -74,13 +75,13 @@ struct Setup<'a> {
 }
 
 impl Jobs {
-    /// Goes on with what a dead predecessor held, or gives it back, and starts to work as tasks of `stage`.
+    /// Resumes or gives back what an earlier run of the service held, and starts the runners as tasks of `stage`.
     ///
-    /// `store` names the store of the tracker, for ever: files that another store knows are set aside. `words` say what
-    /// becomes of uploads.
+    /// `store` is the permanent name of the tracker's store: the files of another store are set aside. `words` give the
+    /// errors of uploads.
     ///
     /// # Errors
-    /// When the directories of files cannot be made or moved.
+    /// When the directories of files cannot be created or renamed.
     pub fn start(
         tracker: Tracker,
         store: &str,
@@ -95,20 +96,20 @@ impl Jobs {
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
         let Setup { store, config, words, metrics, disk, jobs } = setup;
-        // Looked up before anything can be claimed, so that only the dead one's leases are among them.
+        // Before anything can be claimed, so that all leases are of earlier runs.
         let left = Left::all(&tracker, config.jobs.lease);
-        let going_on = left.iter().filter(|left| left.can_go_on()).map(|left| left.entry.task.task_id);
-        let going_on: HashSet<_> = going_on.collect();
-        let files = Files::open(&config.data_dir, store, disk, |id| going_on.contains(&id))?;
+        let resuming = left.iter().filter(|left| left.can_resume()).map(|left| left.entry.task.task_id);
+        let resuming: HashSet<_> = resuming.collect();
+        let files = Files::open(&config.data_dir, store, disk, |id| resuming.contains(&id))?;
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
         stage.spawn(janitor.clone().run(stage.stop()));
         let kind = |job| Arc::new(Kind::new(job, config.jobs.concurrency));
         let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
-        let uploads = kind(Arc::clone(&upload) as Arc<dyn Job>);
+        let upload_kind = kind(Arc::clone(&upload) as Arc<dyn Job>);
         let served: Vec<_> = jobs.into_iter().map(kind).collect();
-        let kinds: Vec<_> = served.iter().chain([&uploads]).cloned().collect();
+        let kinds: Vec<_> = served.iter().chain([&upload_kind]).cloned().collect();
         let (config, stage) = (config.jobs.clone(), stage.clone());
-        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, uploads, kinds, stage }) };
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, upload_kind, kinds, stage }) };
         let inner = &jobs.inner;
         for left in left {
             let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind).cloned();

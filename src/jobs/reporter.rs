@@ -112,7 +112,7 @@ impl Voice {
         let Turn { report, checkpoint, arrived } = turn;
         if let Err(error) = self.insist(merged(self.slot.take(), report), checkpoint.clone()).await {
             unless_misfit(self.id, error)?;
-            // What the report says is passed over, but not from where the job can go on.
+            // The report is ignored; the checkpoint is not.
             if checkpoint.is_some() {
                 self.insist(Report::default(), checkpoint).await?;
             }

@@ -1,6 +1,6 @@
-//! The runner: one for each kind of job. It takes the oldest waiting tasks of the kind whenever there is a place.
+//! The runners, one for each kind of job: each claims the oldest pending tasks of its kind as soon as there is a place.
 //!
-//! Owns nothing but the places in use. What waits, waits in the table as `pending`.
+//! Owns only the places in use; tasks wait in the table as `pending`.
 
 use std::{iter, sync::Arc};
 
@@ -14,13 +14,13 @@ use super::{
 };
 use crate::{task::Entry, tracker::TrackerError};
 
-/// Most tasks that are taken at once: one commit of the store serves all of them.
+/// Maximum number of tasks that are claimed at once, in one commit.
 const CLAIMS_MAX: usize = 64;
 
-/// A job, and the places that its kind has.
+/// A job and its places.
 pub(super) struct Kind {
     pub(super) job: Arc<dyn Job>,
-    /// One permit for each task that may be worked on; whoever waits for one waits in its order.
+    /// One permit for each task that may run; they are given out in the order in which they were requested.
     pub(super) places: Arc<Semaphore>,
 }
 
@@ -31,12 +31,12 @@ impl Kind {
     }
 }
 
-/// Does what waits of one kind, until the service ends.
+/// Runs the pending tasks of one kind until shutdown.
 pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
     let stop = inner.stage.stop();
     let mut work = inner.tracker.work();
     let mut backoff = Backoff::default();
-    // Only the wait is cut short by the end: a claim that is under way is carried out, and must find its holder.
+    // Shutdown cancels only the wait. A claim that has been requested will be granted, so it must not lose its holder.
     while let Some(Some(next)) = stop.run_until_cancelled(next(&inner, &kind, &mut work)).await {
         let claims = next.into_iter().map(|(entry, place)| claim(&inner, entry, place));
         let mut failure = None;
@@ -46,8 +46,8 @@ pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
                     inner.stage.spawn(begin(Arc::clone(&inner), Arc::clone(&kind), held, entry, place));
                 }
                 Err(TrackerError::Stopping) => return,
-                // Somebody was quicker; the table knows by now.
-                Err(TrackerError::Refused(refusal)) => tracing::debug!(%refusal, "a task was not there to be taken"),
+                // Another request was faster; the table shows it by now.
+                Err(TrackerError::Refused(refusal)) => tracing::debug!(%refusal, "a task could not be claimed"),
                 Err(error) => failure = Some(error),
             }
         }
@@ -58,7 +58,7 @@ pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
     }
 }
 
-/// Waits for tasks and places for them; `None` when there will be no more.
+/// Waits for pending tasks and a place for each; `None` when there will be no more.
 async fn next(
     inner: &Inner,
     kind: &Kind,
@@ -69,7 +69,7 @@ async fn next(
         while waiting().is_empty() {
             work.changed().await.ok()?;
         }
-        // Only now, so that no place is kept while nothing waits.
+        // Only now, so that no place is reserved while nothing is pending.
         let first = Arc::clone(&kind.places).acquire_owned().await.ok()?;
         let others = iter::from_fn(|| Arc::clone(&kind.places).try_acquire_owned().ok());
         let next: Vec<_> = waiting().into_iter().zip(iter::once(first).chain(others)).collect();
@@ -89,7 +89,7 @@ async fn claim(
     loop {
         match held.claim().await {
             Ok(entry) => return Ok((held, entry, place)),
-            // It may have been taken for this holder, and must not be left to nobody.
+            // The claim may have been granted: the same token is used again until that is known.
             Err(error @ TrackerError::Unavailable(_)) => backoff.pause(&error).await,
             Err(error) => return Err(error),
         }
@@ -98,7 +98,7 @@ async fn claim(
 
 async fn begin(inner: Arc<Inner>, kind: Arc<Kind>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
     if inner.stage.stop().is_cancelled() {
-        return released(&held).await;
+        return release(&held).await;
     }
     let job = Arc::clone(&kind.job);
     let work = |context: JobContext| async move { job.run(&context).await };
@@ -106,32 +106,32 @@ async fn begin(inner: Arc<Inner>, kind: Arc<Kind>, held: Held, entry: Arc<Entry>
     drop(place);
 }
 
-/// Undoes a claim that the end of the service has overtaken.
-pub(super) async fn released(held: &Held) {
+/// Undoes a claim that was granted after shutdown began.
+pub(super) async fn release(held: &Held) {
     if let Err(error) = held.release().await {
-        tracing::debug!(%error, task = %held.id, "a task that was just taken could not be given back");
+        tracing::debug!(%error, task = %held.id, "a claim could not be released");
     }
 }
 
-/// Settles what a dead predecessor left: goes on where its job can, and gives back any other task.
+/// Handles a lease of an earlier run: resumes the attempt if its job can, or gives the task back.
 pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<Kind>>, left: Left) {
     let id = left.entry.task.task_id;
-    let settled = match kind.filter(|_| left.can_go_on()) {
-        Some(kind) => go_on(&inner, &kind, left).await,
+    let settled = match kind.filter(|_| left.can_resume()) {
+        Some(kind) => resume(&inner, &kind, left).await,
         None => {
-            tracing::info!(task = %id, "the worker of this task was lost with an earlier run of the service");
+            tracing::info!(task = %id, "the last run of the service ended during an attempt at this task");
             left.give_back(&inner.tracker).await.map(drop)
         }
     };
     if let Err(error) = settled {
-        // It has ended meanwhile, or the service does.
-        tracing::debug!(%error, task = %id, "a task of an earlier run could not be settled");
+        // The task has ended in the meantime, or the service is stopping.
+        tracing::debug!(%error, task = %id, "a lease of an earlier run could not be handled");
     }
 }
 
-async fn go_on(inner: &Inner, kind: &Kind, left: Left) -> Result<(), TrackerError> {
+async fn resume(inner: &Inner, kind: &Kind, left: Left) -> Result<(), TrackerError> {
     let id = left.entry.task.task_id;
-    tracing::info!(task = %id, "going on with the work of an earlier run of the service");
+    tracing::info!(task = %id, "resuming the attempt of an earlier run of the service");
     let held = Held::new(&inner.tracker, id, inner.config.lease);
     let entry = held.take_over(&left).await?;
     drop(left);

@@ -12,8 +12,9 @@ use crate::task::{Payload, Report, TaskError};
 
 const STEPS_MAX: u64 = 10_000;
 const INTERVAL_MS_MAX: u64 = 3_600_000;
-/// Most at once: they only sleep, so each costs little more than the renewals of its lease.
-const SLEEPING_MAX: usize = 10_000;
+/// Maximum number of these tasks that run at once. They only sleep: each costs some 20 KB of memory and the renewals of
+/// its lease.
+const SLEEPING_MAX: usize = 4_096;
 
 /// Does tasks of kind `simulate`.
 pub(super) struct Simulate;

@@ -1,8 +1,8 @@
 //! The directories of files, and the store that each of them belongs to.
 //!
-//! Files mean nothing without the journal that knows their tasks, so each directory names the store of that journal in a
-//! file of its own. The directory of another store is set aside whole, under that store's name, and comes back with it.
-//! Nothing is deleted here, and it is not known here what the files are.
+//! Only the journal knows what a file belongs to, so a marker in each directory names the journal's store. A directory of
+//! another store is renamed to `<name>.<store>`, and renamed back when that store is in use again. Nothing is ever deleted
+//! here.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -13,11 +13,11 @@ use std::{
 
 use crate::event::check_name;
 
-/// The file that names the store.
+/// The file that names the store of a directory.
 pub(super) const MARKER: &str = "store";
 
-/// The directory `name` of this store in `data_dir`: the one that is there, the one that was set aside while another
-/// store was used, or a new one. What is made or moved survives a power cut.
+/// Opens the directory `name` of this store in `data_dir`: the current one, the one that was set aside while another store
+/// was in use, or a new one. All changes are durable when this returns.
 pub(super) fn enter(data_dir: &Path, name: &str, store: &str) -> io::Result<PathBuf> {
     let directory = data_dir.join(name);
     let aside = |store: &str| data_dir.join(format!("{name}.{store}"));
@@ -25,16 +25,16 @@ pub(super) fn enter(data_dir: &Path, name: &str, store: &str) -> io::Result<Path
         Some(found) if found == store => return Ok(directory),
         Some(other) => {
             let aside = aside(&other);
-            put(&directory, &aside)?;
+            rename(&directory, &aside)?;
             tracing::warn!(
                 files.store = other,
-                "the files in {} belong to another journal than the one in use; they are kept in {} and come back \
-                 when that journal does",
+                "the files in {} belong to another journal than the one in use; they were moved to {} and will be \
+                 moved back when that journal is in use again",
                 directory.display(),
                 aside.display()
             );
         }
-        // It is from before directories named their store.
+        // An earlier version wrote no markers.
         None if directory.exists() => {
             write_marker(&directory, store)?;
             return Ok(directory);
@@ -42,15 +42,15 @@ pub(super) fn enter(data_dir: &Path, name: &str, store: &str) -> io::Result<Path
         None => {}
     }
     if aside(store).exists() {
-        put(&aside(store), &directory)?;
-        tracing::info!("the files of this journal are back in {}", directory.display());
+        rename(&aside(store), &directory)?;
+        tracing::info!("the files of this journal were moved back to {}", directory.display());
     } else {
-        // Marked before it has its name, so that it is never taken for one from before.
+        // Renamed only once it is marked, so that it is never taken for one of an earlier version.
         let new = data_dir.join(format!(".{name}"));
-        // For the service alone: what is uploaded is nobody else's business.
+        // Other users of the machine may not read uploads.
         DirBuilder::new().recursive(true).mode(0o700).create(&new)?;
         write_marker(&new, store)?;
-        put(&new, &directory)?;
+        rename(&new, &directory)?;
     }
     Ok(directory)
 }
@@ -72,11 +72,11 @@ fn write_marker(directory: &Path, store: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     writeln!(file, "{store}")?;
     file.sync_all()?;
-    put(&new, &directory.join(MARKER))
+    rename(&new, &directory.join(MARKER))
 }
 
-/// Renames a file or directory within its parent, for good. No directory that holds anything is replaced.
-fn put(from: &Path, to: &Path) -> io::Result<()> {
+/// Renames a file or directory within its parent, durably. Fails if that would replace a directory that is not empty.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot move {} to {}: {error}", from.display(), to.display()))
     })?;

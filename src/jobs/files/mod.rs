@@ -1,8 +1,8 @@
-//! Files on the disk: what is being received, and what completed uploads left.
+//! Files on the disk: those that are being received, and those of completed uploads.
 //!
-//! `incoming/<task>.<attempt>` belongs to one attempt and dies with it, at the latest at the next start, unless that goes
-//! on with the attempt; `files/<task>` belongs to its task. Every name is made here of ids; what a client calls its file
-//! never reaches the disk, and what has another name was not put there by the service and stays.
+//! `incoming/<task>.<attempt>` belongs to one attempt. It is removed when the attempt ends, at the latest at the next start
+//! unless that resumes the attempt. `files/<task>` belongs to its task. Names on the disk are made of ids, never of the
+//! name that a client gave. A file with another name was not created by the service, and is not touched.
 
 mod home;
 
@@ -37,7 +37,7 @@ pub trait Disk: Send + Sync + 'static {
     /// As the disk does.
     fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
 
-    /// Back when what was written to a file, or was made in a directory, survives a power cut.
+    /// Makes the content of a file, or the names in a directory, durable.
     ///
     /// # Errors
     /// As the disk does.
@@ -86,22 +86,22 @@ pub(super) struct IncomingFile {
 }
 
 impl Files {
-    /// Opens the directories of this store, and removes what earlier runs had received for tasks that are not gone on with.
+    /// Opens the directories of this store, and removes what earlier runs received for tasks that are not resumed.
     pub(super) fn open(
         data_dir: &Path,
         store: &str,
         disk: Arc<dyn Disk>,
-        goes_on: impl Fn(Uuid) -> bool,
+        resumes: impl Fn(Uuid) -> bool,
     ) -> io::Result<Self> {
         let incoming = home::enter(data_dir, "incoming", store)?;
         let saved = home::enter(data_dir, "files", store)?;
         for entry in fs::read_dir(&incoming)? {
             let entry = entry?;
-            if received_for(&entry.file_name()).is_none_or(&goes_on) {
+            if received_for(&entry.file_name()).is_none_or(&resumes) {
                 continue;
             }
             if let Err(error) = fs::remove_file(entry.path()) {
-                tracing::warn!(%error, "{} is not needed any more and cannot be removed", entry.path().display());
+                tracing::warn!(%error, "{} is not needed any more, but could not be removed", entry.path().display());
             }
         }
         Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
@@ -117,7 +117,7 @@ impl Files {
         .await
     }
 
-    /// Puts a whole file on the disk for good: a later run of the service finds it with [`Files::find`].
+    /// Makes a received file durable: a later run of the service finds it with [`Files::find`].
     pub(super) async fn keep(&self, incoming: IncomingFile) -> io::Result<IncomingFile> {
         let directory = Arc::clone(&self.incoming);
         blocking(move || {
@@ -128,7 +128,7 @@ impl Files {
         .await
     }
 
-    /// The file that an attempt kept, also where it was saved already.
+    /// The file that an attempt has kept, even if it is saved already.
     pub(super) async fn find(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
         let (places, disk) = ([self.incoming_path(id, attempt), self.saved_path(id)], Arc::clone(&self.disk));
         blocking(move || {
@@ -149,7 +149,7 @@ impl Files {
         .await
     }
 
-    /// Makes a kept file the task's own: it is one for good when this is back. A file that is its own already stays.
+    /// Makes a kept file the file of its task, durably. A file that is saved already stays as it is.
     pub(super) async fn save(&self, id: Uuid, incoming: IncomingFile) -> io::Result<()> {
         let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
         blocking(move || {

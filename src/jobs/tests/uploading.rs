@@ -281,7 +281,7 @@ async fn a_cancel_reaches_an_upload() {
 #[tokio::test(start_paused = true)]
 async fn receiving_takes_no_place_and_digesting_waits_for_one() {
     let house = Plan { concurrency: 1, ..Plan::default() }.build().await;
-    let place = house.jobs.inner.uploads.places.acquire().await;
+    let place = house.jobs.inner.upload_kind.places.acquire().await;
     let id = house.create(new_upload()).await;
     house.jobs.upload(id, None, form_of(b"some")).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;

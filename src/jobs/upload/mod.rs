@@ -1,8 +1,8 @@
 //! The job `upload`: receives a file, checks it, digests it, saves it.
 //!
-//! The bytes come as a [`Form`]; whoever hands it over may go once it is received whole. From then on the file survives
-//! the service: it is synced, and its receipt is the checkpoint from which a later run goes on. Memory does not grow with
-//! the file. However an upload ends before its file is saved, nothing of it stays on the disk.
+//! The bytes come as a [`Form`]; its sender may leave once it is received whole. From then on the upload survives the
+//! end of the service: the file is synced, and a checkpoint is committed from which a later run resumes. Memory does not
+//! grow with the file. If an upload ends without a saved file, nothing of it stays on the disk.
 
 mod digest;
 mod receive;
@@ -25,7 +25,7 @@ use super::{
     files::{Files, IncomingFile},
     janitor::Janitor,
     lease::Held,
-    runner::released,
+    runner::release,
 };
 use crate::{
     config::UploadConfig,
@@ -113,14 +113,13 @@ pub enum UploadError {
 
 impl Jobs {
     /// Takes a pending task of kind [`super::UPLOAD_KIND`], or makes it first, and does it with the file of `form`; back
-    /// as soon as the file is received whole and will survive whatever happens to the service, while work on it goes on.
+    /// as soon as the file is received whole and durable, while the work continues.
     ///
     /// # Errors
     /// When the task cannot be made or taken, or the file was not received; the task says the same.
     ///
     /// # Cancel safety
-    /// The work goes on, or ends with an error, whether anybody waits or not: a task that is made here is never left
-    /// without somebody who works on it.
+    /// The work continues, or ends with an error, even if nobody waits: a task that is created here is never left pending.
     pub async fn upload(&self, id: Uuid, new: Option<NewTask>, form: Form) -> Result<(), UploadError> {
         let (received, receipt) = oneshot::channel();
         let (ended, end) = oneshot::channel();
@@ -142,7 +141,7 @@ async fn carry(
 ) {
     let error = match begin(&inner, id, new).await {
         Ok((held, entry)) => {
-            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.uploads.places));
+            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.upload_kind.places));
             let file = held.token;
             let work = |context| async move { upload.work(&context, file, form, received, &places).await };
             match attempt(&*inner.upload, &inner.stage, held, entry, work).await {
@@ -167,7 +166,7 @@ async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, A
         None => {
             let entry = held.claim().await?;
             if inner.stage.stop().is_cancelled() {
-                released(&held).await;
+                release(&held).await;
                 return Err(TrackerError::Stopping);
             }
             entry
@@ -176,7 +175,7 @@ async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, A
     Ok((held, entry))
 }
 
-/// Does tasks of kind [`KIND`]. The runner does not take them: they begin with [`Jobs::upload`].
+/// Does tasks of kind [`KIND`]. They have no runner: [`Jobs::upload`] begins them.
 pub(super) struct Upload {
     pub(super) files: Files,
     pub(super) janitor: Janitor,
@@ -185,13 +184,13 @@ pub(super) struct Upload {
     pub(super) metrics: Metrics,
 }
 
-/// What is left to do once a file was received: the checkpoint of an upload.
+/// The checkpoint of an upload whose file is received.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Received {
-    /// The attempt that received it: part of the file's name on the disk.
+    /// The token of the attempt that received it: part of the file's name on the disk.
     attempt: Uuid,
-    /// What the file is called, made safe.
+    /// The name that the client gave the file, made safe.
     name: String,
     /// Its size in bytes.
     size: u64,
@@ -208,7 +207,7 @@ impl Job for Upload {
         (STEPS.map(step).into(), Some(UNIT))
     }
 
-    /// Goes on with a file that an earlier run of the service received.
+    /// Resumes with a file that an earlier run of the service received.
     async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
         let received: Received = context.last_checkpoint()?.ok_or_else(|| (self.words.error)(&ReceiveError::NoFile))?;
         let phases = self.phases(context);
@@ -233,7 +232,7 @@ impl Job for Upload {
 }
 
 impl Upload {
-    /// Receives a file and works on it; `told` when it is received.
+    /// Receives a file and processes it; sends `told` when it is received.
     async fn work(
         &self,
         context: &JobContext,
@@ -246,24 +245,24 @@ impl Upload {
         let (name, file) = match self.receive(&phases, attempt, form).await {
             Ok(received) => received,
             Err(error) => {
-                // Before the task is told: on a full disk, the store needs the room to write down why.
+                // Before the error is reported: on a full disk, the store needs the room to write it.
                 self.discard(id, attempt).await;
                 return Err(error);
             }
         };
-        // What was announced was a guess; what came is known.
+        // The announced size was a guess.
         let size = file.size();
         let report = Report { current: Some(size), total: Some(size), ..Report::default() };
         let received = Received { attempt, name, size };
         context.checkpoint(phases.at(RECEIVE, Some(1.0), report), &received).await?;
-        // Whoever hung up meanwhile has no more part in it.
+        // A client that has hung up changes nothing.
         let _hung_up = told.send(());
-        // Senders cost a place nothing; from here on, disk and processor are used.
+        // Receiving needs no place; the steps from here on use the disk and the processor.
         let _place = context.unless_stopped(places.acquire()).await?;
         self.finish(&phases, received.name, file).await
     }
 
-    /// What remains once the file is received. Where a run of the service ends in it, the next begins with it anew.
+    /// The steps after the file is received. If the service ends during them, its next run repeats them all.
     async fn finish(&self, phases: &Phases, name: String, file: IncomingFile) -> Result<Value, JobError> {
         let context = &phases.context;
         let size = file.size();
@@ -304,7 +303,7 @@ impl Upload {
 
     async fn discard(&self, id: Uuid, attempt: Uuid) {
         if let Err(error) = self.files.discard(id, attempt).await {
-            tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
+            tracing::warn!(%error, task = %id, "a received file could not be removed; the next start removes it");
         }
     }
 }

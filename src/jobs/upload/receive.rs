@@ -14,8 +14,8 @@ use crate::{
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Upload {
-    /// Writes the file of the form, and counts what is written; it is on the disk for good when this is back. Answers
-    /// what the file is called, made safe, and the file.
+    /// Writes the file of the form, durably, and reports how many bytes are written. Returns the name of the file, made
+    /// safe, and the file.
     pub(super) async fn receive(
         &self,
         phases: &Phases,
