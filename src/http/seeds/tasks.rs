@@ -1,83 +1,45 @@
-//! Routes of earlier systems, byte for byte as their clients know them. This file can be deleted whole.
-//!
-//! Their streams are of the plain dialect. Their tasks are ordinary ones of kind `simulate`.
-
-use std::time::Duration;
+//! Simulated tasks, whose callers wait for the end.
 
 use axum::{
-    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::{Interval, interval};
 use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    App,
-    extract::User,
-    guard::HasEffect,
-    negotiate::{PREFERENCE_APPLIED, prefers_async},
-    problem::{Problem, Writes, kinds},
-    progress::{AcceptsStream, LastEventId, event_stream, head, refused},
-    refusals::{Refusals, refusals},
-    tasks::{TaskDocument, entry_of, location, task_response},
+    super::{
+        App,
+        extract::User,
+        guard::HasEffect,
+        negotiate::{PREFERENCE_APPLIED, prefers_async},
+        problem::{Problem, Writes, kinds},
+        refusals::{Refusals, refusals},
+        tasks::{TaskDocument, entry_of, location, task_response},
+    },
+    STEP,
 };
-use crate::{
-    event::Timestamp,
-    stream::{Heartbeat, StreamBody, Style},
-    task::{Entry, NewTask, Payload, Status},
-    wire::{self, Dialect},
-};
+use crate::task::{Entry, NewTask, Payload, Status};
 
 /// Steps of the simulated task.
 const ATTEMPTS: u32 = 10;
 /// The countdown before the object is sent.
 const COUNT_DOWN: u32 = 5;
-/// Time between two steps, and between two messages of `/sse`.
-const STEP: Duration = Duration::from_secs(1);
-/// What keeps a user's stream alive …
-const KEEP_ALIVE: &str = "<3: Keep alive";
-/// … and how often.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Messages of `/sse`.
-const MESSAGES: u32 = 10;
 /// The object, as its clients read it.
 const OBJECT: &str = r#"{"Name":"Victor","Age":30,"Country":"Spain","IsActive":true}"#;
 
-/// The routes.
-pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(messages))
-        .routes(routes!(connect))
-        .routes(routes!(disconnect))
-        .routes(routes!(run_attempts))
-        .routes(routes!(run_object))
-}
-
 /// The answer to a caller who waited for the end.
 #[derive(Serialize, ToSchema)]
-struct Completion {
+pub(super) struct Completion {
     /// `Task completed`.
     #[schema(example = "Task completed")]
     message: &'static str,
     /// Whose task was completed, and when.
     #[schema(example = "User 'alice' completed the task at: 2026-01-31T08:15:00.042Z.")]
     data: String,
-}
-
-/// The answer to a caller who ended the streams of a user.
-#[derive(Serialize, ToSchema)]
-struct Disconnection {
-    /// Who was disconnected.
-    #[schema(example = "User 'alice' disconnected")]
-    message: String,
 }
 
 refusals!(
@@ -97,7 +59,7 @@ refusals!(
             ("location" = String, description = "The URL of the task"))),
         (status = 202, description = "The task was accepted", body = TaskDocument),
         Refusals<(HasEffect, User, Writes, Waits)>))]
-async fn run_attempts(
+pub(super) async fn run_attempts(
     State(app): State<App>,
     _effect: HasEffect,
     user: User,
@@ -119,7 +81,7 @@ async fn run_attempts(
             ("location" = String, description = "The URL of the task"))),
         (status = 202, description = "The task was accepted", body = TaskDocument),
         Refusals<(HasEffect, User, Writes, Waits)>))]
-async fn run_object(
+pub(super) async fn run_object(
     State(app): State<App>,
     _effect: HasEffect,
     user: User,
@@ -173,74 +135,4 @@ fn completion(user: &User, ended: &Entry) -> Result<axum::Json<Completion>, Prob
                 .with_detail(detail.unwrap_or_else(|| "The task gave no reason.".into())))
         }
     }
-}
-
-/// Listens to the messages to a user, who is connected as long as this stream is open.
-///
-/// First `User '{userId}' connected`, then `<3: Keep alive` at once and every five seconds, and every message to the
-/// user.
-#[utoipa::path(
-    get, path = "/sse/connect/{userId}", operation_id = "connectUser", tag = "compatibility",
-    params(User, LastEventId),
-    responses(
-        (status = 200, description = "The stream", content_type = "text/event-stream",
-            example = json!("data: User 'alice' connected\n\ndata: <3: Keep alive\n\n")),
-        Refusals<(HasEffect, User, AcceptsStream)>))]
-async fn connect(
-    State(app): State<App>,
-    _effect: HasEffect,
-    user: User,
-    _accepts: AcceptsStream,
-    LastEventId(resume): LastEventId,
-) -> Result<Response, Problem> {
-    let (join, mut subscriber) = match app.tracker.watch(&user.0, resume).await {
-        Ok(opened) => opened,
-        Err(error) => return Ok(refused(&error.into())),
-    };
-    subscriber.hold(app.presence.connect(&user.0));
-    let keep_alive = wire::text(KEEP_ALIVE.as_bytes());
-    let style = Style {
-        dialect: Dialect::Plain,
-        opening: vec![wire::text(format!("User '{}' connected", user.id()).as_bytes()), keep_alive.clone()],
-        shows_state: false,
-        heartbeat: Heartbeat { every: KEEP_ALIVE_INTERVAL, bytes: keep_alive, when_quiet: false },
-    };
-    Ok(event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())))
-}
-
-/// Ends the streams of a user, who is disconnected at once.
-#[utoipa::path(
-    get, path = "/sse/disconnect/{userId}", operation_id = "disconnectUser", tag = "compatibility", params(User),
-    responses(
-        (status = 200, description = "The user is disconnected", body = Disconnection),
-        Refusals<(HasEffect, User)>))]
-async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> axum::Json<Disconnection> {
-    app.presence.disconnect(&user.0);
-    axum::Json(Disconnection { message: format!("User '{}' disconnected", user.id()) })
-}
-
-/// Sends ten messages, one a second.
-#[utoipa::path(
-    get, path = "/sse", operation_id = "tenMessages", tag = "compatibility",
-    responses(
-        (status = 200, description = "The stream", content_type = "text/event-stream",
-            example = json!("data: Message 0 à 2026-01-31T08:15:00.042Z\n\n")),
-        Refusals<AcceptsStream>))]
-async fn messages(State(app): State<App>, _accepts: AcceptsStream, method: Method) -> Response {
-    if method == Method::HEAD {
-        return head();
-    }
-    let messages = stream::unfold((app, interval(STEP), 0), next_message);
-    event_stream(Body::from_stream(messages))
-}
-
-async fn next_message(
-    (app, mut interval, index): (App, Interval, u32),
-) -> Option<(Result<Bytes, std::io::Error>, (App, Interval, u32))> {
-    if index == MESSAGES {
-        return None;
-    }
-    app.draining.run_until_cancelled(interval.tick()).await?;
-    let now: Timestamp = app.tracker.clock().now();
-    Some((Ok(wire::text(format!("Message {index} à {now}").as_bytes())), (app, interval, index + 1)))
 }
