@@ -8,7 +8,7 @@ pub mod service;
 // Connections: the accept loop and its time-outs.
 pub mod server;
 // Requests: routes, extractors, problems, the description of the API.
-pub mod http;
+mod http;
 
 // What all agree on: events, their channel, their place in the journal.
 pub mod event;
@@ -17,26 +17,26 @@ pub mod task;
 // What is sent to users and remembered of them; pure.
 pub mod people;
 // The one writer of the task table, and the handle to it.
-pub mod tracker;
+mod tracker;
 // The durable log of events, in memory or in SQLite.
 pub mod journal;
 // Events as bytes of Server-Sent Events.
 pub mod wire;
 // The fan-out of events to those who watch them.
-pub mod channel;
+mod channel;
 // One response of Server-Sent Events.
-pub mod stream;
+mod stream;
 
 // The work that the service does itself: uploads, simulations.
-pub mod jobs;
+mod jobs;
 // Which users are connected.
-pub mod presence;
+mod presence;
 
 // The command line.
 pub mod cli;
 // The settings, from flags, environment variables and a file.
 pub mod config;
 // The stages in which the service ends.
-pub mod shutdown;
+mod shutdown;
 // Log lines and metrics.
 pub mod telemetry;

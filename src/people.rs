@@ -9,9 +9,6 @@ use utoipa::ToSchema;
 
 use crate::event::{ChannelName, Class, Draft, Timestamp};
 
-/// Largest text to a user, in bytes.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
-
 /// Whether a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

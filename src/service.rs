@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use axum::Router;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+pub use crate::tracker::Clock;
 use crate::{
     channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
@@ -23,7 +24,7 @@ use crate::{
     shutdown::{Shutdown, Signals},
     task::Policy,
     telemetry::Metrics,
-    tracker::{Clock, Options, Tracker},
+    tracker::{Options, Tracker},
 };
 
 /// A running service.

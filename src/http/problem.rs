@@ -226,6 +226,7 @@ impl Problem {
     }
 
     /// Each member, field or parameter that is wrong.
+    #[cfg(test)]
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }

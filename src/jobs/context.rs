@@ -47,7 +47,7 @@ pub trait Job: Send + Sync + 'static {
 
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.
     ///
-    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not. If the service ends before a job that
+    /// It should end soon once [`JobContext::unless_stopped`] says so; it is dropped if it does not. If the service ends before a job that
     /// has made a checkpoint, the next run of the service calls this again in the same attempt: the job then continues
     /// from [`JobContext::last_checkpoint`].
     ///
@@ -157,11 +157,6 @@ impl JobContext {
     /// [`JobError::Stopped`] when the job is to stop.
     pub async fn sleep(&self, span: Duration) -> Result<(), JobError> {
         self.unless_stopped(tokio::time::sleep(span)).await
-    }
-
-    /// Ends when the job is to stop: its task was cancelled, or is not its own any more, or the service ends.
-    pub fn stopped(&self) -> &CancellationToken {
-        &self.stop
     }
 
     /// Waits for something, unless the job is to stop.

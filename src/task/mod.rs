@@ -16,14 +16,12 @@ mod table;
 mod transition;
 
 pub use decide::{Policy, decide};
-pub use eta::{Eta, Pace};
 pub use intent::{
-    Intent, LIST_LIMIT_MAX, MESSAGE_BYTES_MAX, NewTask, PAYLOAD_BYTES_MAX, Report, ReportedError, ReportedStatus,
-    STEPS_MAX, StepSpec, TITLE_BYTES_MAX, key_digest,
+    Intent, LIST_LIMIT_MAX, NewTask, PAYLOAD_BYTES_MAX, Report, ReportedError, ReportedStatus, StepSpec, key_digest,
 };
 pub use payload::Payload;
 pub use refusal::Refusal;
-pub use state::{Entry, InvalidEvent, Lease, Memo, Origin, Row, Status, Step, Task, TaskError};
+pub use state::{Entry, InvalidEvent, Lease, Memo, Row, Status, Task, TaskError};
 pub use table::Table;
 pub use transition::{Decided, Decision};
 

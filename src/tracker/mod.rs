@@ -30,7 +30,7 @@ use uuid::Uuid;
 pub use clock::Clock;
 pub use holders::LeaseGuard;
 pub use live_list::{Counts, ListJoin, counts_json};
-pub use reads::{Found, Page, TaskFilter};
+pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,

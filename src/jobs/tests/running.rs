@@ -131,7 +131,7 @@ async fn a_job_whose_lease_is_lost_stops_and_says_nothing_more() {
         entered.send_modify(|count| *count += 1);
         let left = left.clone();
         async move {
-            context.stopped().cancelled().await;
+            let _ = context.unless_stopped(std::future::pending::<()>()).await;
             left.send_modify(|count| *count += 1);
             Ok(json!("too late"))
         }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderName, Method, Request, Response, header};
-use progressd::{config::Config, journal::memory::MemoryJournal, service::Service, tracker::Clock};
+use progressd::{
+    config::Config,
+    journal::memory::MemoryJournal,
+    service::{Clock, Service},
+};
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
