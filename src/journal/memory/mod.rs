@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail, member::Members,
 };
-use crate::event::{ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
 use inject::{Gate, Injected};
 
 /// Changes and finals kept per channel, unless said otherwise.
@@ -151,6 +151,18 @@ impl Journal for MemoryJournal {
         listed.sort_by_key(|stored| std::cmp::Reverse(stored.created));
         listed.truncate(listing.limit);
         Ok(listed)
+    }
+
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        let store = self.open_store()?;
+        let states = store.states().map(|state| state.stored);
+        let mut live: Vec<Stored> = states
+            .filter(|stored| stored.channel.kind() == kind && !stored.gone && stored.finished_at.is_none())
+            .filter(|stored| stored.created > after)
+            .collect();
+        live.sort_by_key(|stored| stored.created);
+        live.truncate(limit);
+        Ok(live)
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {

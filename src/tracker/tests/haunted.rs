@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    event::{Epoch, Timestamp},
+    event::{ChannelKind, Epoch, Timestamp},
     journal::{Appended, Listing, Log, Stored},
 };
 
@@ -66,6 +66,10 @@ impl Journal for Haunted {
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         self.inner.list(listing).await
+    }
+
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        self.inner.live(kind, after, limit).await
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
