@@ -2,20 +2,26 @@
 //!
 //! `reports` is the load of a busy service by batch size: reports on a few hundred running tasks, nine ticks to a change,
 //! each in a group with its condition. `submits` are batches of new tasks, as fast as they are taken and at a pace.
-//! The fold runs as it does in service, and what it leaves at the end counts as well. Names after `--` choose.
+//! The fold runs as it does in service, and what it leaves at the end counts as well. `start` is how long the service takes
+//! from its start to its first line, with a million tasks of which a tenth is live; it takes minutes to make them, and
+//! runs only when it is named. Names after `--` choose.
 
 use std::{
     borrow::Cow,
     collections::HashMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use progressd::{
-    event::{ChannelName, Class, Draft, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{
-        Expect, Group, Journal, Outcome,
+        Expect, Group, Journal, Outcome, Tail,
         sqlite::{SqliteJournal, SqliteOptions},
     },
 };
@@ -26,6 +32,7 @@ const TASKS: usize = 256;
 const SUBMIT_BATCH: usize = 64;
 /// Submits in a second; none: as many as are taken.
 const SUBMIT_PACES: [Option<u32>; 2] = [None, Some(15_000)];
+const STORED_TASKS: usize = 1_000_000;
 const SPAN: Duration = Duration::from_secs(4);
 const SUBMIT_SPAN: Duration = Duration::from_secs(10);
 
@@ -43,6 +50,9 @@ fn main() -> Result<()> {
         for batch in REPORT_BATCHES {
             runtime.block_on(reports(batch))?;
         }
+    }
+    if which.iter().any(|which| which == "start") {
+        runtime.block_on(start())?;
     }
     if wanted("submits") {
         println!("submits, {SUBMIT_BATCH} at a time");
@@ -70,6 +80,95 @@ async fn submits(pace: Option<u32>) -> Result<()> {
     let interval = pace.map(|pace| Duration::from_secs(1) * SUBMIT_BATCH as u32 / pace);
     let name = pace.map_or_else(|| "none".to_owned(), |pace| format!("{pace}/s"));
     measure(&name, SUBMIT_SPAN, interval, || (0..SUBMIT_BATCH).map(|_| submit()).collect()).await
+}
+
+async fn start() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let live = fill(directory.path()).await?;
+    let bytes = directory.path().join("journal.db").metadata()?.len();
+    println!("start with {STORED_TASKS} tasks, {live} of them live, in {} MiB", bytes >> 20);
+    for before in ["after an orderly end", "after a kill"] {
+        let asked = Instant::now();
+        let server = Server::start(directory.path())?;
+        println!("{before:>25} {:>10.2} s", asked.elapsed().as_secs_f64());
+        drop(server);
+    }
+    Ok(())
+}
+
+/// Fills a store with tasks like two that the service itself has made.
+async fn fill(directory: &Path) -> Result<usize> {
+    let server = Server::start(directory)?;
+    server.request("POST", "/api/tasks", r#"{"kind":"render","title":"frame 17","userId":"alice","total":100}"#)?;
+    let made = server.request("POST", "/api/tasks", r#"{"kind":"render","title":"frame 18","start":true}"#)?;
+    let id = made.split("\"taskId\":\"").nth(1).and_then(|rest| rest.get(..36)).context("no task was made")?;
+    server.request("PATCH", &format!("/api/tasks/{id}"), r#"{"status":"completed"}"#)?;
+    drop(server);
+    let journal = SqliteJournal::open(directory, &SqliteOptions::default())?;
+    let Tail::Events(events) = journal.tail(Seq::ZERO, 100).await? else { bail!("some events are gone") };
+    let (ended, live): (Vec<_>, Vec<_>) = events.iter().partition(|event| event.channel().name() == id);
+    let live: Vec<_> = live.into_iter().filter(|event| event.channel().kind() == ChannelKind::Task).collect();
+    ensure!(live.len() == 1 && ended.len() >= 2, "these are not the events that were asked for");
+    let mut head = journal.head().await?;
+    for batch in 0..STORED_TASKS / 1_000 {
+        let models = (0..1_000).map(|number| if number % 10 == batch % 10 { &live } else { &ended });
+        let groups = models.map(|events| another(events)).collect();
+        head = journal.append(head, groups).await?.events.last().context("nothing was appended")?.seq;
+    }
+    journal.close().await?;
+    Ok(STORED_TASKS / 10 + 1)
+}
+
+/// The same of another task.
+fn another(events: &[&Event]) -> Group {
+    let (model, task) = (events[0].channel().name(), ChannelName::task(Uuid::now_v7()));
+    let bytes = |bytes: &Bytes| String::from_utf8_lossy(bytes).replace(&*model, &task.name()).into();
+    let draft = |event: &&Event| Draft {
+        channel: task.clone(),
+        data: bytes(&event.draft.data),
+        memo: event.draft.memo.as_ref().map(bytes),
+        origin: event.draft.origin.as_ref().map(bytes),
+        ..event.draft.clone()
+    };
+    let drafts = events.iter().map(draft).collect();
+    Group { id: Uuid::new_v4(), at: Timestamp::now(), expects: vec![(task.clone(), Expect::Absent)], drafts }
+}
+
+/// The service itself, on a free port; dropping it kills it.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(directory: &Path) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"]).arg(directory);
+        let mut server = Self { child: command.stdout(Stdio::piped()).spawn()?, address: String::new() };
+        let mut line = String::new();
+        BufReader::new(server.child.stdout.take().context("no output")?).read_line(&mut line)?;
+        server.address = line.trim().rsplit("http://").next().unwrap_or_default().to_owned();
+        Ok(server)
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        let (host, length) = (&self.address, body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}");
+        write!(stream, "{head}\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n{body}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 2"), "{answer}");
+        Ok(answer)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Appends what `groups` makes, batch after batch, and prints a line of the table.

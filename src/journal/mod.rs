@@ -20,8 +20,8 @@
 //!
 //! # Folding and trimming
 //! Behind the log stand one row a channel ([`Stored`]) and the channel's history of visible events, both folded from
-//! the log in slices off the hot path; [`Journal::last`], [`Journal::last_many`], [`Journal::read`], [`Journal::list`]
-//! and [`Journal::finished_before`] answer as though the fold had caught up.
+//! the log in slices off the hot path; [`Journal::last`], [`Journal::last_many`], [`Journal::read`], [`Journal::list`],
+//! [`Journal::live`] and [`Journal::finished_before`] answer as though the fold had caught up.
 //!
 //! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
 //! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
@@ -209,6 +209,13 @@ pub trait Journal: Send + Sync + 'static {
 
     /// How many channels of a kind have each value of a member, tombstones left out.
     async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError>;
+
+    /// The channels of a kind that have neither a final event nor a tombstone, oldest first by [`Stored::created`], created
+    /// after a seq, at most `limit`. An empty answer means that there are no more.
+    ///
+    /// A page need not be of one moment: a caller who restores from it then follows the events after a head that it asked
+    /// for before.
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError>;
 
     /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
     /// at most `limit`, with the seq of their last event.

@@ -3,8 +3,8 @@
 
 use super::{TrackerError, reads, writer::Writer};
 use crate::{
-    event::{ChannelKind, ChannelName},
-    journal::{Listing, Member, Stored},
+    event::{ChannelKind, ChannelName, Seq},
+    journal::{Member, Stored},
     task::{Row, Status, Table},
 };
 
@@ -41,24 +41,14 @@ impl Writer {
     pub(super) async fn reload(&mut self) -> Result<(), TrackerError> {
         let head = self.shared.journal.head().await?;
         let mut table = Table::new(*self.shared.table().policy());
-        let mut created_before = None;
+        let mut after = Seq::ZERO;
         loop {
-            let listing = Listing {
-                kind: ChannelKind::Task,
-                members: Vec::new(),
-                live_only: true,
-                created_before,
-                limit: RESTORE_PAGE,
-            };
-            let page = self.shared.journal.list(listing).await?;
-            created_before = page.last().map(|stored| stored.created);
-            let is_last = page.len() < RESTORE_PAGE;
+            let page = self.shared.journal.live(ChannelKind::Task, after, RESTORE_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.created;
             for stored in page {
                 let row = row(&stored);
                 table.restore(stored.channel, row, stored.last);
-            }
-            if is_last {
-                break;
             }
         }
         let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;

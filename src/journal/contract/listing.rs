@@ -139,6 +139,47 @@ pub(super) async fn never_lists_tombstones<S: Store>() {
     }
 }
 
+pub(super) async fn pages_through_the_live_channels_oldest_first<S: Store>() {
+    for fold_after in [0, 7, 20] {
+        let mut store = S::open(10, 100);
+        let (mut head, mut expected) = (Seq::ZERO, Vec::new());
+        for number in 0..20 {
+            if number == fold_after {
+                store.fold().await;
+            }
+            head = add(store.journal(), &task(number), Class::Change, "{}").await;
+            expected.push(head.0);
+        }
+        add(store.journal(), &key(1), Class::Change, "{}").await;
+        for (number, class) in [(3, Class::Final), (19, Class::Tombstone), (5, Class::Tick), (4, Class::Tombstone)] {
+            add(store.journal(), &task(number), class, "{}").await;
+        }
+        let anew = Draft { origin: Some(Bytes::from_static(b"o")), ..draft(&task(4), Class::Change, "{}") };
+        expected.retain(|seq| ![4, 5, 20].contains(seq));
+        expected.extend(seqs(&commit(store.journal(), [group([anew])]).await));
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            for limit in [1, 2, 5, 17, 18, 19, usize::MAX] {
+                let (mut after, mut found) = (Seq::ZERO, Vec::new());
+                loop {
+                    let page = store.journal().live(ChannelKind::Task, after, limit).await.unwrap();
+                    assert!(page.len() <= limit);
+                    let Some(last) = page.last() else { break };
+                    after = last.created;
+                    found.extend(page);
+                }
+                for stored in &found {
+                    assert_eq!(store.journal().last(&stored.channel).await.unwrap().as_ref(), Some(stored));
+                }
+                let found: Vec<u64> = found.iter().map(|stored| stored.created.0).collect();
+                assert_eq!(found, expected, "{moment:?} {limit} at a time, {fold_after} folded");
+            }
+            assert!(store.journal().live(ChannelKind::User, Seq::ZERO, 9).await.unwrap().is_empty());
+            assert!(store.journal().live(ChannelKind::Task, head.next().next(), 0).await.unwrap().is_empty());
+        }
+    }
+}
+
 pub(super) async fn finds_what_finished_before_a_time<S: Store>() {
     let mut store = S::open(10, 100);
     for (number, time) in [(1, 30), (2, 10), (3, 20), (4, 40), (5, 10)] {

@@ -251,6 +251,7 @@ hold_to_contract! {
         lists_a_kind_newest_first_in_pages,
         lists_by_members_of_the_visible_state,
         lists_live_channels_only,
+        pages_through_the_live_channels_oldest_first,
         never_lists_tombstones,
         finds_what_finished_before_a_time,
         lists_with_memo_and_origin,

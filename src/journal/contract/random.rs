@@ -187,6 +187,10 @@ async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
             assert_eq!(list(store).await, list(model).await, "{listing:?}");
         }
     }
+    for (after, limit) in [(Seq::ZERO, 1), (Seq::ZERO, 9), (Seq(head.0 / 2), 9)] {
+        let found = store.live(ChannelKind::Task, after, limit).await.unwrap();
+        assert_eq!(found, model.live(ChannelKind::Task, after, limit).await.unwrap(), "{limit} after {after}");
+    }
     for limit in [1, 9] {
         let found = store.finished_before(at(25), limit).await.unwrap();
         assert_eq!(found, model.finished_before(at(25), limit).await.unwrap());

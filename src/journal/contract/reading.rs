@@ -183,6 +183,7 @@ pub(super) async fn answers_nothing_once_closed<S: Store>() {
     unavailable(journal.last(&task(1)).await.unwrap_err());
     unavailable(journal.last_many(&[task(1)]).await.unwrap_err());
     unavailable(journal.list(listing).await.unwrap_err());
+    unavailable(journal.live(ChannelKind::Task, Seq::ZERO, 1).await.unwrap_err());
     unavailable(journal.finished_before(at(0), 1).await.unwrap_err());
     unavailable(journal.sweep(at(0), 1).await.unwrap_err());
     unavailable(journal.close().await.unwrap_err());

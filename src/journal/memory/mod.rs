@@ -172,6 +172,18 @@ impl Journal for MemoryJournal {
         Ok(counts.into_iter().collect())
     }
 
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        let store = self.open_store()?;
+        let states = store.states().map(|state| state.stored);
+        let mut live: Vec<Stored> = states
+            .filter(|stored| stored.channel.kind() == kind && !stored.gone && stored.finished_at.is_none())
+            .filter(|stored| stored.created > after)
+            .collect();
+        live.sort_by_key(|stored| stored.created);
+        live.truncate(limit);
+        Ok(live)
+    }
+
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
         let store = self.open_store()?;
         let mut finished: Vec<(Timestamp, Stored)> = store

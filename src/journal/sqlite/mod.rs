@@ -40,6 +40,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -229,6 +230,25 @@ impl Journal for SqliteJournal {
     async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
         let history_max = self.bounds.history;
         self.read_shared(move |connection| read::count(connection, history_max, kind, member)).await
+    }
+
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        let (history_max, mut after) = (self.bounds.history, after);
+        loop {
+            let ends = self.read_shared(move |connection| read::live_ends(connection, kind, after, limit)).await?;
+            let begins = std::iter::once(after).chain(ends.iter().copied());
+            let parts = begins.zip(&ends).map(|(after, through)| {
+                let through = *through;
+                self.read_shared(move |connection| read::live(connection, history_max, kind, after, through))
+            });
+            let mut live = try_join_all(parts).await?.concat();
+            live.truncate(limit);
+            match ends.last() {
+                // All of them have ended meanwhile.
+                Some(end) if live.is_empty() && *end != read::NO_END => after = *end,
+                _ => return Ok(live),
+            }
+        }
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {

@@ -15,7 +15,7 @@ use super::{connect, error::StoreError};
 use crate::journal::JournalError;
 
 /// Connections that everybody shares.
-const SHARED_READERS_MAX: usize = 4;
+pub(super) const SHARED_READERS_MAX: usize = 4;
 
 /// Where a read waits for a connection.
 #[derive(Clone, Copy)]

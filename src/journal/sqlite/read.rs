@@ -10,6 +10,7 @@ use super::{
     error::StoreError,
     fold::{by_channel, nth_lasting},
     plan::{Plan, plan},
+    pool::SHARED_READERS_MAX,
     record::{self, CHANNEL_COLUMNS, EVENT_COLUMNS, HISTORY_COLUMNS, Record, signed},
     schema,
 };
@@ -130,6 +131,58 @@ pub(super) fn list(connection: &Connection, history_max: u64, listing: &Listing)
     records.truncate(listing.limit);
     records.into_iter().map(|record| with_origin(connection, record).map(|record| record.stored)).collect()
 }
+
+/// Where the parts of a page of live channels end, so that a page can be read by all connections at once: it is what a
+/// start waits for.
+pub(super) fn live_ends(
+    connection: &Connection,
+    kind: ChannelKind,
+    after: Seq,
+    limit: usize,
+) -> Result<Vec<Seq>, StoreError> {
+    let sql = format!("SELECT created FROM channels WHERE {LIVE} AND created > ?2 ORDER BY created LIMIT ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![kind.as_str(), signed(after), i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        page.push(record::seq_at(row, 0)?);
+    }
+    let parts = page.chunks(page.len().div_ceil(SHARED_READERS_MAX).max(1));
+    let mut ends: Vec<Seq> = parts.filter_map(|part| part.last().copied()).collect();
+    if page.len() < limit {
+        // What is not folded comes after all of these.
+        ends.pop();
+        ends.push(NO_END);
+    }
+    Ok(ends)
+}
+
+/// The end of the last part where there is nothing behind it.
+pub(super) const NO_END: Seq = Seq(u64::MAX);
+
+/// Live channels by creation, after a seq and through another.
+pub(super) fn live(
+    connection: &Connection,
+    history_max: u64,
+    kind: ChannelKind,
+    after: Seq,
+    through: Seq,
+) -> Result<Vec<Stored>, StoreError> {
+    let unfolded = unfolded_channels(connection, history_max)?;
+    let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE {LIVE} AND created > ?2 AND created <= ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![kind.as_str(), signed(after), signed(through)])?;
+    let mut records = take_others(&mut rows, usize::MAX, &unfolded)?;
+    records.extend(unfolded.into_values().filter(|record| {
+        let stored = &record.stored;
+        let is_live = stored.channel.kind() == kind && !stored.gone && stored.finished_at.is_none();
+        is_live && stored.created > after && stored.created <= through
+    }));
+    records.sort_by_key(|record| record.stored.created);
+    records.into_iter().map(|record| with_origin(connection, record).map(|record| record.stored)).collect()
+}
+
+const LIVE: &str = "channel_kind = ?1 AND finished_at IS NULL AND gone = 0";
 
 /// Channels that finished before a time, oldest finish first.
 pub(super) fn finished_before(

@@ -100,6 +100,10 @@ impl Journal for Haunted {
         self.inner.count(kind, member).await
     }
 
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        self.inner.live(kind, after, limit).await
+    }
+
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
         self.inner.finished_before(at, limit).await
     }
