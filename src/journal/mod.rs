@@ -143,8 +143,6 @@ pub struct Listing {
     pub kind: ChannelKind,
     /// Only those whose visible state (JSON) has one of the values (strings) at each of these members.
     pub members: Vec<(Member, Vec<String>)>,
-    /// Only channels without a final event.
-    pub live_only: bool,
     /// Only those created before this seq.
     pub created_before: Option<Seq>,
     /// At most so many.

@@ -117,7 +117,6 @@ impl Tracker {
         let listing = Listing {
             kind: ChannelKind::Task,
             members: members.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
-            live_only: false,
             created_before: before,
             limit: limit + 1,
         };
@@ -144,8 +143,7 @@ impl Tracker {
     /// # Errors
     /// When the store does not answer.
     pub async fn known_users(&self, limit: usize) -> Result<Vec<(ChannelName, PresenceMemo)>, TrackerError> {
-        let listing =
-            Listing { kind: ChannelKind::User, members: Vec::new(), live_only: false, created_before: None, limit };
+        let listing = Listing { kind: ChannelKind::User, members: Vec::new(), created_before: None, limit };
         let mut users = Vec::new();
         for stored in self.shared.journal.list(listing).await? {
             if let Some(memo) = &stored.memo {

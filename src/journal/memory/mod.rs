@@ -151,7 +151,6 @@ impl Journal for MemoryJournal {
             .map(|state| state.stored)
             .filter(|stored| stored.channel.kind() == listing.kind && !stored.gone)
             .filter(|stored| listing.created_before.is_none_or(|before| stored.created < before))
-            .filter(|stored| !listing.live_only || stored.finished_at.is_none())
             .filter(|stored| {
                 let members = stored.visible.as_ref().map(|event| Members::of(&event.draft.data));
                 members.unwrap_or_default().match_all(&listing.members)

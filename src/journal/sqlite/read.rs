@@ -109,7 +109,6 @@ pub(super) fn list(connection: &Connection, history_max: u64, listing: &Listing)
         let stored = &record.stored;
         stored.channel.kind() == listing.kind
             && !stored.gone
-            && (!listing.live_only || stored.finished_at.is_none())
             && listing.created_before.is_none_or(|before| stored.created < before)
             && record.members.match_all(&listing.members)
     };
@@ -365,9 +364,6 @@ fn take_others(
 fn listing_condition(listing: &Listing) -> (String, Vec<String>) {
     let mut condition = String::from("channel_kind = ?1 AND gone = 0");
     let mut values = vec![listing.kind.as_str().to_owned()];
-    if listing.live_only {
-        condition.push_str(" AND finished_at IS NULL");
-    }
     if let Some(before) = listing.created_before {
         // A number of our own; as text it would compare greater than all.
         condition.push_str(&format!(" AND created < CAST(?{} AS INTEGER)", values.len() + 1));
