@@ -122,7 +122,7 @@ async fn fill(directory: &Path) -> Result<usize> {
 /// The same of another task.
 fn another(events: &[&Event]) -> Group {
     let (model, task) = (events[0].channel().name(), ChannelName::task(Uuid::now_v7()));
-    let bytes = |bytes: &Bytes| String::from_utf8_lossy(bytes).replace(model, task.name()).into();
+    let bytes = |bytes: &Bytes| String::from_utf8_lossy(bytes).replace(&*model, &task.name()).into();
     let draft = |event: &&Event| Draft {
         channel: task.clone(),
         data: bytes(&event.draft.data),

@@ -2,22 +2,41 @@
 //!
 //! The modules stand in the order in which a report flows through them; `ARCHITECTURE.md` is the map.
 
+// Composes all the others, starts them, and ends them in order.
+pub mod service;
+
+// Connections: the accept loop and its time-outs.
 pub mod server;
-pub mod http;
+// Requests: routes, extractors, problems, the description of the API.
+mod http;
 
+// What all agree on: events, their channel, their place in the journal.
 pub mod event;
+// What a task is and what can happen to it; pure.
 pub mod task;
+// What is sent to users and remembered of them; pure.
 pub mod people;
-pub mod tracker;
+// The one writer of the task table, and the handle to it.
+mod tracker;
+// The durable log of events, in memory or in SQLite.
 pub mod journal;
+// Events as bytes of Server-Sent Events.
 pub mod wire;
-pub mod channel;
-pub mod stream;
+// The fan-out of events to those who watch them.
+mod channel;
+// One response of Server-Sent Events.
+mod stream;
 
-pub mod jobs;
-pub mod presence;
+// The work that the service does itself: uploads, simulations.
+mod jobs;
+// Which users are connected.
+mod presence;
 
+// The command line.
 pub mod cli;
+// The settings, from flags, environment variables and a file.
 pub mod config;
-pub mod shutdown;
+// The stages in which the service ends.
+mod shutdown;
+// Log lines and metrics.
 pub mod telemetry;

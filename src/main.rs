@@ -1,4 +1,4 @@
-//! The `progressd` binary: takes the command line apart and hands over.
+//! The `progressd` binary: parses the command line and runs the command.
 
 use std::{io::Write, process::ExitCode};
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use progressd::{
     cli::{Cli, Command},
     config::unknown_variables,
-    server, telemetry,
+    service, telemetry,
 };
 
 fn main() -> ExitCode {
@@ -24,11 +24,17 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
     let config = settings.load()?;
     telemetry::init_log(&config.log)?;
     for variable in unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
-        tracing::warn!(variable, "this environment variable names no setting");
+        tracing::warn!(variable, "unknown environment variable: no setting has this name");
+    }
+    if !config.listen.ip().is_loopback() && config.http.allowed_hosts.is_empty() {
+        tracing::warn!(
+            address = %config.listen,
+            "only requests to loopback names will be answered: set --allowed-hosts to the names that clients use"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(server::run(config, |address| {
-        // Whoever started the service may have closed its standard output; that is no reason to end.
+    runtime.block_on(service::run(config, |address| {
+        // The parent process may have closed standard output; the service runs on.
         let _closed = writeln!(std::io::stdout(), "listening on http://{address}");
     }))
 }

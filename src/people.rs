@@ -9,16 +9,13 @@ use utoipa::ToSchema;
 
 use crate::event::{ChannelName, Class, Draft, Timestamp};
 
-/// Largest text to a user, in bytes.
-pub const TEXT_BYTES_MAX: usize = 64 * 1024;
-
-/// Whether a user is there.
+/// Whether a user is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PresenceStatus {
-    /// At least one of their streams is open.
+    /// The user has an open stream.
     Connected,
-    /// None is.
+    /// The user has no open stream.
     Disconnected,
 }
 

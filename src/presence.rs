@@ -36,13 +36,13 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserPresence {
-    /// The user.
+    /// The id of the user.
     pub user_id: String,
-    /// Whether they are there.
+    /// Whether the user is connected.
     pub status: PresenceStatus,
-    /// How many of their streams are open.
+    /// The number of open streams.
     pub connections: usize,
-    /// Since when they have had this status.
+    /// When the status last changed.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -50,10 +50,10 @@ pub struct UserPresence {
 /// Who is connected. Cheap to clone.
 #[derive(Clone)]
 pub struct Presence {
-    shared: Arc<Shared>,
+    shared: Arc<PresenceShared>,
 }
 
-struct Shared {
+struct PresenceShared {
     tracker: Tracker,
     users: Mutex<Users>,
     changed: Notify,
@@ -61,7 +61,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Users {
-    by_id: BTreeMap<String, User>,
+    by_id: BTreeMap<String, SeenUser>,
     /// Those who are away, longest first.
     away: BTreeSet<(Timestamp, String)>,
     /// Those of whom the journal does not yet remember the latest.
@@ -69,14 +69,14 @@ struct Users {
 }
 
 #[derive(Clone, Copy)]
-struct User {
+struct SeenUser {
     connections: usize,
     since: Timestamp,
     /// Raised when the user is disconnected on request: the streams of before do not count any more.
     generation: u64,
 }
 
-impl User {
+impl SeenUser {
     fn status(&self) -> PresenceStatus {
         if self.connections > 0 { PresenceStatus::Connected } else { PresenceStatus::Disconnected }
     }
@@ -100,14 +100,14 @@ impl Presence {
         for (channel, memo) in tracker.known_users(USERS_MAX).await? {
             // Whoever was connected when the last process ended is not connected now.
             let since = if memo.status == PresenceStatus::Connected { now } else { memo.since };
-            let user_id = channel.name().to_owned();
+            let user_id = channel.name().into_owned();
             if memo.status == PresenceStatus::Connected {
                 users.changed.insert(user_id.clone());
             }
             users.away.insert((since, user_id.clone()));
-            users.by_id.insert(user_id, User { connections: 0, since, generation: 0 });
+            users.by_id.insert(user_id, SeenUser { connections: 0, since, generation: 0 });
         }
-        let shared = Arc::new(Shared { tracker, users: Mutex::new(users), changed: Notify::new() });
+        let shared = Arc::new(PresenceShared { tracker, users: Mutex::new(users), changed: Notify::new() });
         shared.changed.notify_one();
         stage.spawn(remember(Arc::clone(&shared), stage.stop()));
         Ok(Self { shared })
@@ -115,7 +115,7 @@ impl Presence {
 
     /// A stream of this user has opened.
     pub fn connect(&self, user: &ChannelName) -> PresenceGuard {
-        let user_id = user.name().to_owned();
+        let user_id = user.name().into_owned();
         let mut users = self.shared.users();
         let generation = users.change(&user_id, self.now(), |user| user.connections += 1);
         users.forget_surplus();
@@ -127,17 +127,15 @@ impl Presence {
     /// Ends the streams of this user, who is disconnected at once.
     pub fn disconnect(&self, user: &ChannelName) {
         let mut users = self.shared.users();
-        if users.by_id.contains_key(user.name()) {
-            users.change(user.name(), self.now(), |user| {
+        if users.by_id.contains_key(&*user.name()) {
+            users.change(&user.name(), self.now(), |user| {
                 user.connections = 0;
                 user.generation += 1;
             });
         }
         drop(users);
         self.shared.changed.notify_one();
-        if let Some(channel) = self.shared.tracker.registry().find(user) {
-            channel.hang_up();
-        }
+        self.shared.tracker.hang_up(user);
     }
 
     /// What is known of a user; `None` for one who was never seen.
@@ -172,7 +170,7 @@ impl Presence {
     }
 }
 
-impl User {
+impl SeenUser {
     fn seen_as(&self, user_id: &str) -> UserPresence {
         UserPresence {
             user_id: user_id.to_owned(),
@@ -185,9 +183,9 @@ impl User {
 
 impl Users {
     /// Changes a user; answers their generation.
-    fn change(&mut self, user_id: &str, now: Timestamp, change: impl FnOnce(&mut User)) -> u64 {
+    fn change(&mut self, user_id: &str, now: Timestamp, change: impl FnOnce(&mut SeenUser)) -> u64 {
         let known = self.by_id.get(user_id).copied();
-        let mut user = known.unwrap_or(User { connections: 0, since: now, generation: 0 });
+        let mut user = known.unwrap_or(SeenUser { connections: 0, since: now, generation: 0 });
         change(&mut user);
         let is_news = known.is_none_or(|known| known.status() != user.status());
         if is_news {
@@ -213,7 +211,7 @@ impl Users {
 
     fn take_changed(&mut self) -> Vec<(String, PresenceMemo)> {
         let changed = std::mem::take(&mut self.changed);
-        let memo = |user: &User| PresenceMemo { status: user.status(), since: user.since };
+        let memo = |user: &SeenUser| PresenceMemo { status: user.status(), since: user.since };
         changed
             .into_iter()
             .filter_map(|user_id| self.by_id.get(&user_id).map(memo).map(|memo| (user_id, memo)))
@@ -221,7 +219,7 @@ impl Users {
     }
 }
 
-impl Shared {
+impl PresenceShared {
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -251,16 +249,16 @@ impl Shared {
 }
 
 /// Lets the journal follow, until all streams have ended.
-async fn remember(shared: Arc<Shared>, stop: CancellationToken) {
+async fn remember(shared: Arc<PresenceShared>, stop: CancellationToken) {
     while stop.run_until_cancelled(shared.changed.notified()).await.is_some() {
         if let Err(error) = shared.write_down().await {
-            tracing::warn!(%error, "it could not be written down who is connected; trying again");
+            tracing::warn!(%error, "cannot save presence; retrying");
             shared.changed.notify_one();
             let _stopping = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
         }
     }
     if let Err(error) = shared.write_down().await {
-        tracing::warn!(%error, "it could not be written down who was connected at the end");
+        tracing::warn!(%error, "cannot save presence at shutdown");
     }
 }
 
@@ -281,7 +279,7 @@ impl Drop for PresenceGuard {
 mod tests {
     use super::*;
     use crate::{
-        channel::{Limits, Registry},
+        channel::{Registry, StreamLimits},
         journal::{Journal, memory::MemoryJournal},
         task::Policy,
         telemetry::Metrics,
@@ -289,7 +287,7 @@ mod tests {
     };
 
     async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) -> Presence {
-        let limits = Limits { history: 10, tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
+        let limits = StreamLimits { history: 10, tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
         let options = Options {
             policy: Policy { stalled_after: Duration::from_secs(30) },
             queue_length: 16,

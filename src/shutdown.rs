@@ -54,7 +54,7 @@ impl Shutdown {
         tokio::select! {
             ended = in_order => ended,
             () = signals.next() => {
-                tracing::warn!("a second signal: ending at once");
+                tracing::warn!("second signal: stopping at once");
                 self.root.cancel();
                 false
             }
@@ -84,7 +84,8 @@ impl Stage {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(task))
+        // Boxed, since the future around it would make room for it twice.
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(Box::pin(task)))
     }
 
     /// Asks the tasks to end, waits for them, and drops those that take longer than `bound`. True means that all ended
@@ -97,7 +98,7 @@ impl Stage {
             tracing::warn!(
                 stage = self.name,
                 tasks = self.tasks.len(),
-                "not everything ended in time; dropping the rest"
+                "shutdown stage timed out; dropping its remaining tasks"
             );
             self.cut.cancel();
             self.tasks.wait().await;

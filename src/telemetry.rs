@@ -1,7 +1,7 @@
-//! What the service tells of itself: log lines and metrics.
+//! Log lines and metrics.
 //!
-//! The subscriber of log lines is the process's; [`Metrics`] is a value that is handed to whoever measures, so that
-//! every test has its own. This module must not know what is measured.
+//! The log subscriber belongs to the process; [`Metrics`] is a value that is passed to the code that measures, so that
+//! each test has its own. This module lists all metrics; it must not know when they change.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -23,7 +23,7 @@ use crate::config::{LogConfig, LogFormat};
 ///
 /// # Errors
 ///
-/// When the filter is none, or when the process already has a subscriber.
+/// When the filter is not valid, or when the process already has a subscriber.
 pub fn init_log(config: &LogConfig) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(&config.filter)?)
@@ -46,10 +46,12 @@ pub struct Instruments {
     pub tasks: Family<StatusLabels, Gauge>,
     /// Open connections.
     pub connections_open: Gauge,
-    /// Connections that were closed for what their client did not do, by reason.
+    /// Connections that were closed because their client timed out, by reason.
     pub connections_timed_out: Family<ReasonLabels, Counter>,
     /// Open streams.
     pub streams_open: Gauge,
+    /// Channels with events that this version cannot read.
+    pub unreadable_channels: Gauge,
     /// Events made durable.
     pub events_appended: Counter,
     /// Frames handed to streams.
@@ -62,9 +64,9 @@ pub struct Instruments {
     pub batch_events: Histogram,
     /// Events that are durable but not yet folded into the tables.
     pub fold_lag_events: Gauge,
-    /// From the moment at which a report was accepted to that at which a stream gave out its frame, in seconds.
+    /// From when a report was accepted to when a stream sent its frame, in seconds.
     pub delivery_lag_seconds: Histogram,
-    /// Answered requests by route, method and status.
+    /// Requests that were answered, by route, method and status.
     pub http_requests: Family<RequestLabels, Counter>,
     /// Bytes of uploads written to the disk.
     pub upload_bytes: Counter,
@@ -89,9 +91,9 @@ pub struct ReasonLabels {
 /// The labels of a metric of requests. All three must be bounded: never a path that a client chose.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// The route's pattern, such as `/api/tasks/{id}`, or a fixed name where no route matched.
+    /// The route's pattern, such as `/api/tasks/{id}`, or a fixed name if no route matched.
     pub route: String,
-    /// The method, or a fixed name for those that the service does not know.
+    /// The method, or a fixed name for unknown methods.
     pub method: &'static str,
     /// The status of the answer.
     pub status: u16,
@@ -125,8 +127,8 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut encoded = String::new();
         if let Err(error) = text::encode(&mut encoded, &self.registry) {
-            // Writing into a `String` does not fail, so this is a metric that refuses to be written.
-            tracing::error!(%error, "the metrics could not be written in full");
+            // Writing into a `String` does not fail, so this is a metric that cannot be encoded.
+            tracing::error!(%error, "cannot encode all metrics");
         }
         encoded
     }
@@ -143,10 +145,15 @@ impl Default for Metrics {
             connections_open: add.metric("connections_open", "Open connections", Gauge::default()),
             connections_timed_out: add.metric(
                 "connections_timed_out",
-                "Connections that were closed for what their client did not do",
+                "Connections that were closed because their client timed out",
                 Family::default(),
             ),
             streams_open: add.metric("streams_open", "Open streams", Gauge::default()),
+            unreadable_channels: add.metric(
+                "unreadable_channels",
+                "Tasks and keys that this version cannot read",
+                Gauge::default(),
+            ),
             events_appended: add.metric("events_appended", "Events made durable", Counter::default()),
             frames_delivered: add.metric("frames_delivered", "Frames handed to streams", Counter::default()),
             queue_depth: add.metric("queue_depth", "Changes that wait for the writer", Gauge::default()),
@@ -159,7 +166,7 @@ impl Default for Metrics {
             fold_lag_events: add.metric("fold_lag_events", "Durable events not yet folded", Gauge::default()),
             delivery_lag_seconds: add.with_unit(
                 "delivery_lag",
-                "From the acceptance of a report to its frame on a stream",
+                "From when a report was accepted to when a stream sent its frame",
                 Unit::Seconds,
                 seconds(),
             ),

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{Class, Cursor, Epoch, Event, Seq},
+    event::{ChannelName, Class, Cursor, Epoch, Event, Resume, Seq},
     wire::Frame,
 };
 
@@ -14,6 +14,15 @@ pub struct History {
     pub floor: Seq,
     /// The kept visible events, in seq order.
     pub events: Vec<Event>,
+}
+
+/// How a watcher of several channels begins.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    /// How it begins on each.
+    pub channels: Vec<(ChannelName, Join)>,
+    /// Where it stands once it has been shown that; `None` where it goes on from where it was on some of them.
+    pub position: Option<Cursor>,
 }
 
 /// How a watcher begins.
@@ -29,16 +38,31 @@ pub enum Join {
     Ended,
 }
 
+impl Join {
+    /// The state that is shown first, where there is one.
+    pub fn state(&self) -> Option<&Arc<Frame>> {
+        match self {
+            Self::First(state) | Self::Reset(state) => state.as_ref(),
+            Self::Resumed | Self::Ended => None,
+        }
+    }
+
+    /// Whether what the watcher knew is void.
+    pub fn is_reset(&self) -> bool {
+        matches!(self, Self::Reset(_))
+    }
+}
+
 /// Every event other than a tick, up to a bound, and the latest tick.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct Backlog {
     bound: usize,
     floor: Seq,
     kept: VecDeque<Arc<Frame>>,
     tick: Option<Arc<Frame>>,
 }
 
-impl Log {
+impl Backlog {
     pub(super) fn new(bound: usize) -> Self {
         Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None }
     }
@@ -99,21 +123,24 @@ impl Log {
         self.kept.get(index).into_iter().chain(tick).min_by_key(|frame| frame.seq())
     }
 
-    /// How a watcher with this cursor begins, and where it then stands. The outer `None` is a first connect, the inner
-    /// one a cursor that could not be read. A held tick is newer than the log.
-    pub(super) fn join(
-        &self,
-        cursor: Option<Option<Cursor>>,
-        epoch: Epoch,
-        head: Seq,
-        held: Option<&Arc<Frame>>,
-    ) -> (Join, Seq) {
+    /// The frames after `position`, in seq order.
+    pub(super) fn after(&self, position: Seq) -> impl Iterator<Item = &Arc<Frame>> {
+        let mut next = self.next(position);
+        std::iter::from_fn(move || {
+            let frame = next?;
+            next = self.next(frame.seq());
+            Some(frame)
+        })
+    }
+
+    /// How a watcher begins, and where it then stands. A held tick is newer than the log.
+    pub(super) fn join(&self, resume: Resume, epoch: Epoch, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
         let latest = held.or(self.latest()).cloned();
         let last = held.map_or(self.last(), |held| held.seq());
-        let Some(cursor) = cursor else { return (Join::First(latest), last) };
-        let seq = match cursor {
-            Some(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
-            _ => return (Join::Reset(latest), last),
+        let seq = match resume {
+            Resume::First => return (Join::First(latest), last),
+            Resume::After(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
+            Resume::After(_) | Resume::Unreadable => return (Join::Reset(latest), last),
         };
         if self.has_ended_at(seq) {
             (Join::Ended, last)

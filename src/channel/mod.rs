@@ -11,49 +11,53 @@
 mod log;
 mod pacer;
 mod registry;
+mod rounds;
+mod seat;
 mod subscriber;
-mod waiting;
+mod view;
+mod waking;
 
-pub use log::{History, Join};
-pub use registry::{Limits, OpenError, Registry};
-pub use subscriber::{Delivery, Subscriber};
+pub use log::{History, Join, Joined};
+pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
+pub use subscriber::{Delivery, Subscriber, Watch};
+pub use view::{View, ViewBounds, ViewWatcher};
+pub use waking::Wake;
+use waking::WakerSlots;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::Waker,
     time::Duration,
 };
 
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, Seq},
+    event::{ChannelName, Class, Epoch, Resume, Seq},
     wire::Frame,
 };
-use log::Log;
-use waiting::Waiting;
+use log::Backlog;
 
 /// A channel that is being watched.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
-    registry: Weak<registry::Shared>,
+    registry: Weak<registry::Channels>,
     loaded: OnceCell<()>,
     // A std mutex: it is never held across an await, and nothing long is done under it.
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ChannelState {
     /// Until the history is loaded, only what was published meanwhile.
-    log: Log,
+    log: Backlog,
     is_loaded: bool,
     /// A tick that came too soon after another: the newest state, but not in the log before its time.
     held: Option<Arc<Frame>>,
     last_tick_released: Option<Instant>,
     /// Whether the pacer knows that a tick is held.
     release_is_due: bool,
-    waiting: Waiting,
+    waiting: WakerSlots,
     subscribers: usize,
     next_subscriber: u64,
     /// Subscribers with a smaller number are to end.
@@ -74,14 +78,14 @@ struct Place {
 }
 
 impl Channel {
-    fn new(name: ChannelName, registry: Weak<registry::Shared>, history_max: usize) -> Self {
-        let state = State {
-            log: Log::new(history_max),
+    fn new(name: ChannelName, registry: Weak<registry::Channels>, history_max: usize) -> Self {
+        let state = ChannelState {
+            log: Backlog::new(history_max),
             is_loaded: false,
             held: None,
             last_tick_released: None,
             release_is_due: false,
-            waiting: Waiting::default(),
+            waiting: WakerSlots::default(),
             subscribers: 0,
             next_subscriber: 0,
             hung_up_below: 0,
@@ -102,18 +106,18 @@ impl Channel {
     }
 
     /// Ends the streams of all who watch it now; those who come later are not touched.
-    pub fn hang_up(&self) {
+    pub fn hang_up(&self) -> Wake {
         let mut state = self.lock();
         state.hung_up_below = state.next_subscriber;
-        wake(state);
+        self.wake(state)
     }
 
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, cursor: Option<Option<Cursor>>, epoch: Epoch, head: Seq) -> (Join, Place) {
+    fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(cursor, epoch, head, state.held.as_ref());
+        let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;
@@ -134,28 +138,29 @@ impl Channel {
         state.is_loaded = true;
     }
 
-    /// Adds a frame; answers the time at which a held tick is to be released, if that has not been asked for yet.
-    fn publish(&self, frame: Arc<Frame>, interval: Duration) -> Option<Instant> {
+    /// Adds a frame; answers whom to wake, and the time at which a held tick is to be released, if that has not been
+    /// asked for yet.
+    fn publish(&self, frame: Arc<Frame>, interval: Duration) -> (Wake, Option<Instant>) {
         let mut state = self.lock();
         if !state.is_loaded {
             state.log.push(frame);
-            return None;
+            return (Wake::none(), None);
         }
         if frame.seq() <= state.last() {
-            return None;
+            return (Wake::none(), None);
         }
         let is_tick = frame.class() == Class::Tick;
         if is_tick && let Some(due) = state.tick_due(interval) {
             state.held = Some(frame);
-            return (!std::mem::replace(&mut state.release_is_due, true)).then_some(due);
+            let is_news = !std::mem::replace(&mut state.release_is_due, true);
+            return (Wake::none(), is_news.then_some(due));
         }
         // A later event takes a held tick along.
         if state.let_go() || is_tick {
             state.last_tick_released = Some(Instant::now());
         }
         state.log.push(frame);
-        wake(state);
-        None
+        (self.wake(state), None)
     }
 
     /// Lets the held tick go; where one went along with a later event, a newer one may have to wait on, until then.
@@ -169,34 +174,41 @@ impl Channel {
         state.release_is_due = false;
         if state.let_go() {
             state.last_tick_released = Some(Instant::now());
-            wake(state);
+            drop(self.wake(state));
         }
         None
     }
 
     /// Ends all streams, now and later, after what there is: no more events will come.
-    fn close(&self) {
+    fn close(&self) -> Wake {
         let mut state = self.lock();
         state.closed = true;
         state.let_go();
-        wake(state);
+        self.wake(state)
     }
 
     /// The same, because the service is stopping.
-    fn drain(&self) {
+    fn drain(&self) -> Wake {
         let mut state = self.lock();
         state.draining = true;
         state.let_go();
-        wake(state);
+        self.wake(state)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// All who wait; they are woken once the lock is free for them.
+    fn wake(&self, mut state: MutexGuard<'_, ChannelState>) -> Wake {
+        let wakers = state.waiting.take();
+        drop(state);
+        Wake::new(wakers, self.registry.upgrade().map(|registry| Arc::clone(&registry.waking)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ChannelState> {
         // Nothing in here can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl ChannelState {
     /// Seq of the newest state.
     fn last(&self) -> Seq {
         self.held.as_ref().map_or(self.log.last(), |held| held.seq())
@@ -214,13 +226,6 @@ impl State {
     fn tick_due(&self, interval: Duration) -> Option<Instant> {
         self.last_tick_released.map(|at| at + interval).filter(|due| *due > Instant::now())
     }
-}
-
-/// Wakes all who wait, once the lock is free for them.
-fn wake(mut state: MutexGuard<'_, State>) {
-    let wakers = state.waiting.take();
-    drop(state);
-    wakers.into_iter().for_each(Waker::wake);
 }
 
 impl Drop for Channel {

@@ -12,12 +12,12 @@ use super::Channel;
 
 #[derive(Debug, Default)]
 pub(super) struct Pacer {
-    held: Mutex<Held>,
+    held: Mutex<HeldTicks>,
     sooner: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldTicks {
     /// By the time of release; the number tells apart what is due at the same time.
     channels: BTreeMap<(Instant, u64), Weak<Channel>>,
     next_number: u64,
@@ -63,7 +63,7 @@ impl Pacer {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldTicks> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

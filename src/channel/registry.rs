@@ -6,20 +6,28 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Waker,
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Channel, History, Join, Subscriber, pacer::Pacer};
+use super::{
+    Channel, History, Join, Joined, Subscriber,
+    pacer::Pacer,
+    rounds::Rounds,
+    seat::Seat,
+    waking::{Wake, Waking},
+};
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Seq},
-    wire::Frame,
+    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Resume, Seq},
+    wire::{self, Frame},
 };
 
 /// The bounds of the fan-out.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct StreamLimits {
     /// Events other than ticks kept in memory per channel.
     pub history: usize,
     /// Time between two ticks of one channel.
@@ -32,47 +40,63 @@ pub struct Limits {
 
 /// Why a watcher cannot be let in now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum StreamRefused {
     /// There are as many streams as this server allows.
-    #[error("there are too many streams on this server")]
+    #[error("too many open streams on this server")]
     TooManyStreams,
     /// There are as many streams on this channel as are allowed.
-    #[error("there are too many streams on this channel")]
+    #[error("too many open streams on this channel")]
     TooManyOnChannel,
     /// The service is stopping.
     #[error("the service is stopping")]
     Draining,
 }
 
+/// Why a channel cannot be watched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError<E> {
+    /// No watcher is let in now.
+    #[error(transparent)]
+    Refused(#[from] StreamRefused),
+    /// Its history could not be loaded.
+    #[error("{0}")]
+    Load(E),
+}
+
 /// All channels that are being watched. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    shared: Arc<Shared>,
+    shared: Arc<Channels>,
 }
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    limits: Limits,
+pub(super) struct Channels {
+    limits: StreamLimits,
     epoch: Epoch,
     head: AtomicU64,
+    /// Everything at or before it is in the logs of the channels that are watched.
+    published: Arc<AtomicU64>,
     draining: AtomicBool,
     permits: Arc<Semaphore>,
     channels: Mutex<HashMap<ChannelName, Weak<Channel>>>,
     pacer: Pacer,
+    pub(super) waking: Arc<Waking>,
 }
 
 impl Registry {
     /// An empty registry of the store with this epoch.
-    pub fn new(epoch: Epoch, limits: Limits) -> Self {
+    pub fn new(epoch: Epoch, limits: StreamLimits) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Channels {
                 limits,
                 epoch,
                 head: AtomicU64::new(0),
+                published: Arc::default(),
                 draining: AtomicBool::new(false),
                 permits: Arc::new(Semaphore::new(limits.streams)),
                 channels: Mutex::new(HashMap::new()),
                 pacer: Pacer::default(),
+                waking: Arc::default(),
             }),
         }
     }
@@ -97,61 +121,140 @@ impl Registry {
         self.shared.lock_channels().len()
     }
 
-    /// Hands an event that has become durable to those who watch its channel. `decided` is when it was decided here.
-    pub fn publish(&self, event: &Event, decided: std::time::Instant) {
-        let Some(channel) = self.find(event.channel()) else { return };
+    /// Hands an event that has become durable to those who watch its channel, who are woken when the answer is dropped.
+    /// `decided` is when it was decided here.
+    pub fn publish(&self, event: &Event, decided: std::time::Instant) -> Wake {
+        let wake = self.enter(event, decided);
+        self.publish_through(event.seq);
+        wake
+    }
+
+    /// Notes that there is nothing to be published at or before this seq.
+    pub fn publish_through(&self, seq: Seq) {
+        self.shared.published.fetch_max(seq.0, Ordering::AcqRel);
+    }
+
+    fn enter(&self, event: &Event, decided: std::time::Instant) -> Wake {
+        let Some(channel) = self.find(event.channel()) else { return Wake::none() };
         if event.class() == Class::Tombstone {
             self.shared.detach(&channel);
-            channel.close();
-            return;
+            return channel.close();
         }
         if !event.class().is_visible() {
-            return;
+            return Wake::none();
         }
         // Nobody is shown the memo and the origin, so the log does not keep them.
         let draft = Draft { memo: None, origin: None, ..event.draft.clone() };
-        let frame = Frame::new(self.shared.epoch, Event { draft, ..*event }, Some(decided));
-        if let Some(due) = channel.publish(Arc::new(frame), self.shared.limits.tick_interval) {
-            self.shared.pacer.hold(due, &channel);
-        }
+        let frame = self.frame(Event { draft, ..*event }, Some(decided));
+        let (wake, due) = channel.publish(frame, self.shared.limits.tick_interval);
+        due.into_iter().for_each(|due| self.shared.pacer.hold(due, &channel));
+        wake
     }
 
     /// Lets a watcher in. `load` brings the channel's history where nobody watches it yet.
     ///
-    /// `cursor` is `None` for a first connect, `Some(None)` for a cursor that could not be read.
-    ///
     /// # Errors
-    /// The outer error is `load`'s; the inner one tells that a bound is reached or the service is stopping.
+    /// When `load` fails, when a bound is reached, and when the service is stopping.
     pub async fn open<E>(
         &self,
         name: &ChannelName,
-        cursor: Option<Option<Cursor>>,
+        resume: Resume,
         load: impl AsyncFnOnce() -> Result<History, E>,
-    ) -> Result<Result<(Join, Subscriber), OpenError>, E> {
-        if self.shared.draining.load(Ordering::Acquire) {
-            return Ok(Err(OpenError::Draining));
-        }
-        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
-            return Ok(Err(OpenError::TooManyStreams));
-        };
+    ) -> Result<(Join, Subscriber), WatchError<E>> {
+        let permit = self.admit()?;
         // It is registered before it is loaded, so that what is committed meanwhile is not missed.
         let channel = self.shared.register(name);
         channel
             .loaded
-            .get_or_try_init(async || {
-                channel.fill(load().await?, self.shared.epoch);
+            .get_or_try_init::<WatchError<E>, _, _>(async || {
+                channel.fill(load().await.map_err(WatchError::Load)?, self.shared.epoch);
                 Ok(())
             })
             .await?;
-        let (join, place) = channel.join(cursor, self.shared.epoch, self.head());
-        let subscriber = Subscriber::new(channel, &place, permit);
+        let (join, seat) = self.join(channel, resume)?;
+        Ok((join, Subscriber::of_one(seat, permit)))
+    }
+
+    /// Lets a watcher in on several channels, as one stream. `load` brings the histories of those which nobody watches
+    /// yet, in their order.
+    ///
+    /// # Errors
+    /// When `load` fails, when a bound is reached, and when the service is stopping.
+    pub async fn open_several<E>(
+        &self,
+        names: &[ChannelName],
+        resume: Resume,
+        load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
+    ) -> Result<(Joined, Subscriber), WatchError<E>> {
+        let permit = self.admit()?;
+        let channels: Vec<_> = names.iter().map(|name| self.shared.register(name)).collect();
+        let missing: Vec<_> = channels.iter().filter(|channel| !channel.loaded.initialized()).collect();
+        let missing_names: Vec<_> = missing.iter().map(|channel| channel.name().clone()).collect();
+        let histories =
+            if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
+        for (channel, history) in missing.into_iter().zip(histories) {
+            // Where somebody else was quicker, theirs counts.
+            let fill = async || channel.fill(history, self.shared.epoch);
+            channel.loaded.get_or_init(fill).await;
+        }
+        // All are joined at one place: what is at or before it is in every log by now.
+        let position = Seq(self.shared.published.load(Ordering::Acquire));
+        let (mut joins, mut seats) = (Vec::new(), Vec::new());
+        for channel in channels {
+            let name = channel.name().clone();
+            let (join, mut seat) = self.join(channel, resume)?;
+            if !matches!(join, Join::Resumed) {
+                seat.move_to(position);
+            }
+            joins.push((name, join));
+            seats.push(seat);
+        }
+        let goes_on = joins.iter().any(|(_, join)| matches!(join, Join::Resumed));
+        let from = match resume {
+            Resume::After(cursor) if goes_on => cursor.seq,
+            _ => position,
+        };
+        let position = (!goes_on).then_some(Cursor { epoch: self.shared.epoch, seq: position });
+        let rounds = Rounds::new(seats, from, Arc::clone(&self.shared.published), self.shared.limits.tick_interval);
+        Ok((Joined { channels: joins, position }, Subscriber::of_several(rounds, permit)))
+    }
+
+    /// These are woken when the answer is dropped; a crowd in slices.
+    pub fn wake(&self, wakers: Vec<Waker>) -> Wake {
+        Wake::new(wakers, Some(Arc::clone(&self.shared.waking)))
+    }
+
+    /// An event with its bytes; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
+    pub fn frame(&self, event: Event, decided: Option<std::time::Instant>) -> Arc<Frame> {
+        Arc::new(Frame::new(self.shared.epoch, event, decided))
+    }
+
+    /// The bytes of an event that has no place in the journal.
+    pub fn beside(name: &str, data: &str) -> Bytes {
+        wire::event(Some(name), data.as_bytes(), None)
+    }
+
+    /// A place among all streams.
+    ///
+    /// # Errors
+    /// When there is none left, and when the service is stopping.
+    pub fn admit(&self) -> Result<OwnedSemaphorePermit, StreamRefused> {
+        if self.shared.draining.load(Ordering::Acquire) {
+            return Err(StreamRefused::Draining);
+        }
+        Arc::clone(&self.shared.permits).try_acquire_owned().map_err(|_| StreamRefused::TooManyStreams)
+    }
+
+    fn join(&self, channel: Arc<Channel>, resume: Resume) -> Result<(Join, Seat), StreamRefused> {
+        let (join, place) = channel.join(resume, self.shared.epoch, self.head());
+        let seat = Seat::new(channel, &place);
         if place.subscribers > self.shared.limits.streams_per_channel {
-            return Ok(Err(OpenError::TooManyOnChannel));
+            return Err(StreamRefused::TooManyOnChannel);
         }
         if self.shared.draining.load(Ordering::Acquire) {
-            return Ok(Err(OpenError::Draining));
+            return Err(StreamRefused::Draining);
         }
-        Ok(Ok((join, subscriber)))
+        Ok((join, seat))
     }
 
     /// The channel, if somebody watches it.
@@ -164,26 +267,29 @@ impl Registry {
     pub fn hang_up_all(&self) {
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        channels.iter().for_each(|channel| channel.close());
+        channels.iter().for_each(|channel| drop(channel.close()));
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
     pub fn drain(&self) {
         self.shared.draining.store(true, Ordering::Release);
-        self.all().iter().for_each(|channel| channel.drain());
+        self.all().iter().for_each(|channel| drop(channel.drain()));
     }
 
     fn all(&self) -> Vec<Arc<Channel>> {
         self.shared.lock_channels().values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Releases held ticks when their time comes. Runs for ever; dropping it loses no event, only the pace.
-    pub async fn pace(&self) {
-        self.shared.pacer.run(self.shared.limits.tick_interval).await;
+    /// Releases held ticks when their time comes, and wakes crowds. Runs for ever.
+    ///
+    /// # Cancel safety
+    /// It can be run again; meanwhile crowds of watchers hear of nothing.
+    pub async fn run(&self) {
+        tokio::join!(self.shared.pacer.run(self.shared.limits.tick_interval), self.shared.waking.run());
     }
 }
 
-impl Shared {
+impl Channels {
     fn register(self: &Arc<Self>, name: &ChannelName) -> Arc<Channel> {
         let mut channels = self.lock_channels();
         if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {

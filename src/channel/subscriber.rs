@@ -1,4 +1,7 @@
-//! One watcher's place in a channel, with everything that its stream holds for its life.
+//! One watcher's place in its channels, with everything that its stream holds for its life.
+//!
+//! A watcher of one channel gets what the channel releases, at the channel's pace. A watcher of several gets it in
+//! rounds: see [`super::rounds`].
 
 use std::{
     any::Any,
@@ -7,9 +10,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Channel, Place};
+use super::{Channel, rounds::Rounds, seat::Seat};
 use crate::{event::Seq, wire::Frame};
 
 /// What a watcher gets next.
@@ -17,7 +21,9 @@ use crate::{event::Seq, wire::Frame};
 pub enum Delivery {
     /// An event.
     Frame(Arc<Frame>),
-    /// The final event has been delivered; there were so many watchers.
+    /// Several events, ready for the socket.
+    Bytes(Bytes),
+    /// The final event of each channel has been delivered; there were so many watchers.
     Ended {
         /// How many watched to the end.
         watchers: usize,
@@ -30,30 +36,54 @@ pub enum Delivery {
     Draining,
 }
 
-/// A watcher. Dropping it leaves the channel.
+/// Who is given deliveries.
+pub trait Watch {
+    /// The next delivery, or the context's waker is kept for it.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery>;
+}
+
+impl Watch for Subscriber {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        Self::poll_next(self, context)
+    }
+}
+
+/// A watcher. Dropping it leaves its channels.
 pub struct Subscriber {
-    channel: Arc<Channel>,
-    number: u64,
-    slot: usize,
-    position: Seq,
+    places: Places,
     _permit: OwnedSemaphorePermit,
     held: Vec<Box<dyn Any + Send + Sync>>,
 }
 
+enum Places {
+    One(Seat),
+    Several(Box<Rounds>),
+}
+
 impl Subscriber {
-    pub(super) fn new(channel: Arc<Channel>, place: &Place, permit: OwnedSemaphorePermit) -> Self {
-        let Place { number, slot, position, .. } = *place;
-        Self { channel, number, slot, position, _permit: permit, held: Vec::new() }
+    pub(super) fn of_one(seat: Seat, permit: OwnedSemaphorePermit) -> Self {
+        Self { places: Places::One(seat), _permit: permit, held: Vec::new() }
     }
 
-    /// The channel that is watched.
-    pub fn channel(&self) -> &Channel {
-        &self.channel
+    pub(super) fn of_several(rounds: Rounds, permit: OwnedSemaphorePermit) -> Self {
+        Self { places: Places::Several(Box::new(rounds)), _permit: permit, held: Vec::new() }
+    }
+
+    /// The channels that are watched.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        let seats = match &self.places {
+            Places::One(seat) => std::slice::from_ref(seat),
+            Places::Several(rounds) => rounds.seats(),
+        };
+        seats.iter().map(Seat::channel)
     }
 
     /// Everything at or before it has been delivered.
     pub fn position(&self) -> Seq {
-        self.position
+        match &self.places {
+            Places::One(seat) => seat.position(),
+            Places::Several(rounds) => rounds.position(),
+        }
     }
 
     /// Keeps something until the watcher leaves: a gauge, a mark of presence.
@@ -71,42 +101,16 @@ impl Subscriber {
 
     /// The next delivery, or the context's waker is kept for it.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
-        let mut state = self.channel.lock();
-        if state.log.has_ended_at(self.position) {
-            return Poll::Ready(Delivery::Ended { watchers: state.subscribers });
+        match &mut self.places {
+            Places::One(seat) => seat.poll_next(context),
+            Places::Several(rounds) => rounds.poll_next(context),
         }
-        if self.number < state.hung_up_below {
-            return Poll::Ready(Delivery::HungUp);
-        }
-        if self.position < state.log.floor() {
-            return Poll::Ready(Delivery::Lapsed);
-        }
-        if let Some(frame) = state.log.next(self.position) {
-            self.position = frame.seq();
-            return Poll::Ready(Delivery::Frame(Arc::clone(frame)));
-        }
-        if state.draining {
-            return Poll::Ready(Delivery::Draining);
-        }
-        if state.closed {
-            return Poll::Ready(Delivery::HungUp);
-        }
-        state.waiting.wait(self.slot, context.waker());
-        Poll::Pending
-    }
-}
-
-impl Drop for Subscriber {
-    fn drop(&mut self) {
-        self.channel.leave(self.slot);
     }
 }
 
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber")
-            .field("channel", self.channel.name())
-            .field("position", &self.position)
-            .finish_non_exhaustive()
+        let channels: Vec<_> = self.channels().map(Channel::name).collect();
+        f.debug_struct("Subscriber").field("channels", &channels).finish_non_exhaustive()
     }
 }

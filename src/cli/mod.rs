@@ -1,5 +1,4 @@
-//! The command line of `progressd`. It only takes arguments apart; what a command
-//! does is elsewhere.
+//! The command line of `progressd`. It only parses arguments; what a command does is elsewhere.
 
 use clap::{Parser, Subcommand};
 
@@ -9,12 +8,12 @@ use crate::config::Settings;
 #[derive(Debug, Parser)]
 #[command(name = "progressd", version, propagate_version = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `progressd` can do.
+/// The commands of `progressd`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the API, the streams and the page

@@ -1,11 +1,11 @@
 //! What must hold between settings, and the defaults that follow another setting.
 
 use std::collections::HashMap;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
+use super::given::Given;
 use super::sections::Config;
-use super::settings::find;
-use super::source::Origin;
 
 /// The HTTP/1 parser's first buffer; it cannot be told to stop below it.
 const MIN_HEADER_BYTES: usize = 8 * 1024;
@@ -13,49 +13,54 @@ const MIN_HEADER_BYTES: usize = 8 * 1024;
 /// A shorter lease would be lost by any short pause of the machine.
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
-/// Fits the defaults that follow another setting, then finds the contradictions. `origins` tells which settings were given, and where.
-pub(super) fn check(config: &mut Config, origins: &HashMap<&str, &Origin>) -> Vec<String> {
-    follow(config, origins);
-    let named = |flag: &str| {
-        let value = find(flag).map(|setting| (setting.show)(config)).unwrap_or_default();
-        match origins.get(flag) {
-            Some(origin) => format!("{flag} {origin} = {value}"),
-            None => format!("{flag} (default) = {value}"),
-        }
+/// Sets the defaults that follow another setting, then finds the contradictions. `given` holds the settings that were
+/// given.
+pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<String> {
+    follow(config, given);
+    let named = |flag: &str, value: &dyn Debug| match given.get(flag) {
+        Some(given) => format!("{flag} {} = {}", given.source, given.text.display()),
+        None => format!("{flag} (default) = {value:?}"),
     };
     let mut problems = Vec::new();
-    let mut require = |holds: bool, wrong: &str, must: &str| {
+    let mut require = |holds: bool, wrong: String, must: &dyn Display| {
         if !holds {
-            problems.push(format!("{} is wrong: it must be {must}", named(wrong)));
+            problems.push(format!("{wrong} is wrong: it must be {must}"));
         }
     };
 
-    let streams = &config.streams;
+    let (connections, streams) = (&config.connections, &config.streams);
+    let max_connections = named("max-connections", &connections.max_connections);
+    let max_streams = named("max-streams", &streams.max_streams);
     require(
-        streams.max_streams < config.connections.max_connections,
-        "max-streams",
-        &format!("below {}, so that requests still get through", named("max-connections")),
+        streams.max_streams < connections.max_connections,
+        max_streams.clone(),
+        &format_args!("below {max_connections}, so that requests still get through"),
     );
     require(
         streams.max_streams_per_channel <= streams.max_streams,
-        "max-streams-per-channel",
-        &format!("at most {}", named("max-streams")),
+        named("max-streams-per-channel", &streams.max_streams_per_channel),
+        &format_args!("at most {max_streams}"),
     );
-    require(streams.tick_interval < streams.keep_alive, "tick-interval", &format!("below {}", named("keep-alive")));
-    require(config.connections.max_header_bytes >= MIN_HEADER_BYTES, "max-header", "at least 8KiB");
-    require(config.jobs.lease >= MIN_LEASE, "lease", "at least 1s");
+    require(
+        streams.tick_interval < streams.keep_alive,
+        named("tick-interval", &streams.tick_interval),
+        &format_args!("below {}", named("keep-alive", &streams.keep_alive)),
+    );
+    let max_header = connections.max_header_bytes;
+    require(max_header >= MIN_HEADER_BYTES, named("max-header", &max_header), &"at least 8KiB");
+    require(config.jobs.lease >= MIN_LEASE, named("lease", &config.jobs.lease), &"at least 1s");
     problems
 }
 
 /// Bounds that were not given follow the one above them.
-fn follow(config: &mut Config, origins: &HashMap<&str, &Origin>) {
+fn follow(config: &mut Config, given: &HashMap<&str, &Given>) {
     let max_connections = config.connections.max_connections;
     let streams = &mut config.streams;
-    if !origins.contains_key("max-streams") {
+    if !given.contains_key("max-streams") {
         // The same share of connections stays free for requests as by default.
         streams.max_streams = (max_connections - max_connections.div_ceil(16)).max(1);
     }
-    if !origins.contains_key("max-streams-per-channel") {
+    if !given.contains_key("max-streams-per-channel") {
         streams.max_streams_per_channel = streams.max_streams;
     }
 }

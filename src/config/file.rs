@@ -1,16 +1,15 @@
-//! The settings file: flat TOML, one key a setting. It is only taken apart here;
-//! the values are read where those of flags and variables are.
+//! The settings file: flat TOML, one key per setting, named like the flag. The values are parsed elsewhere, together
+//! with those of flags and variables.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::settings::{SETTINGS, find};
-use super::source::{Given, line_of};
+use super::given::{Given, Source};
 
-/// Reads the settings of the file at `path`; what is wrong is added to `problems`.
-pub(super) fn read(path: &Path, problems: &mut Vec<String>) -> Vec<Given> {
+/// Reads the settings of the file at `path`, which may be those of `flags`; what is wrong is added to `problems`.
+pub(super) fn read(path: &Path, flags: &[&str], problems: &mut Vec<String>) -> Vec<Given> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
@@ -18,30 +17,30 @@ pub(super) fn read(path: &Path, problems: &mut Vec<String>) -> Vec<Given> {
             return Vec::new();
         }
     };
-    parse(path, &text, problems)
+    parse(path, &text, flags, problems)
 }
 
-/// Takes the text of a settings file apart.
-fn parse(path: &Path, text: &str, problems: &mut Vec<String>) -> Vec<Given> {
+/// Splits the text of a settings file into settings.
+fn parse(path: &Path, text: &str, flags: &[&str], problems: &mut Vec<String>) -> Vec<Given> {
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
-            let origin = line_of(path, text, error.span().map_or(0, |span| span.start));
-            problems.push(format!("config {origin} is wrong: not TOML: {}", error.message()));
+            let source = line_of(path, text, error.span().map_or(0, |span| span.start));
+            problems.push(format!("config {source} is wrong: not TOML: {}", error.message()));
             return Vec::new();
         }
     };
     let mut given = Vec::new();
     for (key, value) in table {
-        let origin = line_of(path, text, key.span().start);
-        let name = key.into_inner();
-        let Some(setting) = find(&name) else {
-            problems.push(format!("{name} {origin} is unknown{}", nearest(&name)));
+        let source = line_of(path, text, key.span().start);
+        let flag = key.into_inner().into_owned();
+        if !flags.contains(&flag.as_str()) {
+            problems.push(format!("{flag} {source} is unknown; {}", nearest(&flag, flags)));
             continue;
-        };
+        }
         match plain_text(value.get_ref()) {
-            Ok(text) => given.push(Given { setting, text: OsString::from(text), origin }),
-            Err(reason) => problems.push(format!("{name} {origin} is wrong: {reason}")),
+            Ok(text) => given.push(Given { flag, text: OsString::from(text), source }),
+            Err(reason) => problems.push(format!("{flag} {source} is wrong: {reason}")),
         }
     }
     given
@@ -67,22 +66,29 @@ fn plain_text(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 /// A hint at the setting that was probably meant.
-fn nearest(name: &str) -> String {
+fn nearest(name: &str, flags: &[&str]) -> String {
     let plain = |name: &str| name.replace(['-', '_'], "").to_lowercase();
-    let meant = SETTINGS.iter().find(|setting| plain(setting.flag) == plain(name));
-    match meant {
-        Some(setting) => format!("; it is spelt {}", setting.flag),
-        None => "; progressd serve --help lists the settings".to_owned(),
+    match flags.iter().find(|flag| plain(flag) == plain(name)) {
+        Some(flag) => format!("it is spelt {flag}"),
+        None => "progressd serve --help lists the settings".to_owned(),
     }
+}
+
+/// The line of the file that holds the byte at `offset`.
+fn line_of(path: &Path, text: &str, offset: usize) -> Source {
+    let before = text.get(..offset).unwrap_or(text);
+    Source::File { path: path.to_owned(), line: before.matches('\n').count() + 1 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FLAGS: &[&str] = &["lease", "listen", "max-streams", "upload-types"];
+
     fn problems(text: &str) -> Vec<String> {
         let mut problems = Vec::new();
-        parse(Path::new("p.toml"), text, &mut problems);
+        parse(Path::new("p.toml"), text, FLAGS, &mut problems);
         problems
     }
 
@@ -90,7 +96,7 @@ mod tests {
     fn values_become_the_text_of_flags() {
         let text = "max-streams = 10\nlisten = '[::1]:80'\nupload-types = ['image/*', 'application/pdf']\n";
         let mut problems = Vec::new();
-        let given = parse(Path::new("p.toml"), text, &mut problems);
+        let given = parse(Path::new("p.toml"), text, FLAGS, &mut problems);
         let mut found: Vec<String> = given.iter().map(|given| format!("{given:?}")).collect();
         found.sort();
         assert_eq!(

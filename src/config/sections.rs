@@ -1,226 +1,206 @@
-//! The checked settings, one struct per section. The `Default`s here are the one
-//! place where default values are written down.
+//! The checked settings, one struct per section. A field is a setting, and the only place where it is written down: its
+//! flag, its default, and its comment, which is what `--help` and `docs/settings.md` print.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-const GIB: u64 = 1024 * 1024 * 1024;
+use clap::{Args, Command};
 
-/// Every setting of `progressd serve`, checked. Tests build `Config::default()`
-/// and change fields.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::value::{
+    List, address, count, directory, duration, filter, hosts, log_format, media_types, memory_size, origins, size,
+};
+
+/// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Service")]
 pub struct Config {
-    /// `--listen`, `PROGRESSD_LISTEN`: address and port to listen on; port 0 takes a free one.
+    /// Address and port to listen on; port 0 picks a free one; beyond loopback, set allowed-hosts too
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address, default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// `--data-dir`, `PROGRESSD_DATA_DIR`: the directory of the journal and of uploaded files.
+    /// Directory of the journal and of uploaded files; created if it does not exist
+    #[arg(long, value_name = "DIRECTORY", value_parser = directory, default_value = "./data")]
     pub data_dir: PathBuf,
-    /// `--drain-timeout`, `PROGRESSD_DRAIN_TIMEOUT`: how long SIGTERM waits for open requests.
+    /// How long open requests may take to finish after SIGTERM before they are cut off
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub drain_timeout: Duration,
-    /// Bounds of connections.
+    /// Limits of connections.
+    #[command(flatten)]
     pub connections: ConnectionConfig,
-    /// Bounds and permissions of requests.
+    /// Limits and permissions of requests.
+    #[command(flatten)]
     pub http: HttpConfig,
-    /// Bounds and pace of streams.
+    /// Limits and pace of streams.
+    #[command(flatten)]
     pub streams: StreamConfig,
     /// How long tasks wait and are kept.
+    #[command(flatten)]
     pub tasks: TaskConfig,
     /// What may be uploaded.
+    #[command(flatten)]
     pub uploads: UploadConfig,
     /// How jobs run.
+    #[command(flatten)]
     pub jobs: JobConfig,
     /// What is logged, and how.
+    #[command(flatten)]
     pub log: LogConfig,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            data_dir: PathBuf::from("./data"),
-            drain_timeout: Duration::from_secs(10),
-            connections: ConnectionConfig::default(),
-            http: HttpConfig::default(),
-            streams: StreamConfig::default(),
-            tasks: TaskConfig::default(),
-            uploads: UploadConfig::default(),
-            jobs: JobConfig::default(),
-            log: LogConfig::default(),
-        }
-    }
-}
-
-/// Bounds of connections, whatever is asked on them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Limits of connections, whatever their requests are.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Connections")]
 pub struct ConnectionConfig {
-    /// `--max-connections`, `PROGRESSD_MAX_CONNECTIONS`: connections at once; more wait in the
-    /// kernel's backlog.
+    // Room for 10,000 watchers with the reports beside them. An idle watcher costs about 11 KiB in its connection, so
+    // the limit is reached before memory is in danger.
+    /// Maximum number of open connections; further ones wait until one closes
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "16384")]
     pub max_connections: usize,
-    /// `--first-byte-timeout`, `PROGRESSD_FIRST_BYTE_TIMEOUT`: silence after connecting.
+    /// How long a new connection may stay silent before it is closed
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub first_byte_timeout: Duration,
-    /// `--header-timeout`, `PROGRESSD_HEADER_TIMEOUT`: from the first byte of a request's head to
-    /// its last.
+    /// How long a client may take to send the head of a request, from the first byte to the last
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub header_timeout: Duration,
-    /// `--body-timeout`, `PROGRESSD_BODY_TIMEOUT`: silence inside a request's body.
+    /// How long a client may pause while it sends the body of a request
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
     pub body_timeout: Duration,
-    /// `--idle-timeout`, `PROGRESSD_IDLE_TIMEOUT`: silence between two requests.
+    // Longer than the 60 s for which common reverse proxies keep their side, so that the proxy closes first and no
+    // request is sent into a connection that is being closed here.
+    /// How long a connection is kept open between two requests
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "75s")]
     pub idle_timeout: Duration,
-    /// `--write-timeout`, `PROGRESSD_WRITE_TIMEOUT`: how long a client may take nothing of what is
-    /// ready for it.
+    /// How long a client may read nothing of a response that waits for it before it is cut off
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub write_timeout: Duration,
-    /// `--max-header`, `PROGRESSD_MAX_HEADER`: size of a request's head.
+    /// Maximum size of the head of a request; at least 8KiB
+    #[arg(long = "max-header", value_name = "SIZE", value_parser = memory_size, default_value = "16KiB")]
     pub max_header_bytes: usize,
 }
 
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            // Room for 10,000 watchers with the reports beside them. An idle watcher costs about 11 KiB in its
-            // connection, so the bound is reached before memory is in danger.
-            max_connections: 16_384,
-            first_byte_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(60),
-            // Longer than the 60 s for which common reverse proxies keep their side, so that
-            // it is they who close, and no request crosses our close on the wire.
-            idle_timeout: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(30),
-            max_header_bytes: 16 * KIB,
-        }
-    }
-}
-
-/// Bounds and permissions of requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Limits and permissions of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Requests")]
 pub struct HttpConfig {
-    /// `--allowed-hosts`, `PROGRESSD_ALLOWED_HOSTS`: lower-case names, with or without a port, which
-    /// a request's `Host` may carry besides loopback.
-    pub allowed_hosts: Vec<String>,
-    /// `--allowed-origins`, `PROGRESSD_ALLOWED_ORIGINS`: lower-case origins that may make cross-site
-    /// requests.
-    pub allowed_origins: Vec<String>,
-    /// `--max-body`, `PROGRESSD_MAX_BODY`: size of a request's body, uploads aside.
+    /// Host names besides loopback that requests may use, separated by commas; a name without a port allows every port
+    #[arg(long, value_name = "HOST,…", value_parser = hosts, default_value = "")]
+    pub allowed_hosts: List,
+    /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
+    #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
+    pub allowed_origins: List,
+    /// Maximum size of the body of a request; uploads have their own limit, max-upload
+    #[arg(long = "max-body", value_name = "SIZE", value_parser = memory_size, default_value = "1MiB")]
     pub max_body_bytes: usize,
 }
 
-impl Default for HttpConfig {
-    fn default() -> Self {
-        Self { allowed_hosts: Vec::new(), allowed_origins: Vec::new(), max_body_bytes: MIB }
-    }
-}
-
-/// Bounds and pace of streams and of the channels that feed them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Limits and pace of streams and of the channels that feed them.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Streams")]
 pub struct StreamConfig {
-    /// `--max-streams`, `PROGRESSD_MAX_STREAMS`: streams at once; below `max_connections`.
+    // 1,024 connections stay free for those who submit, report and ask.
+    /// Maximum number of open streams; must be below max-connections, and is 15/16 of it if not set
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "15360")]
     pub max_streams: usize,
-    /// `--max-streams-per-channel`, `PROGRESSD_MAX_STREAMS_PER_CHANNEL`: watchers of one channel.
+    /// Maximum number of open streams on one channel; at most max-streams, and the same if not set
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "15360")]
     pub max_streams_per_channel: usize,
-    /// `--tick-interval`, `PROGRESSD_TICK_INTERVAL`: least time between two ticks of one task on
-    /// one stream.
+    /// Minimum time between two ticks of one task on one stream; ticks in between are merged into the latest
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "50ms")]
     pub tick_interval: Duration,
-    /// `--keep-alive`, `PROGRESSD_KEEP_ALIVE`: silence on a stream before a comment is sent.
+    /// How long a stream may be quiet before a comment line is sent to keep it open
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     pub keep_alive: Duration,
-    /// `--history`, `PROGRESSD_HISTORY`: events other than ticks kept per channel.
+    /// Number of events other than ticks kept per channel, from which a reconnecting client resumes
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub history: usize,
 }
 
-impl Default for StreamConfig {
-    fn default() -> Self {
-        Self {
-            // 1,024 connections stay free for those who submit, report and ask.
-            max_streams: 15_360,
-            max_streams_per_channel: 15_360,
-            tick_interval: Duration::from_millis(50),
-            keep_alive: Duration::from_secs(15),
-            history: 1_000,
-        }
-    }
-}
-
 /// How long tasks wait and are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Tasks")]
 pub struct TaskConfig {
-    /// `--stalled-after`, `PROGRESSD_STALLED_AFTER`: silence of a processing task before it counts
-    /// as stalled.
+    /// How long a processing task may go without a report before it is marked as stalled
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub stalled_after: Duration,
-    /// `--retention`, `PROGRESSD_RETENTION`: how long a finished task is kept, from its finish.
+    /// How long a finished task is kept, counted from its end
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
     pub retention: Duration,
-    /// `--queue-length`, `PROGRESSD_QUEUE_LENGTH`: changes that may wait for the writer.
+    // About a third of a second of work for the journal at its usual pace: a longer queue would only make callers wait
+    // longer before they are told of the overload.
+    /// Maximum number of changes that wait to be written; further ones are refused with 503
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "8192")]
     pub queue_length: usize,
 }
 
-impl Default for TaskConfig {
-    fn default() -> Self {
-        Self {
-            stalled_after: Duration::from_secs(30),
-            retention: Duration::from_secs(7 * 24 * 60 * 60),
-            // About a third of a second of work for the journal at its usual pace: a longer queue
-            // would only make callers wait longer before they hear of the overload.
-            queue_length: 8_192,
-        }
-    }
-}
-
 /// What may be uploaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Uploads")]
 pub struct UploadConfig {
-    /// `--max-upload`, `PROGRESSD_MAX_UPLOAD`: size of one uploaded file.
+    /// Maximum size of one uploaded file
+    #[arg(long = "max-upload", value_name = "SIZE", value_parser = size, default_value = "10GiB")]
     pub max_upload_bytes: u64,
-    /// `--upload-types`, `PROGRESSD_UPLOAD_TYPES`: lower-case media types, as found in the file's
-    /// own bytes, that are accepted; `image/*` stands for a family; empty accepts any.
-    pub types: Vec<String>,
-}
-
-impl Default for UploadConfig {
-    fn default() -> Self {
-        Self { max_upload_bytes: 10 * GIB, types: Vec::new() }
-    }
+    /// Media types that may be uploaded, separated by commas, such as image/*,application/pdf; detected from the content
+    /// of the file; any if empty
+    #[arg(long = "upload-types", value_name = "TYPE,…", value_parser = media_types, default_value = "")]
+    pub types: List,
 }
 
 /// How jobs run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Jobs")]
 pub struct JobConfig {
-    /// `--job-concurrency`, `PROGRESSD_JOB_CONCURRENCY`: jobs at once; more wait as `pending`.
+    // Jobs wait for disks and clients far more than they compute, so several times the cores of a small machine; few
+    // enough that sixteen files hashed at once still move.
+    /// Maximum number of tasks of one kind that the service's own jobs work on at once; further ones wait. Tasks of kind
+    /// simulate only sleep and do not count: up to 4096 of them run at once
+    #[arg(long = "job-concurrency", value_name = "COUNT", value_parser = count, default_value = "16")]
     pub concurrency: usize,
-    /// `--lease`, `PROGRESSD_LEASE`: how long a silent job keeps its task before it counts as lost.
+    /// How long a job may give no sign of life before it loses its task, which is then tried again or fails; at least 1s
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub lease: Duration,
 }
 
-impl Default for JobConfig {
-    fn default() -> Self {
-        Self {
-            // Jobs wait for disks and clients far more than they compute, so several times the
-            // cores of a small machine; few enough that sixteen files hashed at once still move.
-            concurrency: 16,
-            lease: Duration::from_secs(30),
-        }
-    }
-}
-
 /// What is logged, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Log")]
 pub struct LogConfig {
-    /// `--log-format`, `PROGRESSD_LOG_FORMAT`: how a line looks.
-    pub format: LogFormat,
-    /// `--log`, `PROGRESSD_LOG`: which lines are written, in the directives of `tracing_subscriber`'s
-    /// `EnvFilter`.
+    /// Which lines are logged: a level (error, warn, info, debug, trace) or directives such as progressd=debug,warn
+    #[arg(long = "log", value_name = "FILTER", value_parser = filter, default_value = "info")]
     pub filter: String,
+    /// Format of log lines: text for people, json for programs
+    #[arg(long = "log-format", value_name = "text|json", value_parser = log_format, default_value = "text")]
+    pub format: LogFormat,
 }
 
-impl Default for LogConfig {
-    fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".to_owned() }
-    }
-}
-
-/// How a log line looks.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object per line, for programs.
     Json,
 }
+
+/// A command whose arguments are the settings.
+pub(super) fn command() -> Command {
+    Config::augment_args(Command::new("settings").no_binary_name(true).disable_help_flag(true))
+}
+
+/// The section with all of its defaults.
+fn defaults<S: Args>() -> S {
+    let command = S::augment_args(Command::new("defaults").no_binary_name(true));
+    let none_given: [&str; 0] = [];
+    let defaults = command.try_get_matches_from(none_given).and_then(|matches| S::from_arg_matches(&matches));
+    defaults.unwrap_or_else(|error| panic!("a default is wrong: {error}"))
+}
+
+macro_rules! default_from_flags {
+    ($($section:ty),+) => {
+        $(impl Default for $section {
+            fn default() -> Self {
+                defaults()
+            }
+        })+
+    };
+}
+default_from_flags!(Config, ConnectionConfig, HttpConfig, StreamConfig, TaskConfig, UploadConfig, JobConfig, LogConfig);

@@ -88,12 +88,15 @@ fn bounds_that_are_not_given_follow_those_that_are() {
 
 #[test]
 fn the_help_names_every_setting_with_variable_and_default() {
-    let mut command = Settings::augment_args(Command::new("serve")).term_width(1000);
-    let help = command.render_long_help().to_string();
-    for setting in settings::SETTINGS {
-        let flag = format!("--{} <{}>", setting.flag, setting.placeholder);
-        let variable = format!("[env: {}] [default: ", setting.variable);
-        assert!(help.contains(&flag), "{flag} is not in the help:\n{help}");
+    let mut serve = Settings::augment_args(Command::new("serve")).term_width(1000);
+    let help = serve.render_long_help().to_string();
+    let settings = sections::command();
+    assert!(settings.get_arguments().count() > 20);
+    for setting in settings.get_arguments() {
+        let flag = setting.get_long().expect("a flag");
+        let flag_line = format!("--{flag} <{}>", setting.get_value_names().expect("a placeholder")[0]);
+        let variable = format!("[env: PROGRESSD_{}] [default: ", flag.replace('-', "_").to_uppercase());
+        assert!(help.contains(&flag_line), "{flag_line} is not in the help:\n{help}");
         assert!(help.contains(&variable), "{variable} is not in the help:\n{help}");
     }
 }

@@ -1,6 +1,6 @@
 //! Channel names: `task:{id}`, `user:{id}` and their like.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
 use uuid::Uuid;
 
@@ -29,22 +29,27 @@ impl ChannelKind {
     }
 }
 
-/// Name of a channel, such as `task:0199c0de-…`. Cheap to clone.
+/// Name of a channel, such as `task:0199c0de-…`. Cheap to clone and to compare; a text only where it leaves the process.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelName {
-    kind: ChannelKind,
-    text: Arc<str>,
+pub struct ChannelName(ParsedName);
+
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum ParsedName {
+    Task(Uuid),
+    /// The whole text.
+    User(Arc<str>),
+    Key(Uuid),
 }
 
 impl ChannelName {
     /// The channel of a task.
     pub fn task(id: Uuid) -> Self {
-        Self { kind: ChannelKind::Task, text: format!("task:{id}").into() }
+        Self(ParsedName::Task(id))
     }
 
     /// The channel of an idempotency key, by the digest of the key.
     pub fn key(digest: Uuid) -> Self {
-        Self { kind: ChannelKind::Key, text: format!("key:{digest}").into() }
+        Self(ParsedName::Key(digest))
     }
 
     /// The channel of a user.
@@ -53,39 +58,53 @@ impl ChannelName {
     /// When the id is not a valid name.
     pub fn user(user_id: &str) -> Result<Self, InvalidName> {
         check_name(user_id)?;
-        Ok(Self { kind: ChannelKind::User, text: format!("user:{user_id}").into() })
+        Ok(Self(ParsedName::User(format!("user:{user_id}").into())))
     }
 
     /// What it tells about.
     pub fn kind(&self) -> ChannelKind {
-        self.kind
-    }
-
-    /// The part behind the colon.
-    pub fn name(&self) -> &str {
-        &self.text[self.kind.as_str().len() + 1..]
+        match self.0 {
+            ParsedName::Task(_) => ChannelKind::Task,
+            ParsedName::User(_) => ChannelKind::User,
+            ParsedName::Key(_) => ChannelKind::Key,
+        }
     }
 
     /// The id of the task or key, when it is of such a kind.
     pub fn id(&self) -> Option<Uuid> {
-        self.name().parse().ok()
+        match self.0 {
+            ParsedName::Task(id) | ParsedName::Key(id) => Some(id),
+            ParsedName::User(_) => None,
+        }
+    }
+
+    /// The part behind the colon.
+    pub fn name(&self) -> Cow<'_, str> {
+        match &self.0 {
+            ParsedName::Task(id) | ParsedName::Key(id) => id.to_string().into(),
+            ParsedName::User(text) => text.strip_prefix("user:").unwrap_or_default().into(),
+        }
     }
 
     /// The whole text.
-    pub fn as_str(&self) -> &str {
-        &self.text
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.0 {
+            ParsedName::Task(id) => format!("task:{id}").into(),
+            ParsedName::Key(id) => format!("key:{id}").into(),
+            ParsedName::User(text) => Cow::Borrowed(text),
+        }
     }
 }
 
 impl fmt::Display for ChannelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.text())
     }
 }
 
 impl fmt::Debug for ChannelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.text())
     }
 }
 
@@ -114,7 +133,7 @@ pub fn check_name(name: &str) -> Result<(), InvalidName> {
 
 /// The text is not a valid name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a name is 1 to 128 letters, digits or any of - _ . ~ @")]
+#[error("must be 1 to 128 ASCII letters, digits or any of - _ . ~ @")]
 pub struct InvalidName;
 
 #[cfg(test)]
@@ -125,7 +144,7 @@ mod tests {
     fn names_read_back_as_written() {
         let names = [ChannelName::task(Uuid::now_v7()), ChannelName::key(Uuid::now_v7())];
         for name in names.into_iter().chain(ChannelName::user("alice@example.org")) {
-            assert_eq!(name.as_str().parse::<ChannelName>(), Ok(name));
+            assert_eq!(name.text().parse::<ChannelName>(), Ok(name));
         }
     }
 

@@ -109,6 +109,17 @@ impl Serialize for Cursor {
     }
 }
 
+/// From where a watcher wants to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// From the current state: it is a first connect.
+    First,
+    /// From what it has seen.
+    After(Cursor),
+    /// From a place that cannot be read.
+    Unreadable,
+}
+
 /// The text is not a cursor that any store has given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a cursor of the form epoch-seq")]

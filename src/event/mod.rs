@@ -5,10 +5,12 @@
 
 mod channel_name;
 mod cursor;
+mod name;
 mod time;
 
 pub use channel_name::{ChannelKind, ChannelName, InvalidName, NAME_BYTES_MAX, check_name};
-pub use cursor::{Cursor, Epoch, InvalidCursor, Seq};
+pub use cursor::{Cursor, Epoch, InvalidCursor, Resume, Seq};
+pub use name::Name;
 pub use time::Timestamp;
 
 use std::borrow::Cow;

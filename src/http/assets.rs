@@ -1,7 +1,7 @@
 //! The page: files that were built into the binary.
 //!
-//! `web/` builds them; what they are is its business. Names under `/assets/` carry a hash of their content, so they
-//! never change and may be kept for ever.
+//! `web/` builds them. Names under `/assets/` carry a hash of their content, so they
+//! never change and may be cached for ever.
 
 use std::fmt::Write as _;
 
@@ -15,11 +15,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    negotiate::has,
+    negotiate::etag_matches,
     problem::{Problem, kinds},
+    refusals::{Refusals, refusals},
 };
 
-/// What the page may load: files of its own, and nothing that is written into the page itself.
+/// The page may load its own files, but run nothing that is inline.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                                        connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; \
                                        frame-ancestors 'none'";
@@ -28,7 +29,7 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 /// For the one that does.
 const REVALIDATE: &str = "no-cache";
 
-/// What is shown where the page was not built.
+/// Shown if the page was not built.
 const NOT_BUILT: &str = "\
 <!doctype html>
 <html lang=\"en\">
@@ -36,9 +37,9 @@ const NOT_BUILT: &str = "\
 <title>progressd</title>
 <link rel=\"icon\" href=\"data:,\">
 <h1>progressd is running</h1>
-<p>This binary was built without its page. To have it, run <code>npm ci &amp;&amp; npm run build</code> in
+<p>This binary was built without its page. To add it, run <code>npm ci &amp;&amp; npm run build</code> in
 <code>web/</code> and build the binary again.</p>
-<p>The API is all there: <a href=\"/docs\">its reference</a>.</p>
+<p>The API works without it: see <a href=\"/docs\">the reference</a>.</p>
 </html>
 ";
 
@@ -48,12 +49,20 @@ struct Dist;
 
 /// The routes of the page.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(page)).routes(routes!(asset))
+    OpenApiRouter::new().routes(routes!(page)).routes(routes!(task_page)).routes(routes!(asset))
 }
 
+refusals!(
+    /// The page has no such file.
+    NoFile: kinds::ROUTE_NOT_FOUND
+);
+
 /// The page: upload, watch, cancel.
-#[utoipa::path(get, path = "/", operation_id = "readPage", tag = "page",
-    responses((status = 200, description = "The page", body = String, content_type = "text/html")))]
+#[utoipa::path(
+    get, path = "/", operation_id = "readPage", tag = "page",
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The page has not changed")))]
 async fn page(headers: HeaderMap) -> Response {
     match Dist::get("index.html") {
         Some(file) => answer(file, "text/html; charset=utf-8".into(), REVALIDATE, &headers),
@@ -64,10 +73,27 @@ async fn page(headers: HeaderMap) -> Response {
     }
 }
 
+/// The page of a task.
+///
+/// The same file as the page: which view it shows is told by its address. A task that is not there is told by the page.
+#[utoipa::path(
+    get, path = "/tasks/{taskId}", operation_id = "readTaskPage", tag = "page",
+    params(("taskId" = String, Path, description = "The id of the task")),
+    responses(
+        (status = 200, description = "The page", body = String, content_type = "text/html"),
+        (status = 304, description = "The page has not changed")))]
+async fn task_page(headers: HeaderMap) -> Response {
+    page(headers).await
+}
+
 /// A file of the page.
-#[utoipa::path(get, path = "/assets/{path}", operation_id = "readPageFile", tag = "page",
-    params(("path" = String, Path, description = "Its name")),
-    responses((status = 200, description = "The file")))]
+#[utoipa::path(
+    get, path = "/assets/{path}", operation_id = "readPageFile", tag = "page",
+    params(("path" = String, Path, description = "The name of the file")),
+    responses(
+        (status = 200, description = "The file"),
+        (status = 304, description = "The file has not changed"),
+        Refusals<NoFile>))]
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
     let file = Dist::get(&format!("assets/{path}")).ok_or_else(|| Problem::new(&kinds::ROUTE_NOT_FOUND))?;
     let content_type = file.metadata.mimetype().to_owned();
@@ -81,7 +107,7 @@ fn answer(file: EmbeddedFile, content_type: String, cache: &'static str, request
         let _infallible = write!(etag, "{byte:02x}");
         etag
     }) + "\"";
-    let is_known = has(request, &etag);
+    let is_known = etag_matches(request, &etag);
     let kept = [(header::ETAG, etag), (header::CACHE_CONTROL, cache.to_owned())];
     if is_known {
         // A browser takes the policy of a 304 for that of the page it has kept, so it must be the page's own.

@@ -1,4 +1,5 @@
-//! What handlers take from requests: bodies, paths, queries. All that is refused here is a problem.
+//! Extractors: bodies, paths, queries, headers. Each refuses with a problem, and says with which, for the description
+//! of the routes that use it.
 //!
 //! Syntax that cannot be read is 400; what can be read but not accepted is 422 and names the member as it is on the
 //! wire.
@@ -11,17 +12,22 @@ use axum::{
 };
 use bytes::Bytes;
 use garde::Validate;
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, HeaderName, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
-    App,
-    fields::{Fields, FieldsError},
+    App, json,
     problem::{Problem, kinds},
+    refusals::refuses,
+    urlencoded::{Fields, FieldsError},
 };
-use crate::event::ChannelName;
+use crate::event::{ChannelName, Name};
 
 /// A JSON body within its bounds.
 #[derive(Debug)]
@@ -36,13 +42,16 @@ where
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         if body_type(request.headers()) != Some(BodyType::Json) {
             return Err(
-                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON, with content-type application/json.")
+                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json.")
             );
         }
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
-        valid(json_object(&body)?).map(Self)
+        valid(json::read(&body)?).map(Self)
     }
 }
+
+refuses!(Json<T> where T: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
+    kinds::INVALID);
 
 /// The content types that a body can be read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +62,7 @@ pub(super) enum BodyType {
     Form,
 }
 
-/// What the body is said to be.
+/// The content type of the body.
 pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
     let text = single(headers, &header::CONTENT_TYPE).ok()??;
     let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -68,7 +77,7 @@ pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
 /// The whole body, at most `limit_bytes` of it.
 pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, Problem> {
     let announced = http_body::Body::size_hint(&body).lower();
-    let too_large = || Problem::new(&kinds::BODY_TOO_LARGE).with_detail(format!("At most {limit_bytes} bytes."));
+    let too_large = || Problem::new(&kinds::BODY_TOO_LARGE).with_detail(format!("The limit is {limit_bytes} bytes."));
     if announced > limit_bytes as u64 {
         return Err(too_large());
     }
@@ -76,61 +85,18 @@ pub(super) async fn read_body(body: Body, limit_bytes: usize) -> Result<Bytes, P
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(error) if timed_out(error.as_ref()) => Err(Problem::new(&kinds::BODY_TIMED_OUT)),
-        Err(_) => Err(Problem::new(&kinds::MALFORMED).with_detail("The body broke off.")),
+        Err(_) => Err(Problem::new(&kinds::MALFORMED).with_detail("The body ended too early.")),
     }
 }
 
-/// Whether the body ended because its client had been silent for too long.
+/// Whether the body ended because its client sent nothing for too long.
 pub(super) fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .filter_map(|error| error.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::TimedOut)
 }
 
-/// Reads a JSON object.
-pub(super) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // The derived readers would take an array for the members in their order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(Problem::new(&kinds::INVALID).with_detail("The body is not a JSON object."));
-    }
-    json(body)
-}
-
-fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { String::new() } else { path };
-        json_problem(error.inner(), field)
-    })?;
-    deserializer.end().map_err(|error| json_problem(&error, String::new()))?;
-    Ok(value)
-}
-
-fn json_problem(error: &serde_json::Error, path: String) -> Problem {
-    if error.is_data() {
-        let text = error.to_string();
-        let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
-        return match member(path, reason) {
-            whole if whole.is_empty() => Problem::new(&kinds::INVALID).with_detail(format!("The body: {reason}.")),
-            member => Problem::invalid(member, reason),
-        };
-    }
-    Problem::new(&kinds::MALFORMED).with_detail(format!("The body is not JSON: {error}."))
-}
-
-/// The member that is wrong. Of one that is missing or there twice, serde gives the path of its object, and the name
-/// in the reason only.
-fn member(path: String, reason: &str) -> String {
-    let name = ["duplicate field `", "missing field `"].into_iter().find_map(|words| reason.strip_prefix(words));
-    match name.and_then(|name| name.strip_suffix('`')) {
-        Some(name) if path.is_empty() => name.to_owned(),
-        Some(name) => format!("{path}.{name}"),
-        None => path,
-    }
-}
-
-/// Lets through what is within its bounds.
+/// Checks the bounds of each member.
 pub(super) fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, Problem> {
     let Err(report) = value.validate() else { return Ok(value) };
     let problem = Problem::new(&kinds::INVALID);
@@ -152,9 +118,13 @@ fn camel_case(path: &str) -> String {
     })
 }
 
-/// The id of a task in a path. What is no UUID is the id of no task.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TaskId(pub(super) Uuid);
+/// The id of a task in a path. No task has an id that is not a UUID.
+#[derive(Clone, Copy, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("taskId"))]
+pub(super) struct TaskId(
+    /// The id of the task.
+    pub(super) Uuid,
+);
 
 impl FromRequestParts<App> for TaskId {
     type Rejection = Problem;
@@ -165,9 +135,15 @@ impl FromRequestParts<App> for TaskId {
     }
 }
 
+refuses!(TaskId: kinds::MALFORMED, kinds::TASK_NOT_FOUND);
+
 /// The id that a client chose for a new task.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NewTaskId(pub(super) Uuid);
+#[derive(Clone, Copy, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("taskId"))]
+pub(super) struct NewTaskId(
+    /// A UUID that the client made, neither nil nor max.
+    pub(super) Uuid,
+);
 
 impl FromRequestParts<App> for NewTaskId {
     type Rejection = Problem;
@@ -175,13 +151,22 @@ impl FromRequestParts<App> for NewTaskId {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let text = path_parameter(parts, app).await?;
         let id = parse_id(&text).filter(|id| !id.is_nil() && !id.is_max());
-        id.map(Self).ok_or_else(|| Problem::invalid("taskId", "is not a UUID of the form 8-4-4-4-12"))
+        id.map(Self).ok_or_else(|| Problem::invalid("taskId", NOT_A_TASK_ID))
     }
 }
 
+refuses!(NewTaskId: kinds::MALFORMED, kinds::INVALID);
+
 /// A user in a path: their channel.
-#[derive(Clone, Debug)]
-pub(super) struct User(pub(super) ChannelName);
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("userId"))]
+pub(super) struct User(
+    /// The id of the user.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(User: kinds::MALFORMED, kinds::INVALID);
 
 impl FromRequestParts<App> for User {
     type Rejection = Problem;
@@ -194,13 +179,22 @@ impl FromRequestParts<App> for User {
 
 impl User {
     /// The user's id.
-    pub(super) fn id(&self) -> &str {
+    pub(super) fn id(&self) -> std::borrow::Cow<'_, str> {
         self.0.name()
     }
 }
 
+/// The detail of an id that is not one of a task.
+const NOT_A_TASK_ID: &str = "must be a UUID in the form 8-4-4-4-12";
+
+/// Reads the id of a task as a parameter of a query.
+pub(super) fn task_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    parse_id(&text).map(Some).ok_or_else(|| de::Error::custom(NOT_A_TASK_ID))
+}
+
 /// One text per id: hyphenated, in either case.
-pub(super) fn parse_id(text: &str) -> Option<Uuid> {
+fn parse_id(text: &str) -> Option<Uuid> {
     (text.len() == uuid::fmt::Hyphenated::LENGTH).then(|| text.parse().ok()).flatten()
 }
 
@@ -211,60 +205,87 @@ async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, Problem>
     Ok(parameters.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
 
-/// The parameters of a query whose names are all to be known.
+/// The parameters of a query; unknown ones are refused.
 #[derive(Debug)]
-pub(super) struct Query(Fields);
+pub(super) struct Query<T>(pub(super) T);
 
-impl FromRequestParts<App> for Query {
+impl<T> FromRequestParts<App> for Query<T>
+where
+    T: DeserializeOwned + Validate<Context = ()>,
+{
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
-        Fields::parse(parts.uri.query().unwrap_or_default().as_bytes()).map(Self).map_err(query_problem)
+        let fields = Fields::of_query(parts.uri.query().unwrap_or_default());
+        valid(fields.and_then(Fields::read).map_err(query_problem)?).map(Self)
     }
 }
 
-impl Query {
-    /// A parameter; an empty one counts as absent.
-    pub(super) fn text(&mut self, name: &str) -> Option<String> {
-        self.0.take(name).filter(|value| !value.is_empty())
-    }
+refuses!(Query<T> where T: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
-    /// A comma-separated parameter, each of its values read by `read`.
-    pub(super) fn list<T>(
-        &mut self,
-        name: &str,
-        values_max: usize,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<Vec<T>, Problem> {
-        let Some(text) = self.text(name) else { return Ok(Vec::new()) };
-        if text.split(',').count() > values_max {
-            return Err(Problem::invalid(name, format!("has more than {values_max} values")));
+/// Why the parameters of a query are refused.
+pub(super) fn query_problem(error: FieldsError) -> Problem {
+    let kind = match error {
+        FieldsError::Unknown(_) => &kinds::UNKNOWN_PARAMETER,
+        FieldsError::Invalid { .. } => &kinds::INVALID,
+        FieldsError::Malformed | FieldsError::TooMany | FieldsError::Duplicate(_) => &kinds::MALFORMED,
+    };
+    match error.name() {
+        Some(name) => Problem::new(kind).with_error(name, error.to_string()),
+        None => Problem::new(kind).with_detail(format!("The query {error}.")),
+    }
+}
+
+/// The key by which a repeated request is recognized.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Header, names("Idempotency-Key"))]
+pub(super) struct IdempotencyKey(
+    /// The same key with the same request gives the same task.
+    #[param(value_type = String, required = false, pattern = "^[!-~]{1,256}$", min_length = 1, max_length = 256)]
+    pub(super) Option<String>,
+);
+
+/// Longest idempotency key, in bytes.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+
+impl FromRequestParts<App> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+        let Some(key) = single(&parts.headers, &NAME)? else { return Ok(Self(None)) };
+        let length_fits = (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len());
+        if !length_fits || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let detail = format!("must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
+            return Err(Problem::new(&kinds::MALFORMED).with_error(NAME.as_str(), detail));
         }
-        text.split(',').map(|value| read(value).map_err(|reason| Problem::invalid(name, reason))).collect()
-    }
-
-    /// How many are asked for.
-    pub(super) fn limit(&mut self, default: usize, max: usize) -> Result<usize, Problem> {
-        let Some(text) = self.text("limit") else { return Ok(default) };
-        let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-        limit.ok_or_else(|| Problem::invalid("limit", format!("is a number from 1 to {max}")))
-    }
-
-    /// The route knows no more parameters.
-    pub(super) fn end(self) -> Result<(), Problem> {
-        self.0.end().map_err(query_problem)
+        Ok(Self(Some(key.to_owned())))
     }
 }
 
-fn query_problem(error: FieldsError) -> Problem {
-    match (&error, error.name()) {
-        (FieldsError::Unknown(_), Some(name)) => {
-            Problem::new(&kinds::UNKNOWN_PARAMETER).with_error(name, error.to_string())
-        }
-        (_, Some(name)) => Problem::new(&kinds::MALFORMED).with_error(name, error.to_string()),
-        (_, None) => Problem::new(&kinds::MALFORMED).with_detail(format!("The query {error}.")),
+refuses!(IdempotencyKey: kinds::MALFORMED);
+
+/// Proof of the right to report on a task.
+#[derive(Clone, Copy, Debug, IntoParams)]
+#[into_params(parameter_in = Header, names("Lease-Token"))]
+pub(super) struct LeaseToken(
+    /// The token that came with the lease; required to report on a leased task.
+    #[param(value_type = Uuid, required = false)]
+    pub(super) Option<Uuid>,
+);
+
+impl FromRequestParts<App> for LeaseToken {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        const NAME: HeaderName = HeaderName::from_static("lease-token");
+        let malformed = |_| Problem::new(&kinds::MALFORMED).with_error(NAME.as_str(), "must be a UUID");
+        let token = single(&parts.headers, &NAME)?.map(|token| token.parse().map_err(malformed));
+        token.transpose().map(Self)
     }
 }
+
+refuses!(LeaseToken: kinds::MALFORMED);
 
 /// A header that may be there once, as visible ASCII.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Result<Option<&'a str>, Problem> {
@@ -272,32 +293,18 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> R
     let malformed = |reason: &str| Problem::new(&kinds::MALFORMED).with_error(name.as_str(), reason);
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed("is not visible ASCII")),
-        (Some(_), Some(_)) => Err(malformed("is given more than once")),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| malformed("must be visible ASCII")),
+        (Some(_), Some(_)) => Err(malformed("must be given only once")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::task::{NewTask, Report};
 
     fn refused<T: DeserializeOwned + Validate<Context = ()> + std::fmt::Debug>(body: &str) -> Problem {
-        json::<T>(body.as_bytes()).and_then(valid).expect_err("refused")
-    }
-
-    #[test]
-    fn what_is_no_json_is_malformed_and_says_where() {
-        let nested = "[".repeat(200) + &"]".repeat(200);
-        for body in ["", "{", "{]", "\u{feff}{}", "{} x", "{\"total\":1e999}", "{\"title\":\"\\ud800\"}", "NaN"] {
-            let problem = refused::<NewTask>(body);
-            assert_eq!(problem.kind(), &kinds::MALFORMED, "{body}");
-            assert!(problem.sentence().contains("line 1 column"), "{}", problem.sentence());
-        }
-        assert_eq!(json::<Value>(nested.as_bytes()).expect_err("too deep").kind(), &kinds::MALFORMED);
-        assert_eq!(json::<Value>(b"\"\xff\"").expect_err("no UTF-8").kind(), &kinds::MALFORMED);
+        json::read::<T>(body.as_bytes()).and_then(valid).expect_err("refused")
     }
 
     #[test]

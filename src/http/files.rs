@@ -1,4 +1,4 @@
-//! Files: what an upload left, brought back so that no browser runs it.
+//! Downloads of uploaded files, served so that no browser runs them.
 
 use std::io::SeekFrom;
 
@@ -16,17 +16,18 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     extract::TaskId,
-    negotiate::has,
-    problem::{Kind, Problem, kinds},
+    negotiate::etag_matches,
+    problem::{Finds, Kind, Problem, Reads, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::{
     jobs::{SavedFile, UPLOAD_KIND},
     task::{Status, Task},
 };
 
-/// What is read from the disk at once.
+/// The size of one read from the disk.
 const READ_BYTES: usize = 64 * 1024;
-/// No type of which anything is known.
+/// The content type of a file whose own type is unknown or unsafe.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
 const FILE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "file_not_found", "The task has no file");
@@ -38,21 +39,27 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read))
 }
 
+refusals!(
+    /// There is a file once its upload has completed.
+    FileReads: FILE_NOT_FOUND, kinds::TASK_NOT_FINISHED, RANGE_NOT_SATISFIABLE
+);
+
 /// Reads the file of a completed upload.
 ///
-/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with this site's rights. One range of
-/// bytes may be asked for.
-#[utoipa::path(get, path = "/api/tasks/{taskId}/file", tag = "uploads",
-    params(("taskId" = Uuid, Path, description = "The task's id"),
+/// It is sent to be saved, never to be shown: whatever it holds, no browser runs it with the rights of this site. A
+/// client may ask for one range of bytes.
+#[utoipa::path(
+    get, path = "/api/tasks/{taskId}/file", operation_id = "readFile", tag = "uploads",
+    params(TaskId,
         ("Range" = Option<String>, Header, description = "One range of bytes", example = "bytes=0-1023"),
         ("If-Range" = Option<String>, Header, description = "The `ETag` for which the range is meant"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
         (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
-            headers(("etag" = String, description = "Its BLAKE3 digest"), ("content-disposition" = String))),
-        (status = 206, description = "The range of it", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 304, description = "The client has it"),
-        (status = 416, description = "It has no such range")))]
+            headers(("etag" = String, description = "The BLAKE3 digest"), ("content-disposition" = String))),
+        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The file has not changed"),
+        Refusals<(TaskId, Reads, Finds, FileReads)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
     let task = &entry.task;
@@ -70,7 +77,7 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
     answer(task, &saved, file, &headers).await
 }
 
-/// What the result of an upload says of its file.
+/// The members of an upload's result that describe its file.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SavedAs {
@@ -83,7 +90,7 @@ async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &Hea
     let etag = format!("\"{}\"", saved_as.blake3.as_deref().unwrap_or(&task.task_id.to_string()));
     let SavedFile { mut file, size } = saved;
     let (status, start, len) = match range(headers, &etag, size) {
-        _ if has(headers, &etag) => (StatusCode::NOT_MODIFIED, 0, 0),
+        _ if etag_matches(headers, &etag) => (StatusCode::NOT_MODIFIED, 0, 0),
         Range::Whole => (StatusCode::OK, 0, size),
         Range::Part { start, len } => (StatusCode::PARTIAL_CONTENT, start, len),
         Range::None => {
@@ -108,21 +115,21 @@ async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &Hea
     }
     set(&mut response, header::ETAG, &etag);
     set(&mut response, header::ACCEPT_RANGES, "bytes");
-    // A file never changes, but its task may be deleted: it may be kept, and is to be asked for each time.
+    // A file never changes, but its task may be deleted: a cache may keep it, and must revalidate it.
     set(&mut response, header::CACHE_CONTROL, "private, no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'");
     Ok(response)
 }
 
-/// A value that cannot be a header's is left out; those made here can be.
+/// Leaves out a value that no header can have; none of those made here is one.
 fn set(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
-/// What is sent of the file.
+/// The part of the file that is sent.
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
     Whole,
@@ -130,11 +137,11 @@ enum Range {
         start: u64,
         len: u64,
     },
-    /// Nothing, since all that is asked for is behind its end.
+    /// Nothing: the range begins behind the end of the file.
     None,
 }
 
-/// What a request asks for (RFC 9110, 14.2). Several ranges, or what is no range, ask for the whole.
+/// The range that a request asks for (RFC 9110, 14.2). Several ranges, or a malformed one, ask for the whole.
 fn range(headers: &HeaderMap, etag: &str, size: u64) -> Range {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let is_meant = text(header::IF_RANGE).is_none_or(|meant| meant == etag);
@@ -152,7 +159,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64) -> Range {
     if start < end { Range::Part { start, len: end - start } } else { Range::None }
 }
 
-/// The type under which a file is sent: its own where no browser runs such a thing.
+/// The content type under which a file is sent: its own if no browser runs files of that type.
 fn served_type(found: &str) -> &str {
     let runs = ["html", "xml", "svg", "script", "flash", "wasm"].iter().any(|word| found.contains(word));
     let is_plain =

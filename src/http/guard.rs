@@ -1,9 +1,11 @@
-//! Who may ask: the names this service answers to, and which pages may make a browser ask.
+//! Access without accounts: the host names this service answers to, and the origins whose pages may use it (CORS).
 //!
-//! Without accounts, whoever reaches the port may use it; so a page of another origin must not reach it through its
-//! visitor's browser. A name that is resolved to this machine by its owner (DNS rebinding) is caught by `Host`; a form
-//! or script of another site by what the browser itself says of it: `Sec-Fetch-Site` (W3C Fetch Metadata) and `Origin`
-//! (RFC 6454). Programs that are no browsers send neither and are let through. It must not know what is asked for.
+//! Any program that reaches the port may use it; so a page of another origin must not reach it through its visitor's
+//! browser. `Host` catches DNS rebinding: a foreign name that its owner resolves to this machine. `Sec-Fetch-Site` (W3C
+//! Fetch Metadata) and `Origin` (RFC 6454), which browsers set themselves, catch forms and scripts of other sites.
+//! Programs other than browsers send neither and pass. It must not know routes or tasks.
+//!
+//! CORS is by hand: the layer of tower-http answers every OPTIONS itself, with 200 and without `Allow`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,11 +15,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
+use utoipa::openapi::path::Operation;
 
 use super::{
     App,
     extract::single,
     problem::{Problem, kinds},
+    refusals::{self, Refuses, refuses},
 };
 use crate::config::HttpConfig;
 
@@ -72,18 +76,32 @@ impl FromRequestParts<App> for HasEffect {
     }
 }
 
+refuses!(HasEffect: kinds::CROSS_SITE);
+
+/// Adds to the description of every route what this layer refuses.
+pub(super) fn describe(method: &Method, operation: &mut Operation) {
+    let responses = &mut operation.responses.responses;
+    refusals::add(responses, &[&kinds::MALFORMED, &kinds::WRONG_HOST]);
+    if !is_safe(method) {
+        refusals::add(responses, &HasEffect::kinds());
+    }
+}
+
 fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
     check_host(request.uri(), request.headers(), config)?;
-    // OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the
-    // allowing headers.
-    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if is_safe { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+    if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+}
+
+/// OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the allowing
+/// headers.
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// Every name that the request gives must be ours: the `Host` header, and the authority of an absolute target or of
 /// HTTP/2's `:authority`.
 fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
-    let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "is not a host name with an optional port");
+    let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "must be a host name with an optional port");
     let host = match single(headers, &header::HOST)? {
         Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
         None => None,
@@ -97,7 +115,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
 
 fn wrong_host() -> Problem {
     Problem::new(&kinds::WRONG_HOST)
-        .with_detail("It answers to loopback names, and to those that are set as allowed hosts (--allowed-hosts).")
+        .with_detail("The service answers to loopback names and to the names in --allowed-hosts.")
 }
 
 fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
@@ -129,16 +147,14 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         None | Some("same-origin" | "none") => {}
         // `same-site` is another port or a sibling name: another program's page.
         Some(_) => {
-            return foreign(
-                "The page that asks is of another origin, which is not among the allowed ones (--allowed-origins).",
-            );
+            return foreign("The page belongs to another origin, which is not in --allowed-origins.");
         }
     }
     match single(headers, &header::ORIGIN)? {
         None => Ok(()),
         Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
         // `null` is any sandboxed frame, file or redirect across origins.
-        Some(_) => foreign("The origin is not this service's, and is not among the allowed ones (--allowed-origins)."),
+        Some(_) => foreign("The origin is neither this service nor in --allowed-origins."),
     }
 }
 

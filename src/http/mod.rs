@@ -1,29 +1,31 @@
-//! The request: routes, and what is asked of every request before it gets to one.
+//! Routes, and the layers around them.
 //!
 //! The only module that knows axum. One file a resource, each with its `router()`; handlers extract, call the tracker,
 //! and map the answer. Nothing is kept here between two requests, and nothing is decided about tasks.
 
 mod assets;
 mod extract;
-mod fields;
 mod files;
-mod form;
 mod guard;
+mod json;
+mod multipart;
 mod negotiate;
 mod observe;
 mod ops;
 mod openapi;
 pub mod problem;
 mod progress;
+mod refusals;
 mod report;
 mod seeds;
+mod streams;
 mod task_list;
 mod tasks;
 mod uploads;
+mod urlencoded;
 mod users;
-mod wait;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use axum::{
     Router, middleware,
@@ -37,22 +39,40 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 use problem::{Problem, kinds};
+pub(crate) use uploads::WORDS as UPLOAD_WORDS;
 
-/// What handlers are given. Cheap to clone.
+/// The state of handlers: one `Arc`, since a request clones it once for each layer and extractor.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<AppParts>);
+
+/// What [`App`] shares.
+pub struct AppParts {
     /// The way to the task table.
     pub tracker: Tracker,
-    /// Who is connected.
+    /// Which users are connected.
     pub presence: Presence,
-    /// Who does the work.
+    /// The jobs in the service.
     pub jobs: Jobs,
     /// The settings.
     pub config: Arc<Config>,
-    /// What is counted.
+    /// Counters.
     pub metrics: Metrics,
     /// Cancelled when the service begins to stop.
     pub draining: CancellationToken,
+}
+
+impl From<AppParts> for App {
+    fn from(parts: AppParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = AppParts;
+
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
 }
 
 /// Everything that is served.
@@ -70,6 +90,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(uploads::router())
         .merge(files::router())
         .merge(progress::router())
+        .merge(streams::router())
         .merge(users::router())
         .merge(seeds::router())
         .merge(ops::router())
@@ -83,7 +104,7 @@ fn layered(router: Router<App>, app: &App) -> Router<App> {
     let default =
         |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     router.layer((
-        // It sees every answer, makes a panic one, and tells of it once.
+        // Sees every answer, answers for panics, and logs once.
         middleware::from_fn_with_state(app.clone(), observe::observe),
         // Refusals get these too. A route that needs another value, such as the page, has set its own.
         default(header::CACHE_CONTROL, "no-store"),

@@ -1,4 +1,4 @@
-//! What a client says beside its request: what it accepts, prefers and has already (RFC 9110, RFC 7240).
+//! Content negotiation: `Accept`, `Prefer` and `If-None-Match` (RFC 9110, RFC 7240).
 
 use std::time::Duration;
 
@@ -25,6 +25,16 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
     ranges(headers).any(|range| range == EVENT_STREAM) && !ranges(headers).any(|range| range == "application/json")
 }
 
+/// Whether JSON is asked for by its name, and a stream is not.
+pub(super) fn wants_json(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| range == "application/json") && !ranges(headers).any(|range| range == EVENT_STREAM)
+}
+
+/// Whether a page is asked for by its name, and a stream is not: somebody has opened the address in a browser.
+pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+    ranges(headers).any(|range| range == "text/html") && !ranges(headers).any(|range| range == EVENT_STREAM)
+}
+
 /// The media ranges of `Accept` that are not refused by `q=0`.
 fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
     values(headers, &header::ACCEPT).filter_map(|range| {
@@ -39,7 +49,7 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
 }
 
 /// Whether the client has this `ETag` already.
-pub(super) fn has(headers: &HeaderMap, etag: &str) -> bool {
+pub(super) fn etag_matches(headers: &HeaderMap, etag: &str) -> bool {
     values(headers, &header::IF_NONE_MATCH)
         .any(|value| value == "*" || value.strip_prefix("W/").unwrap_or(value) == etag)
 }
@@ -96,11 +106,15 @@ mod tests {
         assert!(wants_stream(&accept(&["text/event-stream"])));
         assert!(!wants_stream(&accept(&["*/*"])) && !wants_stream(&accept(&[])));
         assert!(!wants_stream(&accept(&["application/json, text/event-stream"])));
+        assert!(wants_page(&accept(&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"])));
+        for values in [&[][..], &["*/*"], &["text/*"], &["text/html;q=0, */*"], &["text/html, text/event-stream"]] {
+            assert!(!wants_page(&accept(values)), "{values:?}");
+        }
     }
 
     #[test]
     fn etags_are_compared_weakly() {
-        let has = |value: &str| has(&headers(header::IF_NONE_MATCH, &[value]), "\"k3f90000-7\"");
+        let has = |value: &str| etag_matches(&headers(header::IF_NONE_MATCH, &[value]), "\"k3f90000-7\"");
         assert!(has("\"k3f90000-7\"") && has("W/\"k3f90000-7\"") && has("\"a\", \"k3f90000-7\"") && has("*"));
         assert!(!has("k3f90000-7") && !has("\"k3f90000-70\"") && !has(""));
     }

@@ -1,5 +1,4 @@
-//! What is told of each request: its id, one span, one line, one count. The outermost layer, so that it sees refusals
-//! and panics too.
+//! Each request's id, span, log line and count. The outermost layer, so that it sees refusals and panics too.
 //!
 //! It names the route's pattern, never the path, query or headers of a client: they may hold tokens and names of users.
 
@@ -13,11 +12,13 @@ use axum::{
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method};
 use tracing::Instrument;
+use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
     App,
-    problem::{Cause, Code, Problem},
+    problem::{Cause, Code, Problem, kinds},
+    refusals,
 };
 use crate::telemetry::RequestLabels;
 
@@ -28,7 +29,7 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The route of requests that no route matched.
 const NO_ROUTE: &str = "none";
 
-/// Gives the request an id and a span, and tells how it was answered.
+/// Gives the request an id and a span, and logs and counts its answer.
 pub(super) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (id, id_value) = request_id(&request);
@@ -41,6 +42,11 @@ pub(super) async fn observe(State(app): State<App>, request: Request, next: Next
     app.metrics.count_request(&RequestLabels { route, method, status: status.as_u16() });
     response.headers_mut().insert(X_REQUEST_ID, id_value);
     response
+}
+
+/// Adds to the description of every route what this layer answers.
+pub(super) fn describe(operation: &mut Operation) {
+    refusals::add(&mut operation.responses.responses, &[&kinds::INTERNAL]);
 }
 
 /// A panic is one request's error, never the connection's.
@@ -70,7 +76,7 @@ fn tell(response: &Response, started: Instant) {
     }
 }
 
-/// The client's own id where it is a sane one, a new one otherwise.
+/// The id from the client if it is safe to log, otherwise a new one.
 fn request_id(request: &Request) -> (String, HeaderValue) {
     let given = request.headers().get(X_REQUEST_ID).filter(|value| is_sane(value.as_bytes()));
     let given = given.and_then(|value| Some((value.to_str().ok()?.to_owned(), value.clone())));

@@ -1,9 +1,12 @@
 //! The API's description, made from the code, and a page to read it on.
 //!
-//! What any route may answer for the same reason (another site, a bad body, an unknown task) is written down here once
-//! and added to all routes that it holds for.
+//! What a route answers is described where it is answered: at its handler, its extractors, and the layers around it.
+//! Only what holds for the whole is written here.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     extract::Path,
@@ -13,159 +16,24 @@ use bytes::Bytes;
 use http::{Method, header};
 use utoipa::{
     OpenApi,
-    openapi::{
-        Content, Ref, RefOr, ResponseBuilder,
-        path::{Operation, PathItem},
-    },
+    openapi::path::{Operation, PathItem},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::Config;
 
 use super::{
     App,
-    problem::{CONTENT_TYPE, FieldError, Problem, ProblemDocument, kinds},
+    assets::NoFile,
+    guard, observe,
+    problem::{FieldError, Problem, ProblemDocument, kinds},
+    refusals::Refusals,
 };
+use crate::{event::Name, task::ReportedError};
 
 /// Swagger UI styles its elements from its scripts.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                                        img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; \
                                        form-action 'self'; frame-ancestors 'none'";
-
-/// What routes may answer for a reason that is not their own.
-struct Refusal {
-    /// The name of its component.
-    name: &'static str,
-    status: &'static str,
-    /// When it is answered.
-    description: &'static str,
-    /// Whether a route may answer so.
-    holds: fn(&Route<'_>) -> bool,
-}
-
-/// What is looked at to tell what a route may answer.
-struct Route<'a> {
-    method: Method,
-    path: &'a str,
-    has_body: bool,
-}
-
-impl Route<'_> {
-    fn is_api(&self) -> bool {
-        self.path.starts_with("/api/") || self.path.starts_with("/sse")
-    }
-
-    fn is_of_task(&self) -> bool {
-        self.path.starts_with("/api/tasks/{")
-    }
-
-    fn is_stream(&self) -> bool {
-        self.path.ends_with("/progress") || self.path == "/sse" || self.path.starts_with("/sse/connect")
-    }
-
-    fn has_effect(&self) -> bool {
-        self.method != Method::GET || self.path.starts_with("/sse/")
-    }
-
-    fn has_query(&self) -> bool {
-        self.method == Method::GET && matches!(self.path, "/api/tasks" | "/api/users")
-    }
-
-    fn is_file(&self) -> bool {
-        self.path.ends_with("{file}") || self.path.ends_with("{path}")
-    }
-}
-
-const REFUSALS: [Refusal; 15] = [
-    Refusal {
-        name: "Malformed",
-        status: "400",
-        description: "The body is no JSON, or a header, the path or the query is malformed",
-        holds: |route| route.is_api(),
-    },
-    Refusal {
-        name: "CrossSite",
-        status: "403",
-        description: "A page of another origin asks, and its origin is not allow-listed",
-        holds: |route| route.has_effect(),
-    },
-    Refusal {
-        name: "TaskNotFound",
-        status: "404",
-        description: "There is no such task",
-        holds: |route| route.is_of_task() && route.method != Method::PUT,
-    },
-    Refusal {
-        name: "NotFound",
-        status: "404",
-        description: "There is nothing here, or the user was never seen",
-        holds: |route| route.is_file() || route.path == "/api/users/{userId}",
-    },
-    Refusal {
-        name: "NotAcceptable",
-        status: "406",
-        description: "The client does not accept a stream",
-        holds: |route| route.is_stream(),
-    },
-    Refusal {
-        name: "BodyTimedOut",
-        status: "408",
-        description: "The client fell silent inside its body",
-        holds: |route| route.has_body,
-    },
-    Refusal {
-        name: "Conflict",
-        status: "409",
-        description: "The task does not allow it: it has ended, has not ended, is leased, or was cancelled",
-        holds: |route| {
-            let changes = matches!(route.method, Method::PATCH | Method::DELETE | Method::POST);
-            route.is_of_task() && changes || route.path.starts_with("/sse/task")
-        },
-    },
-    Refusal {
-        name: "Gone",
-        status: "410",
-        description: "The task was deleted, or its time is over",
-        holds: |route| route.is_of_task() || route.path == "/api/tasks" && route.has_effect(),
-    },
-    Refusal {
-        name: "TooLarge",
-        status: "413",
-        description: "The body is larger than allowed",
-        holds: |route| route.has_body,
-    },
-    Refusal {
-        name: "UnsupportedType",
-        status: "415",
-        description: "The content type is not supported",
-        holds: |route| route.has_body,
-    },
-    Refusal {
-        name: "WrongHost",
-        status: "421",
-        description: "The request names a host that is not this service's",
-        holds: |_| true,
-    },
-    Refusal {
-        name: "Invalid",
-        status: "422",
-        description: "A member, field or parameter is not valid, `errors` names each; or the same id or idempotency key \
-                      came with another request",
-        holds: |route| route.has_body || route.has_query() || route.path.contains("{userId}"),
-    },
-    Refusal { name: "Internal", status: "500", description: "Something went wrong inside", holds: |_| true },
-    Refusal {
-        name: "Unavailable",
-        status: "503",
-        description: "The service is overloaded or stopping, or its store is away: come again after `Retry-After`",
-        holds: |route| route.is_api() || route.path == "/readyz",
-    },
-    Refusal {
-        name: "DiskFull",
-        status: "507",
-        description: "There is no room left on the disk",
-        holds: |route| route.is_api() && route.has_effect(),
-    },
-];
 
 /// The description without routes.
 #[derive(OpenApi)]
@@ -174,16 +42,16 @@ const REFUSALS: [Refusal; 15] = [
         title = "progressd",
         description = "Every slow task gets a URL that streams its progress. Three verbs: submit (`POST /api/tasks`), \
                        report (`PATCH /api/tasks/{taskId}`), watch (`GET /api/tasks/{taskId}/progress`).\n\n\
-                       Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`."
+                       Every error is an `application/problem+json` document (RFC 9457) with a stable `code`."
     ),
-    components(schemas(ProblemDocument<'_>, FieldError)),
+    components(schemas(ProblemDocument<'_>, FieldError, Name, ReportedError)),
     tags(
-        (name = "tasks", description = "Submit, read, report, cancel, forget"),
-        (name = "streams", description = "Watch"),
+        (name = "tasks", description = "Submit, read, report, cancel, delete"),
+        (name = "streams", description = "Watch tasks"),
         (name = "users", description = "Who is connected"),
-        (name = "compatibility", description = "Routes of earlier systems, as their clients know them"),
+        (name = "compatibility", description = "Routes of earlier systems, unchanged for their clients"),
         (name = "operations", description = "Health and metrics"),
-        (name = "page", description = "For people"),
+        (name = "page", description = "Pages for people"),
     )
 )]
 pub(super) struct Api;
@@ -203,17 +71,17 @@ pub(super) fn router() -> OpenApiRouter<App> {
 async fn description() -> Response {
     /// It is the same for the life of the process.
     static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
-        let mut api = super::routes().into_openapi();
-        add_refusals(&mut api);
         // Made of strings and numbers, it always has a JSON text.
-        serde_json::to_vec_pretty(&api).unwrap_or_default().into()
+        serde_json::to_vec_pretty(&described()).unwrap_or_default().into()
     });
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], DOCUMENT.clone())
         .into_response()
 }
 
 /// The reference, for people.
-#[utoipa::path(get, path = "/docs", operation_id = "findReference", tag = "page", responses((status = 307, description = "It is at `/docs/`")))]
+#[utoipa::path(
+    get, path = "/docs", operation_id = "findReference", tag = "page",
+    responses((status = 307, description = "The reference is at `/docs/`")))]
 async fn docs() -> Redirect {
     Redirect::temporary("/docs/")
 }
@@ -227,8 +95,8 @@ async fn docs_index() -> Result<Response, Problem> {
 
 /// A file of the reference.
 #[utoipa::path(get, path = "/docs/{file}", operation_id = "readReferenceFile", tag = "page",
-    params(("file" = String, Path, description = "Its name")),
-    responses((status = 200, description = "The file")))]
+    params(("file" = String, Path, description = "The name of the file")),
+    responses((status = 200, description = "The file"), Refusals<NoFile>))]
 async fn docs_file(Path(file): Path<String>) -> Result<Response, Problem> {
     swagger_file(&file)
 }
@@ -248,26 +116,19 @@ fn swagger_file(name: &str) -> Result<Response, Problem> {
     Ok((headers, file.bytes.into_owned()).into_response())
 }
 
-fn add_refusals(api: &mut utoipa::openapi::OpenApi) {
-    let components = api.components.get_or_insert_default();
-    for refusal in REFUSALS {
-        let content = Content::new(Some(Ref::from_schema_name("Problem")));
-        let response = ResponseBuilder::new().description(refusal.description).content(CONTENT_TYPE, content).build();
-        components.responses.insert(refusal.name.into(), RefOr::T(response));
-    }
-    for (path, item) in &mut api.paths.paths {
-        for (method, operation) in operations(item) {
-            // A handler of two methods has one name; a client that is made from this needs two.
-            if method == Method::POST && path.starts_with("/sse/") {
-                operation.operation_id = operation.operation_id.take().map(|id| id + "ByPost");
-            }
-            let route = Route { method, path, has_body: operation.request_body.is_some() };
-            for refusal in REFUSALS.iter().filter(|refusal| (refusal.holds)(&route)) {
-                let described = RefOr::Ref(Ref::from_response_name(refusal.name));
-                operation.responses.responses.entry(refusal.status.into()).or_insert(described);
-            }
+/// All routes, with what the layers around them answer.
+fn described() -> utoipa::openapi::OpenApi {
+    let mut api = super::routes().into_openapi();
+    let mut names = BTreeSet::new();
+    for (method, operation) in api.paths.paths.values_mut().flat_map(operations) {
+        // A handler of GET and POST has one name; a client that is made from this needs two.
+        if let Some(name) = operation.operation_id.as_mut().filter(|name| !names.insert((*name).clone())) {
+            name.push_str("ByPost");
         }
+        guard::describe(&method, operation);
+        observe::describe(operation);
     }
+    api
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {

@@ -1,4 +1,4 @@
-//! Operations: is it alive, is it ready, what does it count.
+//! Operations: liveness, readiness, metrics.
 
 use axum::{
     extract::State,
@@ -11,7 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    problem::{Problem, kinds},
+    problem::{Problem, Reads, kinds},
+    refusals::Refusals,
 };
 use crate::telemetry::Metrics;
 
@@ -20,35 +21,47 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
 
-/// How the service is.
+/// The state of the service.
 #[derive(Serialize, ToSchema)]
 struct Health {
     /// `ok`.
     #[schema(example = "ok")]
     status: &'static str,
+    /// What an operator should look into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    warnings: Vec<String>,
 }
 
-const OK: axum::Json<Health> = axum::Json(Health { status: "ok" });
+fn ok(warnings: Vec<String>) -> axum::Json<Health> {
+    axum::Json(Health { status: "ok", warnings })
+}
 
 /// Tells whether the process is alive.
-#[utoipa::path(get, path = "/healthz", operation_id = "isAlive", tag = "operations", responses((status = 200, description = "It is", body = Health)))]
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "isAlive", tag = "operations",
+    responses((status = 200, description = "The process is alive", body = Health)))]
 async fn healthz() -> axum::Json<Health> {
-    OK
+    ok(Vec::new())
 }
 
-/// Tells whether requests should be sent here.
+/// Tells whether the service is ready for requests.
 ///
-/// 503 while the service is stopping, and while its store does not answer.
-#[utoipa::path(get, path = "/readyz", operation_id = "isReady", tag = "operations", responses((status = 200, description = "They should", body = Health)))]
+/// 503 while the service is shutting down, and while its store does not answer.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "isReady", tag = "operations",
+    responses((status = 200, description = "The service is ready", body = Health), Refusals<Reads>))]
 async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     if app.draining.is_cancelled() {
         return Err(Problem::new(&kinds::STOPPING));
     }
     app.tracker.check().await?;
-    Ok(OK)
+    let unreadable = Some(app.tracker.unreadable()).filter(|count| *count > 0);
+    let warning = |count| format!("{count} tasks or keys were written by a newer version and cannot be read");
+    Ok(ok(unreadable.map(warning).into_iter().collect()))
 }
 
-/// Metrics, as OpenMetrics text for Prometheus.
+/// Reads metrics, as OpenMetrics text for Prometheus.
 #[utoipa::path(get, path = "/metrics", operation_id = "readMetrics", tag = "operations",
     responses((status = 200, description = "All metrics", body = String, content_type = Metrics::CONTENT_TYPE)))]
 async fn metrics(State(app): State<App>) -> Response {

@@ -1,7 +1,7 @@
 //! Refusals as problem documents (RFC 9457): the one place where an error becomes a status and a body.
 //!
-//! What went wrong inside is kept beside the answer for `observe` to log once, with the request's id; a
-//! client is told of it by a 5xx with nothing of the inside.
+//! The cause of an internal error goes beside the answer, for `observe` to log once with the request's id; the client
+//! gets a 5xx without it.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -9,8 +9,14 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use crate::{channel::OpenError, task::Refusal, tracker::TrackerError};
+use super::refusals::refusals;
+use crate::{
+    channel::{StreamRefused, WatchError},
+    task::{Refusal, TaskError},
+    tracker::TrackerError,
+};
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -34,6 +40,11 @@ impl Kind {
     pub const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
     }
+
+    /// A problem of this kind as the error of a task.
+    pub(super) fn task_error(&self, detail: impl Into<String>) -> TaskError {
+        TaskError::new(self.code, self.title, self.status.as_u16(), detail)
+    }
 }
 
 /// The kinds that more than one route knows.
@@ -44,70 +55,71 @@ pub mod kinds {
     pub const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed");
     /// A query parameter that the route does not have.
     pub const UNKNOWN_PARAMETER: Kind =
-        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "There is no such query parameter");
-    /// A page of another origin asks for something with an effect.
+        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
+    /// A page of another origin made a request that has an effect.
     pub const CROSS_SITE: Kind =
-        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Requests from other sites are refused");
+        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
     /// No route has this path.
-    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "There is nothing here");
+    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "No such route");
     /// No task has this id.
-    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "There is no such task");
+    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
     /// The user was never seen.
-    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "There is no such user");
+    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
     /// The route does not have this method.
     pub const METHOD_NOT_ALLOWED: Kind =
-        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "The method is not allowed here");
-    /// The client takes nothing that the route gives.
+        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
+    /// The route has no content type that the client accepts.
     pub const NOT_ACCEPTABLE: Kind =
-        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "Nothing here is of an accepted type");
-    /// The client fell silent inside its body.
+        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable content type");
+    /// The client stopped sending its body.
     pub const BODY_TIMED_OUT: Kind =
         Kind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
     pub const TASK_FINAL: Kind = Kind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
     /// Another worker holds the lease.
-    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "The task is leased");
+    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
     /// The lease was another attempt's.
-    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease has ended");
-    /// Somebody has taken the task.
+    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease is no longer valid");
+    /// The task is in work or has ended.
     pub const TASK_NOT_PENDING: Kind = Kind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
-    /// Only finished tasks can be forgotten.
-    pub const TASK_NOT_FINISHED: Kind =
-        Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended yet");
-    /// The task was cancelled while its caller waited for its end.
+    /// Only tasks that have ended can be deleted.
+    pub const TASK_NOT_FINISHED: Kind = Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended");
+    /// The task was cancelled while a caller waited for its end.
     pub const TASK_CANCELLED: Kind = Kind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
-    /// The task was there once.
-    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task is there no more");
+    /// The task existed once.
+    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task was deleted or has expired");
     /// The body is larger than allowed.
     pub const BODY_TOO_LARGE: Kind =
         Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
-    /// The body's content type is none that the route reads.
+    /// The route does not read this content type.
     pub const UNSUPPORTED_TYPE: Kind =
         Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not supported");
-    /// The `Host` is none of this service's.
-    pub const WRONG_HOST: Kind =
-        Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "This service does not answer to that name");
+    /// The service does not answer to this `Host`.
+    pub const WRONG_HOST: Kind = Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
     /// A member, field or parameter is out of its bounds.
     pub const INVALID: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
     /// An id or idempotency key stands for another request.
-    pub const MISMATCH: Kind =
-        Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_mismatch", "The same key came with another request");
-    /// The task failed while its caller waited for its end.
+    pub const MISMATCH: Kind = Kind::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "idempotency_mismatch",
+        "The id or key was used for a different request",
+    );
+    /// The task failed while a caller waited for its end.
     pub const TASK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
-    /// Something that should not happen did.
-    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong");
-    /// More is asked than can be done.
+    /// An internal error.
+    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
+    /// More requests wait than the service can take.
     pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: Kind =
-        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "There are too many streams");
+        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
     /// The store does not answer.
     pub const STORE_UNAVAILABLE: Kind =
         Kind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
     /// The service is shutting down.
-    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is stopping");
-    /// There is no room left.
-    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "There is no room left");
+    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
+    /// There is no space left on the disk.
+    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
 }
 
 /// A refusal on its way out.
@@ -120,10 +132,10 @@ pub struct Problem {
     cause: Option<String>,
 }
 
-/// What is wrong with one member, form field or query parameter.
+/// What is wrong with one member, form field, header or query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Its name on the wire, with its path from the root: `steps[1].weight`.
+    /// The name of the member with its path, such as `steps[1].weight`; or of the field or parameter.
     #[schema(example = "progress")]
     pub field: String,
     /// What is wrong with it.
@@ -131,8 +143,9 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A refusal (RFC 9457), as `application/problem+json`.
+/// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub struct ProblemDocument<'a> {
     /// Identifies the kind of problem: `urn:progressd:problem:` and the code.
@@ -140,7 +153,7 @@ pub struct ProblemDocument<'a> {
     #[schema(value_type = String, example = "urn:progressd:problem:task_not_found")]
     pub kind: String,
     /// A short summary, the same for all problems of this kind.
-    #[schema(example = "There is no such task")]
+    #[schema(example = "No such task")]
     pub title: &'a str,
     /// The status of the answer.
     #[schema(example = 404)]
@@ -149,13 +162,16 @@ pub struct ProblemDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub detail: Option<&'a str>,
-    /// A stable word for programs.
+    /// A stable code for programs.
     #[schema(example = "task_not_found")]
     pub code: &'a str,
-    /// Each member, field or parameter that is wrong.
+    /// Each member, form field or parameter that is wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(value_type = Vec<FieldError>, required = false)]
     pub errors: &'a [FieldError],
+    /// The task that ended with this error; only for uploads, and only if there is a task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Uuid>,
 }
 
 /// What went wrong inside; goes with a response for the log only.
@@ -167,7 +183,7 @@ pub(super) struct Cause(pub(super) String);
 pub(super) struct Code(pub(super) &'static str);
 
 impl Problem {
-    /// A problem of this kind, of which nothing more is said.
+    /// A problem of this kind, without a detail.
     pub fn new(kind: &'static Kind) -> Self {
         let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
         Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
@@ -178,7 +194,7 @@ impl Problem {
         Self::new(&kinds::INVALID).with_error(field, detail)
     }
 
-    /// Something that should not happen did; only the log is told what.
+    /// An internal error; only the log has the cause.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         Self::new(&kinds::INTERNAL).with_cause(cause)
     }
@@ -197,7 +213,7 @@ impl Problem {
         self
     }
 
-    /// Tells the log, and nobody else, what went wrong.
+    /// Adds the cause for the log; the client does not see it.
     #[must_use]
     pub fn with_cause(mut self, cause: impl std::fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
@@ -210,11 +226,12 @@ impl Problem {
     }
 
     /// Each member, field or parameter that is wrong.
+    #[cfg(test)]
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }
 
-    /// A sentence for people: the detail, or the title where there is none.
+    /// A sentence for people: the detail, or else the title.
     pub fn sentence(&self) -> &str {
         self.detail.as_deref().unwrap_or(self.kind.title)
     }
@@ -250,6 +267,7 @@ impl IntoResponse for Problem {
             detail,
             code: self.kind.code,
             errors: &self.errors,
+            task_id: None,
         };
         // A struct of strings and numbers always has a JSON text.
         let body = serde_json::to_vec(&document).unwrap_or_default();
@@ -261,6 +279,19 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+refusals!(
+    /// Any read of the task table may be refused.
+    Reads: kinds::STORE_UNAVAILABLE, kinds::STOPPING
+);
+refusals!(
+    /// A search for a task may find none.
+    Finds: kinds::TASK_NOT_FOUND, kinds::TASK_GONE
+);
+refusals!(
+    /// Any change of the task table may be refused.
+    Writes: kinds::OVERLOADED, kinds::STORE_UNAVAILABLE, kinds::STOPPING, kinds::DISK_FULL
+);
 
 impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
@@ -279,34 +310,46 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::new(&kinds::TASK_NOT_FOUND),
+            Refusal::Unreadable => Self::internal(&refusal),
             Refusal::Gone => Self::new(&kinds::TASK_GONE),
             Refusal::Final(status) => {
-                Self::new(&kinds::TASK_FINAL).with_detail(format!("The task is {status} already."))
+                Self::new(&kinds::TASK_FINAL).with_detail(format!("The task has already ended with status {status}."))
             }
-            Refusal::Leased => Self::new(&kinds::TASK_LEASED)
-                .with_detail("Only the holder of its lease may report on the task, with its Lease-Token."),
+            Refusal::Leased => {
+                Self::new(&kinds::TASK_LEASED).with_detail("Report with the Lease-Token of the current lease.")
+            }
             Refusal::LeaseLost => Self::new(&kinds::LEASE_LOST)
-                .with_detail("The lease belonged to another attempt, or has ended: stop working on the task."),
+                .with_detail("The lease has expired or belongs to another attempt. Stop working on the task."),
             Refusal::NotPending => Self::new(&kinds::TASK_NOT_PENDING),
             Refusal::NotFinished => Self::new(&kinds::TASK_NOT_FINISHED)
                 .with_detail("Only a task that has ended can be deleted; cancel it first."),
-            Refusal::Mismatch => Self::new(&kinds::MISMATCH)
-                .with_detail("This id or idempotency key was used with another request before."),
+            Refusal::Mismatch => {
+                Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
+            }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
         }
     }
 }
 
-impl From<OpenError> for Problem {
-    fn from(error: OpenError) -> Self {
+impl From<WatchError<TrackerError>> for Problem {
+    fn from(error: WatchError<TrackerError>) -> Self {
         match error {
-            OpenError::TooManyStreams => {
+            WatchError::Refused(refused) => refused.into(),
+            WatchError::Load(error) => error.into(),
+        }
+    }
+}
+
+impl From<StreamRefused> for Problem {
+    fn from(error: StreamRefused) -> Self {
+        match error {
+            StreamRefused::TooManyStreams => {
                 Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this server.")
             }
-            OpenError::TooManyOnChannel => {
+            StreamRefused::TooManyOnChannel => {
                 Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this channel.")
             }
-            OpenError::Draining => Self::new(&kinds::STOPPING),
+            StreamRefused::Draining => Self::new(&kinds::STOPPING),
         }
     }
 }

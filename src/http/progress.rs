@@ -1,38 +1,50 @@
 //! Watching a task, and what all streams have in common.
 //!
 //! A browser's `EventSource` gives up for good on any status but 200. So a stream that cannot be served now is answered
-//! as one: it says why, tells when to come again, and ends. Only what will not change by waiting keeps its status.
+//! with 200 and a stream that says why and when to try again, and ends. Only refusals that waiting does not change keep
+//! their status.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
-    response::{IntoResponse, Response},
+    extract::{FromRequestParts, State},
+    response::{IntoResponse, Redirect, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use utoipa::{
+    IntoParams, PartialSchema,
+    openapi::{
+        Required,
+        path::{Parameter, ParameterIn},
+    },
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
     extract::TaskId,
-    fields::Fields,
-    negotiate::{EVENT_STREAM, accepts_stream},
-    problem::{Problem, kinds},
+    negotiate::{EVENT_STREAM, accepts_stream, wants_page},
+    problem::{Finds, Problem, kinds},
+    refusals::{Refusals, refuses},
+    urlencoded::Fields,
 };
 use crate::{
-    channel::{Join, Subscriber},
-    event::{ChannelName, Cursor},
+    channel::Join,
+    event::Resume,
     stream::{Heartbeat, StreamBody, Style, jittered_retry},
     task::Entry,
     wire::{self, Dialect},
 };
 
-/// How long a client waits before it connects again, unless it is told otherwise.
-const RETRY: Duration = Duration::from_secs(2);
+/// How long a client waits before it connects again, by default.
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+const STREAM_EXAMPLE: &str =
+    "retry: 2000\n\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\nid: k3f90000-1841\n\n";
 
 /// The route of a task's stream.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -42,83 +54,114 @@ pub(super) fn router() -> OpenApiRouter<App> {
 /// Watches a task.
 ///
 /// Server-Sent Events: first the current state, then each change, until the final one. Every event is named `progress`,
-/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor was
-/// of no use and that the current state follows; `refused` says why there is no stream just now and when to come again.
-/// Once the end has been seen, 204 tells a browser to stop.
-#[utoipa::path(get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
-    params(("taskId" = Uuid, Path, description = "The task's id"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
-        ("lastEventId" = Option<String>, Query, description = "The same, for clients that cannot set headers")),
+/// carries the whole state, and its id is the cursor from which a later stream resumes. `reset` says that a cursor
+/// could not be used and that the current state follows; `refused` says why there is no stream now and when to try
+/// again. Once a client has seen the end, 204 tells a browser to stop. A client that asks for `text/html`,
+/// such as a browser in which the address is opened, is sent to the page of the task.
+#[utoipa::path(
+    get, path = "/api/tasks/{taskId}/progress", operation_id = "watchTask", tag = "streams",
+    params(TaskId, LastEventId),
     responses(
-        (status = 200, description = "The stream", body = String, content_type = "text/event-stream",
-            example = json!("retry: 2000\n\nid: k3f90000-1841\nevent: progress\ndata: {\"taskId\":\"…\",\"progress\":42.5}\n\n")),
-        (status = 204, description = "The end has been seen already")))]
+        (status = 200, description = "The stream", content_type = "text/event-stream",
+            example = json!(STREAM_EXAMPLE)),
+        (status = 204, description = "The client has seen the end"),
+        (status = 303, description = "The page of the task, for a client that asks for `text/html`"),
+        Refusals<(TaskId, AcceptsStream, Finds)>))]
 async fn watch(
     State(app): State<App>,
     TaskId(id): TaskId,
-    method: Method,
-    uri: Uri,
+    accepts: Result<AcceptsStream, Problem>,
+    LastEventId(resume): LastEventId,
     headers: HeaderMap,
+    method: Method,
 ) -> Result<Response, Problem> {
-    check_accept(&headers)?;
+    if wants_page(&headers) {
+        return Ok(Redirect::to(&format!("/tasks/{id}")).into_response());
+    }
+    accepts?;
     let found = match app.tracker.find(id).await {
         Ok(found) => found,
         Err(error) => return Ok(refused(&error.into())),
     };
     let entry = found.entry()?;
-    let cursor = cursor(&headers, &uri);
     if method == Method::HEAD {
         return Ok(head());
     }
-    Ok(stream(&app, &entry, cursor).await)
+    Ok(stream(&app, &entry, resume).await)
 }
 
 /// A stream of this task.
-pub(super) async fn stream(app: &App, entry: &Entry, cursor: Option<Option<Cursor>>) -> Response {
+pub(super) async fn stream(app: &App, entry: &Entry, resume: Resume) -> Response {
     let style = Style {
         dialect: Dialect::Progress,
         opening: vec![wire::retry(RETRY)],
         shows_state: true,
         heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
     };
-    match open(app, &entry.channel(), cursor).await {
+    match app.tracker.watch(&entry.channel(), resume).await {
         Ok((Join::Ended, _)) => StatusCode::NO_CONTENT.into_response(),
         Ok((join, subscriber)) => event_stream(StreamBody::new(&join, subscriber, style, app.metrics.clone())),
-        Err(problem) => refused(&problem),
+        Err(error) => refused(&error.into()),
     }
 }
 
-/// Lets a watcher in.
-pub(super) async fn open(
-    app: &App,
-    channel: &ChannelName,
-    cursor: Option<Option<Cursor>>,
-) -> Result<(Join, Subscriber), Problem> {
-    Ok(app.tracker.watch(channel, cursor).await??)
+/// From where a client wants to go on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastEventId(pub(super) Resume);
+
+impl FromRequestParts<App> for LastEventId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        Ok(Self(resume(&parts.headers, parts.uri.query().unwrap_or_default())))
+    }
 }
 
-/// Where a client wants to resume: the outer `None` is a first connect, the inner one a cursor that cannot be read.
-pub(super) fn cursor(headers: &HeaderMap, uri: &Uri) -> Option<Option<Cursor>> {
+impl IntoParams for LastEventId {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [
+            ("Last-Event-ID", ParameterIn::Header, "The cursor from which to resume"),
+            ("lastEventId", ParameterIn::Query, "The same, for clients that cannot set headers"),
+        ]
+        .map(|(name, place, description)| {
+            let parameter = Parameter::builder().name(name).parameter_in(place).required(Required::False);
+            parameter.description(Some(description)).schema(Some(String::schema())).build()
+        })
+        .into()
+    }
+}
+
+/// Reads it from the header, or from the query when there is no header.
+pub(super) fn resume(headers: &HeaderMap, query: &str) -> Resume {
     let mut lines = headers.get_all(LAST_EVENT_ID).iter();
     let text = match (lines.next(), lines.next()) {
         (Some(line), None) => line.to_str().map(str::to_owned).ok(),
         (Some(_), Some(_)) => None,
-        (None, _) => match Fields::parse(uri.query().unwrap_or_default().as_bytes()) {
-            Ok(mut fields) => Some(fields.take("lastEventId").unwrap_or_default()),
+        (None, _) => match Fields::of_query(query) {
+            Ok(fields) => Some(fields.get("lastEventId").unwrap_or_default().to_owned()),
             Err(_) => None,
         },
     };
     match text {
-        Some(text) if text.is_empty() => None,
-        text => Some(text.and_then(|text| text.parse().ok())),
+        Some(text) if text.is_empty() => Resume::First,
+        text => text.and_then(|text| text.parse().ok()).map_or(Resume::Unreadable, Resume::After),
     }
 }
 
-/// Refuses clients that take no stream.
-pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
-    let refusal = || Problem::new(&kinds::NOT_ACCEPTABLE).with_detail("This is a text/event-stream.");
-    if accepts_stream(headers) { Ok(()) } else { Err(refusal()) }
+/// The client takes a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AcceptsStream;
+
+impl FromRequestParts<App> for AcceptsStream {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        let refusal = || Problem::new(&kinds::NOT_ACCEPTABLE).with_detail("This route answers text/event-stream.");
+        accepts_stream(&parts.headers).then_some(Self).ok_or_else(refusal)
+    }
 }
+
+refuses!(AcceptsStream: kinds::NOT_ACCEPTABLE);
 
 /// A response of events.
 pub(super) fn event_stream<B>(body: B) -> Response
@@ -141,8 +184,7 @@ pub(super) fn head() -> Response {
     event_stream(Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::io::Error>>()))
 }
 
-/// What is refused to a stream for now: told on a stream, so that a browser comes again. What waiting does not change
-/// keeps its status.
+/// Refuses a stream. A passing problem is told on a stream, so that a browser tries again; any other keeps its status.
 pub(super) fn refused(problem: &Problem) -> Response {
     if !problem.is_ours() {
         return problem.clone().into_response();
@@ -157,20 +199,20 @@ pub(super) fn refused(problem: &Problem) -> Response {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str], uri: &str) -> Option<Option<String>> {
+    fn read(lines: &[&str], uri: &str) -> Resume {
         let headers = lines.iter().fold(HeaderMap::new(), |mut headers, line| {
             headers.append(LAST_EVENT_ID, HeaderValue::from_bytes(line.as_bytes()).expect("a value"));
             headers
         });
-        cursor(&headers, &uri.parse().expect("a target")).map(|cursor| cursor.map(|cursor| cursor.to_string()))
+        resume(&headers, uri.strip_prefix("/?").unwrap_or_default())
     }
 
     #[test]
     fn the_header_wins_and_an_empty_cursor_is_none() {
-        let known = |text: &str| Some(Some(text.to_owned()));
-        assert_eq!(read(&[], "/"), None);
-        assert_eq!(read(&[""], "/?lastEventId=k3f90000-7"), None);
-        assert_eq!(read(&[], "/?lastEventId="), None);
+        let known = |text: &str| Resume::After(text.parse().expect("a cursor"));
+        assert_eq!(read(&[], "/"), Resume::First);
+        assert_eq!(read(&[""], "/?lastEventId=k3f90000-7"), Resume::First);
+        assert_eq!(read(&[], "/?lastEventId="), Resume::First);
         assert_eq!(read(&[], "/?token=x&lastEventId=k3f90000-7"), known("k3f90000-7"));
         assert_eq!(read(&["k3f90000-8"], "/?lastEventId=k3f90000-7"), known("k3f90000-8"));
     }
@@ -185,7 +227,7 @@ mod tests {
             (&[], "/?lastEventId=%ff"),
             (&[], "/?lastEventId=k3f90000-7&lastEventId=k3f90000-7"),
         ] {
-            assert_eq!(read(lines, uri), Some(None), "{lines:?} {uri}");
+            assert_eq!(read(lines, uri), Resume::Unreadable, "{lines:?} {uri}");
         }
     }
 }

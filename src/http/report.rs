@@ -1,22 +1,16 @@
 //! A report as a body: JSON, or form fields for shells.
 
 use axum::extract::{FromRequest, Request};
-use serde_json::{Map, Number, Value};
 
 use super::{
     App,
-    extract::{BodyType, body_type, json_object, read_body, valid},
-    fields::{Fields, FieldsError},
-    problem::{Problem, kinds},
+    extract::{BodyType, Json, body_type, read_body, valid},
+    json,
+    problem::{Kind, Problem, kinds},
+    refusals::Refuses,
+    urlencoded::{Fields, FieldsError},
 };
 use crate::task::Report;
-
-/// The members of a report that are whole numbers.
-const WHOLE_NUMBERS: [&str; 3] = ["current", "total", "step"];
-/// Those that are numbers.
-const NUMBERS: [&str; 2] = ["progress", "stepProgress"];
-/// Those that are texts; an `error` is its sentence.
-const TEXTS: [&str; 4] = ["status", "message", "unit", "error"];
 
 /// A report within its bounds.
 #[derive(Debug)]
@@ -28,50 +22,31 @@ impl FromRequest<App> for ReportBody {
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
         let body_type = body_type(request.headers()).ok_or_else(|| {
             Problem::new(&kinds::UNSUPPORTED_TYPE)
-                .with_detail("Send JSON as application/json, or fields as application/x-www-form-urlencoded.")
+                .with_detail("Send JSON as application/json, or form fields as application/x-www-form-urlencoded.")
         })?;
         let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
         let report = match body_type {
-            BodyType::Json => json_object(&body)?,
+            BodyType::Json => json::read(&body)?,
             BodyType::Form => from_form(&body)?,
         };
         valid(report).map(Self)
     }
 }
 
-/// Reads `progress=40&message=half`. A `result` is JSON where it reads as such, and a text otherwise.
+impl Refuses for ReportBody {
+    fn kinds() -> Vec<&'static Kind> {
+        Json::<Report>::kinds()
+    }
+}
+
+/// Reads `progress=40&message=half`. A `result` that is not JSON is a text.
 fn from_form(body: &[u8]) -> Result<Report, Problem> {
     if body.trim_ascii_start().starts_with(b"{") {
         // curl sends `-d` as a form unless it is told otherwise.
         return Err(Problem::new(&kinds::UNSUPPORTED_TYPE)
             .with_detail("This looks like JSON: send it with content-type application/json (curl --json)."));
     }
-    let mut fields = Fields::parse(body).map_err(form_problem)?;
-    let mut members = Map::new();
-    for name in WHOLE_NUMBERS {
-        if let Some(text) = fields.take(name) {
-            let number: u64 = text.parse().map_err(|_| Problem::invalid(name, "is a whole number of at least 0"))?;
-            members.insert(name.into(), number.into());
-        }
-    }
-    for name in NUMBERS {
-        if let Some(text) = fields.take(name) {
-            // What is not finite (`NaN`, `inf`, 1e999) has no JSON number.
-            let number = text.parse().ok().and_then(Number::from_f64);
-            members.insert(name.into(), number.ok_or_else(|| Problem::invalid(name, "is a number"))?.into());
-        }
-    }
-    for name in TEXTS {
-        if let Some(text) = fields.take(name) {
-            members.insert(name.into(), text.into());
-        }
-    }
-    if let Some(text) = fields.take("result") {
-        members.insert("result".into(), serde_json::from_str(&text).unwrap_or(Value::String(text)));
-    }
-    fields.end().map_err(form_problem)?;
-    // From here on it is as if it had come as JSON.
-    json_object(&serde_json::to_vec(&Value::Object(members)).unwrap_or_default())
+    Fields::of_form(body, "result").and_then(Fields::read).map_err(form_problem)
 }
 
 fn form_problem(error: FieldsError) -> Problem {

@@ -2,22 +2,28 @@
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
-use http::StatusCode;
-use serde::Serialize;
+use garde::Validate;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
     extract::Query,
-    problem::Problem,
+    negotiate::wants_stream,
+    problem::{Problem, Reads},
+    progress::{LastEventId, RETRY, event_stream, refused},
+    refusals::Refusals,
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
-    event::{Cursor, Seq, check_name},
+    channel::ViewWatcher,
+    event::{Cursor, Name, Seq},
+    stream::{Heartbeat, StreamBody, Style},
     task::{LIST_LIMIT_MAX, Status},
-    tracker::TaskFilter,
-    wire::with_members,
+    tracker::{ListJoin, TaskFilter, counts_json},
+    wire::{self, Dialect, with_members},
 };
 
 /// Tasks on a page unless said otherwise.
@@ -40,54 +46,132 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[serde(rename_all = "camelCase")]
 struct TaskPage {
     tasks: Vec<TaskDocument>,
-    /// Give it as `page` for the next page; absent on the last one.
+    /// The `page` of the next page; absent on the last one.
     next_page: Option<String>,
+    /// How many tasks have each status, whatever is listed.
+    counts: StatusCounts,
 }
 
-/// Which tasks are listed.
-#[derive(IntoParams)]
+/// How many tasks have each status.
+#[derive(Serialize, ToSchema)]
+struct StatusCounts {
+    pending: u64,
+    processing: u64,
+    cancelling: u64,
+    completed: u64,
+    error: u64,
+    cancelled: u64,
+}
+
+/// Which tasks are listed. Each filter takes several values, separated by commas.
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `list` reads")]
 struct ListQuery {
-    /// Only with one of these statuses, separated by commas.
-    #[param(example = "pending,processing")]
-    status: Option<String>,
-    /// Only of one of these kinds, separated by commas.
-    kind: Option<String>,
-    /// Only of one of these users, separated by commas.
-    #[param(rename = "userId")]
-    user_id: Option<String>,
-    /// Only in one of these queues, separated by commas.
-    queue: Option<String>,
-    /// How many, 1–500; 50 when absent.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<u32>,
+    /// Only tasks with one of these statuses.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50, example = json!(["pending", "processing"]))]
+    status: Vec<Status>,
+    /// Only tasks of one of these kinds.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    kind: Vec<Name>,
+    /// Only tasks of one of these users.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    user_id: Vec<Name>,
+    /// Only tasks in one of these queues.
+    #[garde(custom(few))]
+    #[param(style = Form, explode = false, max_items = 50)]
+    queue: Vec<Name>,
+    /// How many tasks to list.
+    #[garde(inner(range(min = 1, max = LIST_LIMIT_MAX)))]
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<usize>,
     /// The `nextPage` of the page before.
+    #[garde(skip)]
     page: Option<String>,
+    /// The cursor from which to resume a live list, for clients that cannot set headers.
+    #[garde(skip)]
+    last_event_id: Option<String>,
+}
+
+fn few<T>(values: &[T], _: &()) -> garde::Result {
+    if values.len() <= FILTER_VALUES_MAX {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("must have at most {FILTER_VALUES_MAX} values")))
 }
 
 /// Lists tasks, newest first.
 ///
-/// What was accepted a moment ago is among them. A page of large tasks may have fewer than `limit`.
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
-    responses((status = 200, description = "A page of tasks", body = TaskPage)))]
-async fn list(State(app): State<App>, mut query: Query) -> Result<Response, Problem> {
-    let name = |value: &str| check_name(value).map(|()| value.to_owned()).map_err(|error| error.to_string());
+/// The list includes what was accepted a moment ago. A page of large tasks may have fewer than `limit`.
+///
+/// With `Accept: text/event-stream` it is a live list: first `event: page` with the page, then `event: progress` with the
+/// whole state of each task that changes and matches the filters before or after it, merged to the latest a few times a
+/// second, `event: removed` for one that is deleted, and `event: counts` when the counts change, at most once a second.
+/// A cursor resumes it; `event: reset` says that it cannot be used and that a new page follows.
+#[utoipa::path(
+    get, path = "/api/tasks", operation_id = "listTasks", tag = "tasks", params(ListQuery),
+    responses(
+        (status = 200, description = "A page of tasks, or the live list", content(
+            (TaskPage = "application/json"), (String = "text/event-stream"))),
+        Refusals<(Query<ListQuery>, Reads)>))]
+async fn list(
+    State(app): State<App>,
+    LastEventId(resume): LastEventId,
+    headers: HeaderMap,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let names = |names: Vec<Name>| names.into_iter().map(String::from).collect();
     let filter = TaskFilter {
-        statuses: query.list("status", FILTER_VALUES_MAX, read_status)?,
-        kinds: query.list("kind", FILTER_VALUES_MAX, name)?,
-        user_ids: query.list("userId", FILTER_VALUES_MAX, name)?,
-        queues: query.list("queue", FILTER_VALUES_MAX, name)?,
+        statuses: query.status,
+        kinds: names(query.kind),
+        user_ids: names(query.user_id),
+        queues: names(query.queue),
     };
-    let limit = query.limit(LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX)?;
-    let before = query.text("page").map(|page| read_page(&app, &page)).transpose()?;
-    query.end()?;
-    let (tasks, next) = collect(&app, &filter, before, limit).await?;
+    let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
+    let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
+    if wants_stream(&headers) {
+        let opened = match app.tracker.watch_list(filter.clone(), resume) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(refused(&error.into())),
+        };
+        return Ok(live(&app, opened, async || page(&app, &filter, before, limit).await).await);
+    }
+    Ok(json_response(StatusCode::OK, page(&app, &filter, before, limit).await?))
+}
+
+/// The live list: a page where the watcher does not go on from its cursor, then what changes.
+async fn live(
+    app: &App,
+    (join, watcher): (ListJoin, ViewWatcher),
+    page: impl AsyncFnOnce() -> Result<Bytes, Problem>,
+) -> Response {
+    let mut opening = vec![wire::retry(RETRY)];
+    if join == ListJoin::Reset {
+        opening.push(wire::event(Some("reset"), b"{\"list\":true}", None));
+    }
+    if join != ListJoin::Resumed {
+        match page().await {
+            Ok(page) => opening.push(wire::event(Some("page"), &page, Some(app.tracker.cursor(watcher.position())))),
+            Err(problem) => return refused(&problem),
+        }
+    }
+    let heartbeat = Heartbeat::comment(app.config.streams.keep_alive);
+    let style = Style { dialect: Dialect::Progress, opening: Vec::new(), shows_state: true, heartbeat };
+    event_stream(StreamBody::opened(opening, watcher, style, app.metrics.clone()))
+}
+
+/// A page, as it is answered.
+async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize) -> Result<Bytes, Problem> {
+    let (tasks, next) = collect(app, filter, before, limit).await?;
     let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
     let next = next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
-    let members: Vec<_> = std::iter::once(("tasks", tasks.as_slice())).chain(next).collect();
-    Ok(json_response(StatusCode::OK, with_members(b"{}", &members)))
+    let counts = counts_json(&app.tracker.counts());
+    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
+    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
 }
 
 /// The tasks of a page, and where the next one begins.
@@ -122,11 +206,5 @@ async fn collect(
 /// The place that a `nextPage` of this store names.
 fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
     let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
-    place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is none that this list has given"))
-}
-
-fn read_status(value: &str) -> Result<Status, String> {
-    let status = Status::ALL.into_iter().find(|status| status.as_str() == value);
-    status
-        .ok_or_else(|| format!("is one or more of {}, separated by commas", Status::ALL.map(Status::as_str).join(", ")))
+    place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }

@@ -1,7 +1,9 @@
 //! One task: submitting, reading, reporting, cancelling, forgetting.
 //!
-//! Handlers extract, call the tracker, and map its answer. What a task looks like is what its last event holds; only
-//! what never changes and the cursor are added here.
+//! Handlers extract, call the tracker, and map its answer. A task is answered as its last event has it; only what never
+//! changes and the cursor are added here.
+
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -9,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,182 +19,242 @@ use uuid::Uuid;
 
 use super::{
     App,
-    extract::{Json, NewTaskId, TaskId, single},
-    negotiate::{has, wants_stream},
-    problem::{Problem, kinds},
+    extract::{IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId},
+    negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
+    problem::{Finds, Problem, Reads, Writes, kinds},
     progress,
+    refusals::{Refusals, refusals},
     report::ReportBody,
-    wait,
 };
 use crate::{
-    jobs::with_steps,
+    channel::WatchError,
+    event::Resume,
     task::{Entry, Intent, NewTask, Report, Status, Task},
     tracker::Answer,
     wire::with_members,
 };
-
-/// Longest idempotency key, in bytes.
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
 /// The routes of tasks.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, put, report, delete)).routes(routes!(cancel))
 }
 
-/// A task as this API answers it: its last event's state, and what never changes.
+/// A task: its last state, and what never changes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TaskDocument)]
 pub(super) struct TaskDocument {
     #[serde(flatten)]
     task: Task,
-    /// What the job or worker is to work on, as it was submitted.
+    /// The input of the work, as submitted.
     input: Option<serde_json::Value>,
-    /// What the submitter wanted to find again.
+    /// What else belongs to the task, as submitted.
     metadata: Option<serde_json::Value>,
-    /// Where this state stands in the journal: the stream's `id` and the `ETag`.
+    /// The position of this state in the journal: the `id` on the stream, and the `ETag`.
     #[schema(example = "k3f90000-1841")]
     cursor: String,
 }
 
-/// The answer to a report: the task, and what the worker is to do.
+/// The answer to a report: the task, and what the worker should do.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ReportAnswer {
     #[serde(flatten)]
     task: TaskDocument,
-    /// `cancel` when the worker is asked to stop.
+    /// `cancel` if the worker should stop.
     directive: Directive,
-    /// Reports that come more often than this are not all shown.
+    /// The shortest useful interval between reports, in milliseconds: watchers do not see more of them.
     #[schema(example = 50)]
     min_interval_ms: u64,
 }
 
-/// What a worker is to do.
+/// What a worker should do.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `report` puts together from stored bytes")]
 enum Directive {
     Continue,
     Cancel,
 }
 
+impl Directive {
+    fn json(&self) -> &'static [u8] {
+        match self {
+            Self::Continue => b"\"continue\"",
+            Self::Cancel => b"\"cancel\"",
+        }
+    }
+}
+
 /// Submits a task.
 ///
-/// It is there, and can be watched, before this answers. With an `Idempotency-Key` the same request gives the same
-/// task, however often it is sent. With `Accept: text/event-stream` the answer is the task's stream.
-#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = "tasks", request_body(content = NewTask, example = json!({ "kind": "import", "title": "Customers", "total": 1200, "unit": "rows" })),
-    params(("Idempotency-Key" = Option<String>, Header, description = "1–256 visible ASCII characters")),
+/// The task exists, and can be watched, before this answers. The same request with the same `Idempotency-Key` gives the
+/// same task, however often it is sent. With `Accept: text/event-stream` the answer is the stream of the task.
+#[utoipa::path(
+    post, path = "/api/tasks", operation_id = "createTask", tag = "tasks", params(IdempotencyKey),
+    request_body(content = NewTask, example = json!({ "kind": "import", "total": 1200, "unit": "rows" })),
     responses(
-        (status = 202, description = "Accepted", body = TaskDocument, headers(
-            ("location" = String, description = "The task's URL"), ("etag" = String))),
+        (status = 202, description = "The task was accepted", body = TaskDocument, headers(
+            ("location" = String, description = "The URL of the task"), ("etag" = String))),
         // Not as 200: tools that try a route accept what comes first here, and would wait for the end of the stream.
-        (status = "2XX", description = "200 and the task's stream, where that was asked for", body = String,
-            content_type = "text/event-stream")))]
-async fn create(State(app): State<App>, headers: HeaderMap, Json(new): Json<NewTask>) -> Result<Response, Problem> {
-    let key = idempotency_key(&headers)?;
-    let answer = app.tracker.create(Uuid::now_v7(), with_steps(new), key).await?;
+        (status = "2XX", description = "200 and the stream of the task, if that was asked for",
+            content_type = "text/event-stream"),
+        Refusals<(IdempotencyKey, Json<NewTask>, Writes, Creates)>))]
+async fn create(
+    State(app): State<App>,
+    IdempotencyKey(key): IdempotencyKey,
+    headers: HeaderMap,
+    Json(new): Json<NewTask>,
+) -> Result<Response, Problem> {
+    let answer = app.tracker.create(Uuid::now_v7(), prepared(&app, new)?, key.as_deref()).await?;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
-/// Submits a task with an id of the client's choice.
+/// Submits a task with an id that the client chose.
 ///
-/// So it can be watched before it is sent. The same request again answers 200 and the task as it is; another request
-/// with this id is refused.
-#[utoipa::path(put, path = "/api/tasks/{taskId}", operation_id = "putTask", tag = "tasks", request_body(content = NewTask, example = json!({ "kind": "import", "title": "Customers", "total": 1200, "unit": "rows" })),
-    params(("taskId" = Uuid, Path, description = "A UUID that the client made")),
+/// So a client can watch a task before it sends it. The same request again answers 200 and the task as it is; a
+/// different request with the same id is refused.
+#[utoipa::path(
+    put, path = "/api/tasks/{taskId}", operation_id = "putTask", tag = "tasks", params(NewTaskId),
+    request_body(content = NewTask, example = json!({ "kind": "import", "total": 1200, "unit": "rows" })),
     responses(
-        (status = 202, description = "Accepted", body = TaskDocument, headers(
-            ("location" = String, description = "The task's URL"), ("etag" = String))),
-        (status = 200, description = "It was there already; or the task's stream, where that was asked for", content(
-            (TaskDocument = "application/json"), (String = "text/event-stream")))))]
+        (status = 202, description = "The task was accepted", body = TaskDocument, headers(
+            ("location" = String, description = "The URL of the task"), ("etag" = String))),
+        (status = 200, description = "The task existed already; or its stream, if that was asked for", content(
+            (TaskDocument = "application/json"), ("text/event-stream"))),
+        Refusals<(NewTaskId, Json<NewTask>, Writes, Creates)>))]
 async fn put(
     State(app): State<App>,
     NewTaskId(id): NewTaskId,
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, with_steps(new), None).await?;
+    let answer = app.tracker.create(id, prepared(&app, new)?, None).await?;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
 /// Reads a task.
 ///
-/// With `If-None-Match` and `Prefer: wait=30` it waits up to that long (60 s at most) for the next visible change, and
-/// answers 304 where there was none.
-#[utoipa::path(get, path = "/api/tasks/{taskId}", operation_id = "readTask", tag = "tasks",
-    params(("taskId" = Uuid, Path, description = "The task's id"),
+/// With `If-None-Match` and `Prefer: wait=30` it waits up to that long (60 seconds at most) for the next visible
+/// change, and answers 304 if there was none.
+#[utoipa::path(
+    get, path = "/api/tasks/{taskId}", operation_id = "readTask", tag = "tasks",
+    params(TaskId,
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the state that the client has"),
         ("Prefer" = Option<String>, Header, description = "`wait=` and seconds", example = "wait=30")),
     responses(
         (status = 200, description = "The task", body = TaskDocument, headers(
             ("etag" = String, description = "The cursor of this state"))),
-        (status = 304, description = "Nothing has changed")))]
+        (status = 304, description = "The task has not changed"),
+        Refusals<(TaskId, Reads, Finds)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
-    if !has(&headers, &etag(&app, &entry)) {
+    if !etag_matches(&headers, &etag(&app, &entry)) {
         return Ok(task_response(&app, StatusCode::OK, &entry, &[]));
     }
-    let (entry, waited) = wait::next_change(&app, entry, &headers).await?;
-    let mut response = if has(&headers, &etag(&app, &entry)) {
+    let (entry, waited) = next_change(&app, entry, &headers).await?;
+    let mut response = if etag_matches(&headers, &etag(&app, &entry)) {
         (StatusCode::NOT_MODIFIED, [(header::ETAG, etag(&app, &entry))]).into_response()
     } else {
         task_response(&app, StatusCode::OK, &entry, &[])
     };
-    wait::note(&mut response, waited);
+    if let Some(value) = waited.and_then(|wait| HeaderValue::from_str(&format!("wait={}", wait.as_secs())).ok()) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, value);
+    }
     Ok(response)
+}
+
+/// The task after its next visible change within the preferred wait, or as it is; and the wait that was heeded.
+async fn next_change(
+    app: &App,
+    entry: Arc<Entry>,
+    headers: &HeaderMap,
+) -> Result<(Arc<Entry>, Option<Duration>), Problem> {
+    let Some(wait) = preferred_wait(headers) else { return Ok((entry, None)) };
+    if entry.task.status.is_final() {
+        // Nothing will ever follow.
+        return Ok((entry, Some(wait)));
+    }
+    match app.tracker.changed_after(&entry, wait).await {
+        Ok(entry) => Ok((entry, Some(wait))),
+        // No place to listen, or the service is stopping: the client may ask again.
+        Err(WatchError::Refused(_)) => Ok((entry, None)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Reports on a task.
 ///
-/// JSON or form fields, so that `curl -X PATCH -d progress=40 -d message=half` works. On a pending task it starts it.
-/// `status` `completed`, `error` or `cancelled` ends it. The answer says what the worker is to do next.
-#[utoipa::path(patch, path = "/api/tasks/{taskId}", operation_id = "reportOnTask", tag = "tasks",
+/// JSON or form fields, so that `curl -X PATCH -d progress=40 -d message=half` works. The first report starts a pending
+/// task. `status` `completed`, `error` or `cancelled` ends it. The answer says what the worker is to do next.
+#[utoipa::path(
+    patch, path = "/api/tasks/{taskId}", operation_id = "reportOnTask", tag = "tasks", params(TaskId, LeaseToken),
     request_body(content(
         (Report = "application/json", example = json!({ "progress": 40, "message": "half" })),
         (Report = "application/x-www-form-urlencoded", example = json!({ "progress": 40, "message": "half" })))),
-    params(("taskId" = Uuid, Path, description = "The task's id"),
-        ("Lease-Token" = Option<Uuid>, Header, description = "Proves the right to report on a leased task")),
-    responses((status = 200, description = "The task after the report", body = ReportAnswer)))]
+    responses(
+        (status = 200, description = "The task after the report", body = ReportAnswer),
+        Refusals<(TaskId, LeaseToken, ReportBody, Writes, Reports)>))]
 async fn report(
     State(app): State<App>,
     TaskId(id): TaskId,
-    headers: HeaderMap,
+    LeaseToken(token): LeaseToken,
     ReportBody(report): ReportBody,
 ) -> Result<Response, Problem> {
-    let token = lease_token(&headers)?;
     let entry = entry_of(app.tracker.submit(id, Intent::Report { report, token }).await?)?;
-    let directive: &[u8] = if entry.task.status == Status::Cancelling { b"\"cancel\"" } else { b"\"continue\"" };
+    let directive = if entry.task.status == Status::Cancelling { Directive::Cancel } else { Directive::Continue };
     let interval_ms = app.config.streams.tick_interval.as_millis().to_string();
-    let extra = [("directive", directive), ("minIntervalMs", interval_ms.as_bytes())];
+    let extra = [("directive", directive.json()), ("minIntervalMs", interval_ms.as_bytes())];
     Ok(task_response(&app, StatusCode::OK, &entry, &extra))
 }
 
-/// Asks that a task stop.
+/// Cancels a task.
 ///
-/// A pending task is cancelled at once; one that is being worked on is `cancelling` until its worker has stopped. Asking
+/// A pending task is cancelled at once; a task in work is `cancelling` until its worker has stopped. Cancelling it
 /// again changes nothing.
-#[utoipa::path(post, path = "/api/tasks/{taskId}/cancel", operation_id = "cancelTask", tag = "tasks",
-    params(("taskId" = Uuid, Path, description = "The task's id")),
-    responses((status = 200, description = "The task", body = TaskDocument)))]
+#[utoipa::path(
+    post, path = "/api/tasks/{taskId}/cancel", operation_id = "cancelTask", tag = "tasks", params(TaskId),
+    responses(
+        (status = 200, description = "The task", body = TaskDocument),
+        Refusals<(TaskId, Writes, Cancels)>))]
 async fn cancel(State(app): State<App>, TaskId(id): TaskId) -> Result<Response, Problem> {
     let entry = entry_of(app.tracker.submit(id, Intent::Cancel).await?)?;
     Ok(task_response(&app, StatusCode::OK, &entry, &[]))
 }
 
-/// Forgets a task that has ended, and its file.
-#[utoipa::path(delete, path = "/api/tasks/{taskId}", operation_id = "deleteTask", tag = "tasks",
-    params(("taskId" = Uuid, Path, description = "The task's id")),
-    responses((status = 204, description = "It is forgotten")))]
+/// Deletes a task that has ended, and its file.
+#[utoipa::path(
+    delete, path = "/api/tasks/{taskId}", operation_id = "deleteTask", tag = "tasks", params(TaskId),
+    responses(
+        (status = 204, description = "The task was deleted"),
+        Refusals<(TaskId, Writes, Deletes)>))]
 async fn delete(State(app): State<App>, TaskId(id): TaskId) -> Result<StatusCode, Problem> {
     app.tracker.submit(id, Intent::Delete).await?;
     app.jobs.forget_file(id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The answer to whoever submitted a task: the task, or its stream.
+refusals!(
+    /// A new task may be refused for what was submitted before.
+    Creates: kinds::TASK_GONE, kinds::MISMATCH
+);
+refusals!(
+    /// A report may be refused for the state of its task.
+    Reports: kinds::TASK_GONE, kinds::TASK_FINAL, kinds::TASK_LEASED, kinds::LEASE_LOST
+);
+refusals!(
+    /// A task that has ended cannot be cancelled.
+    Cancels: kinds::TASK_GONE, kinds::TASK_FINAL
+);
+refusals!(
+    /// A task that has not ended cannot be deleted.
+    Deletes: kinds::TASK_GONE, kinds::TASK_NOT_FINISHED
+);
+
+/// The task as the job of its kind will do it.
+fn prepared(app: &App, new: NewTask) -> Result<NewTask, Problem> {
+    app.jobs.prepare(new).map_err(|reason| Problem::invalid("input", reason))
+}
+
+/// The answer to a new task: the task, or its stream.
 async fn submitted(
     app: &App,
     headers: &HeaderMap,
@@ -202,7 +264,7 @@ async fn submitted(
     let made = answer.changed;
     let entry = entry_of(answer)?;
     let mut response = if wants_stream(headers) {
-        progress::stream(app, &entry, None).await
+        progress::stream(app, &entry, Resume::First).await
     } else {
         task_response(app, status(made), &entry, &[])
     };
@@ -228,7 +290,7 @@ pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra:
     if let Ok(etag) = HeaderValue::from_str(&etag(app, entry)) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    // It may be kept, but is to be asked for each time.
+    // A cache may keep it, and must revalidate it.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -248,19 +310,4 @@ pub(super) fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Byt
 
 fn etag(app: &App, entry: &Entry) -> String {
     format!("\"{}\"", app.tracker.cursor(entry.visible))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(key) = single(headers, &IDEMPOTENCY_KEY)? else { return Ok(None) };
-    let is_good =
-        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
-    let bad =
-        || Problem::new(&kinds::MALFORMED).with_error(IDEMPOTENCY_KEY.as_str(), "is 1 to 256 visible ASCII characters");
-    is_good.then_some(Some(key)).ok_or_else(bad)
-}
-
-fn lease_token(headers: &HeaderMap) -> Result<Option<Uuid>, Problem> {
-    let bad =
-        |_| Problem::new(&kinds::MALFORMED).with_error(LEASE_TOKEN.as_str(), "is the UUID that came with the lease");
-    single(headers, &LEASE_TOKEN)?.map(|token| token.parse().map_err(bad)).transpose()
 }

@@ -5,21 +5,24 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use garde::Validate;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
     App,
-    extract::{Query, parse_id, single, valid},
-    form,
-    problem::{self, Code, Problem, kinds},
+    extract::{Query, single, task_id, valid},
+    multipart::{self, FileForm, ReadsForm},
+    problem::{self, Code, Finds, Kind, Problem, ProblemDocument, Writes, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::{
-    jobs::{UPLOAD_KIND, UploadError},
+    event::Name,
+    jobs::{ReceiveError, UPLOAD_KIND, UploadError, UploadWords},
     task::{NewTask, Refusal, TaskError},
 };
 
@@ -28,67 +31,55 @@ pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(upload))
 }
 
-/// A form with a file.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what `form` reads")]
-struct UploadForm {
-    /// The file.
-    #[schema(value_type = String, format = Binary)]
-    file: Vec<u8>,
-}
-
-/// What the file was received for.
+/// The answer to an upload.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct UploadAnswer {
-    /// The task that does the rest.
+    /// The task of this upload.
     task_id: Uuid,
 }
 
 /// For which task a file is.
-#[derive(IntoParams)]
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `upload` reads")]
 struct UploadQuery {
-    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent;
-    /// without it a task is made.
-    #[param(rename = "taskId")]
+    /// A pending task of kind `upload` that was submitted before, so that it could be watched before the file is sent.
+    /// A new task is made when absent.
+    #[garde(skip)]
+    #[serde(deserialize_with = "task_id")]
     task_id: Option<Uuid>,
-    /// The user for whom a task is made.
-    #[param(rename = "userId")]
-    user_id: Option<String>,
-    /// The name of the task that is made.
+    /// The user of the new task.
+    #[garde(skip)]
+    user_id: Option<Name>,
+    /// The title of the new task: one line, up to 256 bytes.
+    #[garde(skip)]
+    #[param(min_length = 1, max_length = 256)]
     title: Option<String>,
-}
-
-/// Why an upload failed: its task's error, and the task.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct UploadProblem {
-    #[serde(flatten)]
-    error: TaskError,
-    /// The task that says the same.
-    task_id: Uuid,
 }
 
 /// Uploads a file.
 ///
-/// It becomes a task, which is there before the first byte of the body is read; this answers when the last byte is on
-/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`.
-#[utoipa::path(post, path = "/api/tasks/upload", tag = "uploads", params(UploadQuery),
-    request_body(content = UploadForm, content_type = "multipart/form-data"),
+/// The upload is a task, which exists before the first byte of the body is read. This answers once the last byte is on
+/// the disk, while the file is still being validated, digested and saved. The form has one field, `file`. A problem
+/// with a `taskId` is also the error of that task.
+#[utoipa::path(
+    post, path = "/api/tasks/upload", operation_id = "upload", tag = "uploads", params(UploadQuery),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
     responses(
-        (status = 202, description = "Received", body = UploadAnswer, headers(
-            ("location" = String, description = "The task's URL"))),
-        (status = "4XX", description = "Not received; the task has ended in this error", body = UploadProblem,
-            content_type = "application/problem+json"),
-        (status = 507, description = "There is no room left", body = UploadProblem,
-            content_type = "application/problem+json")))]
-async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: Body) -> Result<Response, Problem> {
+        (status = 202, description = "The file was received", body = UploadAnswer, headers(
+            ("location" = String, description = "The URL of the task"))),
+        Refusals<(Query<UploadQuery>, Finds, Writes, ReadsForm, Uploads)>))]
+async fn upload(
+    State(app): State<App>,
+    headers: HeaderMap,
+    Query(query): Query<UploadQuery>,
+    body: Body,
+) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
     let (id, new) = task_for(&app, query).await?;
     let length = body.size_hint().exact();
-    let form = form::read(body, boundary, length, app.config.uploads.max_upload_bytes);
+    let form = multipart::read(body, boundary, length, app.config.uploads.max_upload_bytes);
     let mut response = match app.jobs.upload(id, new, form).await {
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
         Err(UploadError::Tracker(error)) => return Err(error.into()),
@@ -104,9 +95,37 @@ async fn upload(State(app): State<App>, headers: HeaderMap, query: Query, body: 
     Ok(response)
 }
 
+/// What is said of uploads.
+pub(crate) const WORDS: UploadWords =
+    UploadWords { error: receive_error, file_url: |id| format!("/api/tasks/{id}/file") };
+
+/// Why a file cannot be kept, as the error of its task.
+pub(super) fn receive_error(error: &ReceiveError) -> TaskError {
+    match error {
+        ReceiveError::NoFile => FILE_MISSING.task_error("The form has no file in a field named file."),
+        ReceiveError::TooLarge(limit) => TOO_LARGE.task_error(format!("The limit is {limit} bytes.")),
+        ReceiveError::TypeNotAllowed { found, accepted } => TYPE_NOT_ALLOWED
+            .task_error(format!("The content of the file is {found}. Accepted types: {}.", accepted.join(", "))),
+        ReceiveError::DiskFull => kinds::DISK_FULL.task_error("There is no room left for this file."),
+        ReceiveError::DiskFailed => DISK_FAILED.task_error("The file could not be stored."),
+    }
+}
+
+const TYPE_NOT_ALLOWED: Kind =
+    Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "type_not_allowed", "Files of this type are not accepted");
+const TOO_LARGE: Kind = Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "upload_too_large", "The file is too large");
+const FILE_MISSING: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_missing", "There is no file");
+const DISK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
+
+refusals!(
+    /// A file may be refused, and so may the task that it is for.
+    Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
+        kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
+);
+
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
     let content_type = single(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
-    let Some(boundary) = form::boundary(content_type) else {
+    let Some(boundary) = multipart::boundary(content_type) else {
         let detail = "Send the file in a form, as multipart/form-data.";
         return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail(detail));
     };
@@ -114,21 +133,21 @@ fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 /// The task that the query names, or one to be made.
-async fn task_for(app: &App, mut query: Query) -> Result<(Uuid, Option<NewTask>), Problem> {
-    let (given, user_id, title) = (query.text("taskId"), query.text("userId"), query.text("title"));
-    query.end()?;
-    let Some(given) = given else {
+async fn task_for(app: &App, query: UploadQuery) -> Result<(Uuid, Option<NewTask>), Problem> {
+    let UploadQuery { task_id, user_id, title } = query;
+    let Some(id) = task_id else {
+        let user_id = user_id.map(String::from);
         let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
+        let new = app.jobs.prepare(new).map_err(|reason| Problem::invalid("input", reason))?;
         return Ok((Uuid::now_v7(), Some(new)));
     };
-    let known = [("userId", user_id), ("title", title)].into_iter().find(|(_, value)| value.is_some());
-    if let Some((name, _)) = known {
-        return Err(Problem::invalid(name, "is for a new task; the one that taskId names has its own"));
+    let of_new_task = [("userId", user_id.is_some()), ("title", title.is_some())].into_iter().find(|(_, given)| *given);
+    if let Some((name, _)) = of_new_task {
+        return Err(Problem::invalid(name, "is for a new task, and taskId names one that exists"));
     }
-    let id = parse_id(&given).ok_or_else(|| Problem::invalid("taskId", "is not a UUID of the form 8-4-4-4-12"))?;
     let entry = app.tracker.find(id).await?.entry()?;
     if entry.task.kind != UPLOAD_KIND {
-        return Err(Problem::invalid("taskId", format!("is a task of another kind than {UPLOAD_KIND}")));
+        return Err(Problem::invalid("taskId", format!("must be a task of kind {UPLOAD_KIND}")));
     }
     if entry.task.status.is_final() {
         return Err(Refusal::Final(entry.task.status).into());
@@ -136,13 +155,21 @@ async fn task_for(app: &App, mut query: Query) -> Result<(Uuid, Option<NewTask>)
     Ok((id, None))
 }
 
-fn of_kind(kind: &problem::Kind) -> TaskError {
-    TaskError { detail: None, ..TaskError::new(kind.code, kind.title, kind.status.as_u16(), "") }
+fn of_kind(kind: &Kind) -> TaskError {
+    TaskError { detail: None, ..kind.task_error("") }
 }
 
 fn refused(error: TaskError, task_id: Uuid) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let document = UploadProblem { error, task_id };
+    let document = ProblemDocument {
+        kind: error.kind,
+        title: &error.title,
+        status: error.status,
+        detail: error.detail.as_deref(),
+        code: &error.code,
+        errors: &[],
+        task_id: Some(task_id),
+    };
     // A struct of strings and numbers always has a JSON text.
     let body = serde_json::to_vec(&document).unwrap_or_default();
     let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();

@@ -1,7 +1,8 @@
 //! Users: who has been seen, and who is connected.
 
 use axum::{Json, extract::State};
-use serde::Serialize;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -9,6 +10,7 @@ use super::{
     App,
     extract::{Query, User},
     problem::{Problem, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::{event::check_name, people::PresenceStatus, presence::UserPresence};
 
@@ -27,54 +29,56 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[serde(rename_all = "camelCase")]
 struct UserPage {
     users: Vec<UserPresence>,
-    /// Give it as `page` for the next page; absent on the last one.
+    /// The `page` of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_page: Option<String>,
 }
 
 /// Which users are listed.
-#[derive(IntoParams)]
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "describes what `list` reads")]
-struct ListQuery {
-    /// Only with this status.
+struct UsersQuery {
+    /// Only users with this status.
+    #[garde(skip)]
     status: Option<PresenceStatus>,
-    /// How many, 1–500; 50 when absent.
-    #[param(minimum = 1, maximum = 500)]
-    limit: Option<u32>,
+    /// How many users to list.
+    #[garde(inner(range(min = 1, max = LIST_LIMIT_MAX)))]
+    #[param(minimum = 1, maximum = 500, default = 50)]
+    limit: Option<usize>,
     /// The `nextPage` of the page before.
+    #[garde(inner(custom(page_token)))]
     page: Option<String>,
 }
 
-/// Lists the users who have been seen.
-#[utoipa::path(get, path = "/api/users", operation_id = "listUsers", tag = "users", params(ListQuery),
-    responses((status = 200, description = "A page of users", body = UserPage)))]
-async fn list(State(app): State<App>, mut query: Query) -> Result<Json<UserPage>, Problem> {
-    let status = query.text("status").map(|status| read_status(&status)).transpose()?;
-    let limit = query.limit(LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX)?;
-    let page = query.text("page");
-    query.end()?;
-    // The place after a page is the id of its last user.
-    let after = page.map(|after| match check_name(&after) {
-        Ok(()) => Ok(after),
-        Err(_) => Err(Problem::invalid("page", "is none that this list has given")),
-    });
-    let (users, next_page) = app.presence.list(status, after.transpose()?.as_deref(), limit);
-    Ok(Json(UserPage { users, next_page }))
+/// The place after a page is the id of its last user.
+fn page_token(page: &str, _: &()) -> garde::Result {
+    check_name(page).map_err(|_| garde::Error::new("is not a valid page token"))
 }
+
+/// Lists the users who have been seen.
+#[utoipa::path(
+    get, path = "/api/users", operation_id = "listUsers", tag = "users", params(UsersQuery),
+    responses(
+        (status = 200, description = "A page of users", body = UserPage),
+        Refusals<Query<UsersQuery>>))]
+async fn list(State(app): State<App>, Query(query): Query<UsersQuery>) -> Json<UserPage> {
+    let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
+    let (users, next_page) = app.presence.list(query.status, query.page.as_deref(), limit);
+    Json(UserPage { users, next_page })
+}
+
+refusals!(
+    /// Only users who have been seen are known.
+    Looks: kinds::USER_NOT_FOUND
+);
 
 /// Tells whether a user is connected.
-#[utoipa::path(get, path = "/api/users/{userId}", operation_id = "readUser", tag = "users",
-    params(("userId" = String, Path, description = "The user")),
-    responses((status = 200, description = "The user", body = UserPresence)))]
+#[utoipa::path(
+    get, path = "/api/users/{userId}", operation_id = "readUser", tag = "users", params(User),
+    responses(
+        (status = 200, description = "The user", body = UserPresence),
+        Refusals<(User, Looks)>))]
 async fn read(State(app): State<App>, user: User) -> Result<Json<UserPresence>, Problem> {
-    app.presence.get(user.id()).map(Json).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))
-}
-
-fn read_status(text: &str) -> Result<PresenceStatus, Problem> {
-    match text {
-        "connected" => Ok(PresenceStatus::Connected),
-        "disconnected" => Ok(PresenceStatus::Disconnected),
-        _ => Err(Problem::invalid("status", "is connected or disconnected")),
-    }
+    app.presence.get(&user.id()).map(Json).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))
 }

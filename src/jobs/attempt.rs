@@ -1,15 +1,17 @@
-//! One attempt at one task, supervised: the work in a task of its own, beside it its lease, its voice, and the eyes for
-//! what should stop it. However the work ends, with a panic too, its task is told.
+//! One attempt at one task, supervised: the work runs in a task of its own; beside it, its lease is renewed, its reports
+//! are sent, and whatever should stop it is watched for. However the work ends, even with a panic, its end is reported.
+//! Only if the service ends and the job has made a checkpoint, the lease stays on the task, and the next run of the
+//! service resumes the attempt.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinError};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    JobContext, JobError,
+    Job, JobContext, JobError,
     lease::Held,
     reporter::{Voice, reporter},
 };
@@ -37,6 +39,8 @@ pub(super) enum Ended {
     Lost,
     /// The service ends; the task was given back.
     GivenBack,
+    /// The service ends; its next run resumes the attempt.
+    Left,
 }
 
 /// Why work is to stop.
@@ -52,8 +56,20 @@ type Outcome = Result<Value, JobError>;
 /// How the work's own task ended; `None` where it was dropped.
 type Joined = Result<Option<Outcome>, JoinError>;
 
-/// Runs the work of one claimed task to its end.
-pub(super) async fn supervise<W, F>(stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
+/// Runs the work of one claimed task to its end, then lets the job clean up.
+pub(super) async fn attempt<W, F>(job: &dyn Job, stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
+where
+    W: FnOnce(JobContext) -> F,
+    F: Future<Output = Outcome> + Send + 'static,
+{
+    let ended = supervise(stage, held, Arc::clone(&entry), work).await;
+    if !matches!(ended, Ended::Completed | Ended::Left) {
+        job.clean_up(&entry).await;
+    }
+    ended
+}
+
+async fn supervise<W, F>(stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
 where
     W: FnOnce(JobContext) -> F,
     F: Future<Output = Outcome> + Send + 'static,
@@ -92,35 +108,31 @@ where
 async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
     let stop = stage.stop();
     tokio::select! {
-        reason = disowned(held, held.tracker.work()) => reason,
-        () = lost(held) => Reason::Lost,
-        error = voice.run() => {
-            tracing::warn!(%error, "the job may not report any more");
-            Reason::Lost
-        }
+        reason = disowned(held) => reason,
+        error = held.keep() => silenced(&error),
+        error = voice.run() => silenced(&error),
         () = stop.cancelled() => Reason::Shutdown,
     }
 }
 
 /// Until the task was cancelled, or is not this attempt's any more.
-async fn disowned(held: &Held, mut work: watch::Receiver<()>) -> Reason {
+async fn disowned(held: &Held) -> Reason {
     loop {
-        let entry = held.tracker.live(held.id);
-        let ours = entry.filter(|entry| entry.memo.lease.as_ref().is_some_and(|lease| lease.token == held.token));
-        match ours {
+        match held.entry() {
             None => return Reason::Lost,
             Some(entry) if entry.task.status == Status::Cancelling => return Reason::Cancelled,
             Some(_) => {}
         }
-        if work.changed().await.is_err() {
-            return Reason::Lost;
-        }
+        held.changed().await;
     }
 }
 
-async fn lost(held: &Held) {
-    let error = held.keep().await;
+fn silenced(error: &TrackerError) -> Reason {
+    if matches!(error, TrackerError::Stopping) {
+        return Reason::Shutdown;
+    }
     tracing::warn!(%error, "the lease on the task is lost");
+    Reason::Lost
 }
 
 /// Tells the task how the work ended.
@@ -132,10 +144,11 @@ async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option
         (_, Some(Reason::Cancelled)) => (with_status(ReportedStatus::Cancelled), Ended::Cancelled),
         (Ok(Some(Err(JobError::Failed(error)))), _) => failure(error),
         // Nobody asked it to stop, so what it had said could not be taken; or the whole stage is being dropped.
+        (_, Some(Reason::Shutdown)) if held.leave() => return Ended::Left,
         (_, Some(Reason::Shutdown) | None) => {
             return match held.give_back().await {
                 Ok(_) => Ended::GivenBack,
-                Err(error) => untold(&error),
+                Err(error) => untold(held, &error),
             };
         }
     };
@@ -144,7 +157,7 @@ async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option
         told = voice.finish(report) => told,
         error = held.keep() => Err(error),
     };
-    told.map_or_else(|error| untold(&error), |_| ended)
+    told.map_or_else(|error| untold(held, &error), |_| ended)
 }
 
 fn completion(result: Value) -> (Report, Ended) {
@@ -159,6 +172,7 @@ fn completion(result: Value) -> (Report, Ended) {
 
 fn failure(error: TaskError) -> (Report, Ended) {
     let reported = ReportedError {
+        kind: None,
         code: Some(error.code.clone()),
         title: Some(error.title.clone()),
         detail: error.detail.clone(),
@@ -182,10 +196,11 @@ fn panicked(error: JoinError) -> TaskError {
 }
 
 /// The last word was not taken: it had been before, or the task is somebody else's by now.
-fn untold(error: &TrackerError) -> Ended {
+fn untold(held: &Held, error: &TrackerError) -> Ended {
     match error {
         // The answer to the first try was lost, not the report.
         TrackerError::Refused(Refusal::Final(Status::Completed)) => Ended::Completed,
+        TrackerError::Stopping if held.leave() => Ended::Left,
         error => {
             tracing::warn!(%error, "the end of the job could not be told");
             Ended::Lost

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -12,9 +13,12 @@ use super::{lease::Backoff, reporter::Reporter};
 use crate::{
     event::ChannelName,
     people,
-    task::{Entry, Payload, Report, Task, TaskError},
+    task::{Entry, Payload, Report, StepSpec, Task, TaskError},
     tracker::{Tracker, TrackerError},
 };
+
+/// Maximum size of a checkpoint, in bytes of JSON.
+const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 
 /// Work on the tasks of one kind.
 #[async_trait]
@@ -22,13 +26,38 @@ pub trait Job: Send + Sync + 'static {
     /// The kind of task that it does.
     fn kind(&self) -> &'static str;
 
+    /// Maximum number of its tasks that run at once; further ones wait. `working` is the setting for jobs that use the disk
+    /// or the processor.
+    fn places(&self, working: usize) -> usize {
+        working
+    }
+
+    /// The steps of its tasks, where a task declares none; and what they count.
+    fn steps(&self) -> (Vec<StepSpec>, Option<&'static str>) {
+        (Vec::new(), None)
+    }
+
+    /// Checks the input of a new task, before it is accepted.
+    ///
+    /// # Errors
+    /// What is wrong with it: `must be an object`, `steps must be 1 to 10`.
+    fn check(&self, _input: Option<&Payload>) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Does one task, and answers what came of it: up to 64 KiB of JSON.
     ///
-    /// It should end soon after [`JobContext::stopped`]; it is dropped if it does not.
+    /// It should end soon once [`JobContext::unless_stopped`] says so; it is dropped if it does not. If the service ends before a job that
+    /// has made a checkpoint, the next run of the service calls this again in the same attempt: the job then continues
+    /// from [`JobContext::last_checkpoint`].
     ///
     /// # Errors
     /// [`JobError::Failed`] with what the task's submitter is to read, [`JobError::Stopped`] where it was asked to stop.
     async fn run(&self, context: &JobContext) -> Result<Value, JobError>;
+
+    /// Removes what an attempt has left that did not complete its task; not called if a later run of the service will
+    /// resume it. `entry` is the task as it was when the attempt began.
+    async fn clean_up(&self, _entry: &Entry) {}
 }
 
 /// Why a job ended without a result.
@@ -84,6 +113,31 @@ impl JobContext {
         self.unless_stopped(self.reporter.report(report)).await?
     }
 
+    /// Reports progress, and from where a later run of the service can continue; returns when it is durable.
+    ///
+    /// # Errors
+    /// [`JobError::Stopped`] when the job is to stop, [`JobError::Failed`] when `checkpoint` has more than 4 KiB of JSON:
+    /// it is stored again with each report.
+    pub async fn checkpoint<T: Serialize>(&self, report: Report, checkpoint: &T) -> Result<(), JobError> {
+        let payload = serde_json::to_value(checkpoint).ok().as_ref().and_then(Payload::of);
+        match payload.filter(|payload| payload.as_str().len() <= CHECKPOINT_BYTES_MAX) {
+            Some(payload) => self.unless_stopped(self.reporter.checkpoint(report, payload)).await?,
+            None => Err(bad_checkpoint().into()),
+        }
+    }
+
+    /// The checkpoint from which to continue; `None` if this attempt begins now.
+    ///
+    /// # Errors
+    /// [`JobError::Failed`] when it cannot be parsed.
+    pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, JobError> {
+        let checkpoint = self.entry.memo.checkpoint.as_ref().map(Payload::parse).transpose();
+        checkpoint.map_err(|error| {
+            tracing::error!(%error, task = %self.task_id(), "a checkpoint cannot be parsed");
+            bad_checkpoint().into()
+        })
+    }
+
     /// Says something to the user for whom the task is done, if there is one; back when it is durable.
     ///
     /// # Errors
@@ -92,7 +146,7 @@ impl JobContext {
         // The name was checked when the task was made.
         let user = self.entry.task.user_id.as_deref().and_then(|user| ChannelName::user(user).ok());
         match user {
-            Some(user) => self.unless_stopped(self.append(&user, text)).await?,
+            Some(user) => self.unless_stopped(Box::pin(self.append(&user, text))).await?,
             None => Ok(()),
         }
     }
@@ -105,17 +159,13 @@ impl JobContext {
         self.unless_stopped(tokio::time::sleep(span)).await
     }
 
-    /// Ends when the job is to stop: its task was cancelled, or is not its own any more, or the service ends.
-    pub fn stopped(&self) -> &CancellationToken {
-        &self.stop
-    }
-
     /// Waits for something, unless the job is to stop.
     ///
     /// # Errors
     /// [`JobError::Stopped`] when the job is to stop.
     pub async fn unless_stopped<T>(&self, what: impl Future<Output = T>) -> Result<T, JobError> {
-        self.stop.run_until_cancelled(what).await.ok_or(JobError::Stopped)
+        // Pinned here, since each async function that takes a future by value makes room for it twice.
+        self.stop.run_until_cancelled(std::pin::pin!(what)).await.ok_or(JobError::Stopped)
     }
 
     async fn append(&self, user: &ChannelName, text: Bytes) -> Result<(), JobError> {
@@ -128,4 +178,13 @@ impl JobContext {
             }
         }
     }
+}
+
+fn bad_checkpoint() -> TaskError {
+    TaskError::new(
+        "job_not_resumable",
+        "The job cannot be resumed",
+        500,
+        "Its checkpoint is too large or cannot be read.",
+    )
 }

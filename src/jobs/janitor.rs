@@ -1,4 +1,4 @@
-//! The janitor: no file stays whose task is not there to answer for it.
+//! The janitor: removes the files of tasks that do not need them.
 
 use std::{io, time::Duration};
 
@@ -9,55 +9,66 @@ use uuid::Uuid;
 use super::files::Files;
 use crate::{
     task::Status,
-    tracker::{Found, Tracker, TrackerError},
+    tracker::{Found, Tracker},
 };
 
-/// How often all files are looked over: tasks are forgotten after days.
+/// Interval between two rounds over all files: tasks are deleted after days.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// Looks over all files, at once and then at intervals.
-pub(super) async fn run(tracker: Tracker, files: Files, stop: CancellationToken) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let rounds = async {
-        loop {
-            interval.tick().await;
-            look_over(&tracker, &files).await;
-        }
-    };
-    stop.run_until_cancelled(rounds).await;
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Janitor {
+    pub(super) tracker: Tracker,
+    pub(super) files: Files,
+    /// How long finished tasks are kept.
+    pub(super) retention: Duration,
 }
 
-async fn look_over(tracker: &Tracker, files: &Files) {
-    match files.saved().await {
-        Ok(ids) => {
-            for id in ids {
-                tidy(tracker, files, id).await;
+impl Janitor {
+    /// Checks all files, at once and then at intervals.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let rounds = async {
+            loop {
+                interval.tick().await;
+                match self.files.saved().await {
+                    Ok(ids) => {
+                        for id in ids {
+                            self.tidy(id).await;
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "the files could not be listed"),
+                }
+            }
+        };
+        stop.run_until_cancelled(rounds).await;
+    }
+
+    /// Removes the file of a task unless the task has completed, or may still.
+    pub(super) async fn tidy(&self, id: Uuid) {
+        match self.remove_if_left(id).await {
+            Ok(false) => {}
+            Ok(true) => tracing::debug!(task = %id, "removed the file of a task that does not need it"),
+            Err(error) => {
+                tracing::warn!(%error, task = %id, "a file could not be checked or removed; trying again later");
             }
         }
-        Err(error) => tracing::warn!(%error, "the files could not be looked over"),
     }
-}
 
-/// Removes the file of a task unless the task has completed, or may still.
-pub(super) async fn tidy(tracker: &Tracker, files: &Files, id: Uuid) {
-    match is_left_behind(tracker, id).await {
-        Ok(false) => {}
-        Ok(true) => match files.remove_saved(id).await {
-            Ok(()) => tracing::debug!(task = %id, "no file is left of this task"),
-            Err(error) => told(&error, id),
-        },
-        Err(error) => tracing::warn!(%error, task = %id, "it could not be found out whether a file is still needed"),
+    async fn remove_if_left(&self, id: Uuid) -> io::Result<bool> {
+        let is_left = match self.tracker.find(id).await.map_err(io::Error::other)? {
+            Found::Task(entry) => matches!(entry.task.status, Status::Error | Status::Cancelled),
+            Found::Gone => true,
+            // Not proof that the task was deleted: the journal may be an older copy that was restored.
+            Found::Unknown => {
+                let age = self.files.saved_at(id).await?.map(|at| self.tracker.clock().now().since(at));
+                age.is_some_and(|age| age > self.retention)
+            }
+        };
+        if is_left {
+            self.files.remove_saved(id).await?;
+        }
+        Ok(is_left)
     }
-}
-
-async fn is_left_behind(tracker: &Tracker, id: Uuid) -> Result<bool, TrackerError> {
-    Ok(match tracker.find(id).await? {
-        Found::Task(entry) => matches!(entry.task.status, Status::Error | Status::Cancelled),
-        Found::Gone | Found::Unknown => true,
-    })
-}
-
-fn told(error: &io::Error, id: Uuid) {
-    tracing::warn!(%error, task = %id, "a file that is left behind could not be removed yet");
 }

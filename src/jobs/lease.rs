@@ -1,6 +1,6 @@
-//! Leases: the right of one attempt to report, kept while it lives and given back when it ends early.
+//! Leases: the right of one attempt to report, renewed while the attempt lives and given back when it ends early.
 //!
-//! A right that cannot be renewed is gone, and so is the work: somebody else may do it by now.
+//! An attempt whose lease is refused stops its work: another worker may have the task by now.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,42 +8,92 @@ use uuid::Uuid;
 
 use super::HOLDER;
 use crate::{
-    task::{Entry, Intent, Lease, Refusal},
-    tracker::{Answer, Tracker, TrackerError},
+    task::{Entry, Intent, Lease, NewTask, Refusal, Status},
+    tracker::{Answer, LeaseGuard, Tracker, TrackerError},
 };
 
-/// Renewed so often within its length: one failed renewal is made up for in time.
+/// Number of renewals within the length of a lease, so that one may fail.
 const RENEWALS: u32 = 3;
 /// The first pause after the store did not take something.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest of the growing pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// The right to report on one task.
-#[derive(Clone)]
+/// The lease of one attempt, from before it is requested. It does not expire until this is dropped.
 pub(super) struct Held {
     pub(super) tracker: Tracker,
     pub(super) id: Uuid,
     pub(super) token: Uuid,
-    pub(super) length: Duration,
+    length: Duration,
+    guard: LeaseGuard,
 }
 
 impl Held {
-    /// Takes a pending task, and answers it as it is then.
-    pub(super) async fn claim(
-        tracker: &Tracker,
-        id: Uuid,
-        length: Duration,
-    ) -> Result<(Self, Arc<Entry>), TrackerError> {
-        let held = Self { tracker: tracker.clone(), id, token: Uuid::new_v4(), length };
-        let expires_at = tracker.clock().now() + length;
-        let lease = Lease { holder: HOLDER.into(), token: held.token, expires_at };
-        let answer = tracker.submit(id, Intent::Claim(lease)).await?;
-        let entry = answer.entry.ok_or(TrackerError::Refused(Refusal::Gone))?;
-        Ok((held, entry))
+    /// A lease that is not requested yet.
+    pub(super) fn new(tracker: &Tracker, id: Uuid, length: Duration) -> Self {
+        let token = Uuid::new_v4();
+        Self { tracker: tracker.clone(), id, token, length, guard: tracker.hold_lease(token, length) }
     }
 
-    /// Keeps the right; back with the reason when it is lost.
+    /// Claims the pending task. Safe to repeat if the answer was lost.
+    pub(super) async fn claim(&self) -> Result<Arc<Entry>, TrackerError> {
+        self.granted(self.tracker.submit(self.id, Intent::Claim(self.lease())).await)
+    }
+
+    /// Creates the task with this lease on it.
+    pub(super) async fn create(&self, new: NewTask) -> Result<Arc<Entry>, TrackerError> {
+        self.granted(self.tracker.create_claimed(self.id, new, self.lease()).await)
+    }
+
+    /// Takes the place of a lease of an earlier run of the service.
+    pub(super) async fn take_over(&self, left: &Left) -> Result<Arc<Entry>, TrackerError> {
+        let take_over = Intent::TakeOver { token: left.token, lease: self.lease() };
+        self.granted(insist(&self.tracker, self.id, take_over).await)
+    }
+
+    /// The task, if the lease is granted; it may be even if the answer is an error, when an answer was lost.
+    fn granted(&self, answer: Result<Answer, TrackerError>) -> Result<Arc<Entry>, TrackerError> {
+        let (entry, error) = match answer {
+            Ok(answer) => (answer.entry, TrackerError::Refused(Refusal::NotPending)),
+            Err(error) => (self.tracker.live(self.id), error),
+        };
+        entry.filter(|entry| self.is_of(entry)).ok_or(error)
+    }
+
+    fn lease(&self) -> Lease {
+        let expires_at = self.tracker.clock().now() + self.length;
+        Lease { holder: HOLDER.into(), token: self.token, expires_at }
+    }
+
+    fn is_of(&self, entry: &Entry) -> bool {
+        entry.memo.lease.as_ref().is_some_and(|lease| lease.token == self.token)
+    }
+
+    /// The task, as long as the lease is on it.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        self.tracker.live(self.id).filter(|entry| self.is_of(entry))
+    }
+
+    /// Waits until the task is to be cancelled or the lease is not on it any more: see [`Held::entry`].
+    pub(super) async fn changed(&self) {
+        self.guard.taken().await;
+    }
+
+    /// Leaves the lease on the task for the next run of the service; false if that could not resume the attempt.
+    pub(super) fn leave(&self) -> bool {
+        let can_resume = self.entry().is_some_and(|entry| entry.memo.checkpoint.is_some());
+        if can_resume {
+            self.guard.leave();
+        }
+        can_resume
+    }
+
+    /// Undoes a claim before work has begun: the attempt does not count.
+    pub(super) async fn release(&self) -> Result<Answer, TrackerError> {
+        insist(&self.tracker, self.id, Intent::Release { token: self.token }).await
+    }
+
+    /// Renews the lease until that is refused, and returns the refusal.
     pub(super) async fn keep(&self) -> TrackerError {
         let mut span = self.length / RENEWALS;
         loop {
@@ -60,20 +110,46 @@ impl Held {
         }
     }
 
-    /// Gives the task back before it is done: it is tried again, or has failed.
+    /// Ends the attempt before its work is done: the task is tried again, or fails.
     pub(super) async fn give_back(&self) -> Result<Answer, TrackerError> {
-        let abandon = Intent::Abandon { holder: HOLDER.into(), token: Some(self.token) };
-        insist(&self.tracker, self.id, abandon).await
+        abandon(&self.tracker, self.id, self.token).await
     }
 }
 
-/// The leases of this holder: tasks and tokens.
-pub(super) fn held_by(tracker: &Tracker, holder: &str) -> Vec<(Uuid, Uuid)> {
-    let token = |id| tracker.live(id).and_then(|entry| entry.memo.lease.as_ref().map(|lease| (id, lease.token)));
-    tracker.leased_to(holder).into_iter().filter_map(token).collect()
+/// A lease of an earlier run of the service, and its task. It does not expire until this is dropped.
+pub(super) struct Left {
+    pub(super) entry: Arc<Entry>,
+    token: Uuid,
+    _guard: LeaseGuard,
 }
 
-/// Asks again and again while the store is away, overloaded or full: only a refusal, or the end, is an error.
+impl Left {
+    /// All of them, as long as this run has no leases of its own.
+    pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
+        let left = tracker.leased_to(HOLDER).into_iter().filter_map(|id| {
+            let entry = tracker.live(id)?;
+            let token = entry.memo.lease.as_ref()?.token;
+            Some(Self { entry, token, _guard: tracker.hold_lease(token, length) })
+        });
+        left.collect()
+    }
+
+    /// Whether the attempt can be resumed: it has a checkpoint, and was not asked to stop.
+    pub(super) fn can_resume(&self) -> bool {
+        self.entry.memo.checkpoint.is_some() && self.entry.task.status == Status::Processing
+    }
+
+    /// Ends the attempt: the task is tried again, or fails.
+    pub(super) async fn give_back(&self, tracker: &Tracker) -> Result<Answer, TrackerError> {
+        abandon(tracker, self.entry.task.task_id, self.token).await
+    }
+}
+
+async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
+    insist(tracker, id, Intent::Abandon { holder: HOLDER.into(), token: Some(token) }).await
+}
+
+/// Retries while the store is unavailable, overloaded or full; fails only if refused or at shutdown.
 pub(super) async fn insist(tracker: &Tracker, id: Uuid, intent: Intent) -> Result<Answer, TrackerError> {
     let mut backoff = Backoff::default();
     loop {

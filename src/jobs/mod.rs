@@ -1,11 +1,11 @@
 //! Jobs: the work that the service does itself.
 //!
-//! A [`Job`] advances the tasks of one kind. The runner claims what waits for one; each attempt runs supervised in a
-//! task of its own, under an ordinary lease, so that a panic, a cancel or a crash ends as a state of the job's task and
-//! never as trouble of the service. Uploads are jobs that are handed their bytes instead of taking from a queue.
+//! A [`Job`] advances the tasks of one kind. A runner claims the pending tasks of each kind. Each attempt runs supervised
+//! in a task of its own, under an ordinary lease, so that a panic, a cancel or a crash becomes a state of the job's task
+//! and does not affect the service. An upload is a job too, but begins with a request that brings its bytes.
 //!
-//! [`Jobs`] owns the places that jobs run in and the files they leave. It must not know HTTP: what comes from a request
-//! reaches it as a stream of bytes.
+//! [`Jobs`] owns the places in which jobs run and the files they leave. It must not know HTTP: a request's body arrives
+//! as a stream of bytes.
 
 mod attempt;
 mod context;
@@ -17,27 +17,30 @@ mod runner;
 mod simulate;
 mod upload;
 
-use std::{io, path::Path, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub use context::{Job, JobContext, JobError};
 pub use files::{Disk, SavedFile, WholeDisk};
-pub use upload::{Form, Piece, UploadError};
+pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
 use crate::{
-    config::{JobConfig, UploadConfig},
+    config::{Config, JobConfig},
     shutdown::Stage,
-    task::{NewTask, TaskError},
+    task::NewTask,
     telemetry::Metrics,
     tracker::Tracker,
 };
 use files::Files;
+use janitor::Janitor;
+use lease::Left;
+use runner::Kind;
 use simulate::Simulate;
+use upload::Upload;
 
-/// The holder of a job's lease. The store is locked by this process, so that where a lease of this name is found at the
-/// start its holder is dead.
+/// The holder of a job's lease. This process locks the store, so a lease of this holder that is found at start belongs to
+/// an earlier run of the service.
 pub const HOLDER: &str = "embedded";
 
 /// The kind of task that [`Jobs::upload`] does.
@@ -52,54 +55,89 @@ pub struct Jobs {
 struct Inner {
     tracker: Tracker,
     config: JobConfig,
-    uploads: UploadConfig,
     files: Files,
-    metrics: Metrics,
+    upload: Arc<Upload>,
+    /// The same job, with its places.
+    upload_kind: Arc<Kind>,
+    /// All kinds, uploads too.
+    kinds: Vec<Arc<Kind>>,
     stage: Stage,
-    /// One permit for each job that may run; whoever waits for one waits in its order.
-    places: Arc<Semaphore>,
 }
 
-/// What is settled before any job runs.
+/// What [`Jobs`] is built from.
 struct Setup<'a> {
-    config: JobConfig,
-    uploads: UploadConfig,
-    data_dir: &'a Path,
+    store: &'a str,
+    config: &'a Config,
+    words: UploadWords,
     metrics: Metrics,
     disk: Arc<dyn Disk>,
     jobs: Vec<Arc<dyn Job>>,
 }
 
 impl Jobs {
-    /// Gives back what a dead predecessor held, and starts to work as tasks of `stage`.
+    /// Resumes or gives back what an earlier run of the service held, and starts the runners as tasks of `stage`.
+    ///
+    /// `store` is the permanent name of the tracker's store: the files of another store are set aside. `words` give the
+    /// errors of uploads.
     ///
     /// # Errors
-    /// When the directories of files cannot be made or tidied.
+    /// When the directories of files cannot be created or renamed.
     pub fn start(
         tracker: Tracker,
-        config: JobConfig,
-        uploads: UploadConfig,
-        data_dir: &Path,
+        store: &str,
+        config: &Config,
+        words: UploadWords,
         metrics: Metrics,
         stage: &Stage,
     ) -> io::Result<Self> {
-        let setup =
-            Setup { config, uploads, data_dir, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
+        let setup = Setup { store, config, words, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
         Self::set_up(tracker, setup, stage)
     }
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
-        let Setup { config, uploads, data_dir, metrics, disk, jobs: kinds } = setup;
-        let files = Files::open(data_dir, disk)?;
-        let places = Arc::new(Semaphore::new(config.concurrency.min(Semaphore::MAX_PERMITS)));
-        let stage = stage.clone();
-        let jobs = Self { inner: Arc::new(Inner { tracker, config, uploads, files, metrics, stage, places }) };
-        // Looked up before anything can be claimed, so that only the dead one's leases are among them.
-        let lost = lease::held_by(&jobs.inner.tracker, HOLDER);
-        let stage = &jobs.inner.stage;
-        stage.spawn(runner::run(Arc::clone(&jobs.inner), kinds, lost));
-        stage.spawn(janitor::run(jobs.inner.tracker.clone(), jobs.inner.files.clone(), stage.stop()));
+        let Setup { store, config, words, metrics, disk, jobs } = setup;
+        // Before anything can be claimed, so that all leases are of earlier runs.
+        let left = Left::all(&tracker, config.jobs.lease);
+        let resuming = left.iter().filter(|left| left.can_resume()).map(|left| left.entry.task.task_id);
+        let resuming: HashSet<_> = resuming.collect();
+        let files = Files::open(&config.data_dir, store, disk, |id| resuming.contains(&id))?;
+        let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
+        stage.spawn(janitor.clone().run(stage.stop()));
+        let kind = |job| Arc::new(Kind::new(job, config.jobs.concurrency));
+        let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
+        let upload_kind = kind(Arc::clone(&upload) as Arc<dyn Job>);
+        let served: Vec<_> = jobs.into_iter().map(kind).collect();
+        let kinds: Vec<_> = served.iter().chain([&upload_kind]).cloned().collect();
+        let (config, stage) = (config.jobs.clone(), stage.clone());
+        let jobs = Self { inner: Arc::new(Inner { tracker, config, files, upload, upload_kind, kinds, stage }) };
+        let inner = &jobs.inner;
+        for left in left {
+            let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind).cloned();
+            inner.stage.spawn(runner::settle(Arc::clone(inner), kind, left));
+        }
+        for kind in served {
+            inner.stage.spawn(runner::run(Arc::clone(inner), kind));
+        }
         Ok(jobs)
+    }
+
+    /// Makes a new task ready for the job that will do it: its input is checked, and it has the job's steps where it
+    /// declares none. A task that its submitter works on is left as it is.
+    ///
+    /// # Errors
+    /// What is wrong with its input.
+    pub fn prepare(&self, mut new: NewTask) -> Result<NewTask, String> {
+        let kind = new.kind.as_deref().filter(|_| new.start != Some(true));
+        let job = kind.and_then(|kind| self.inner.kinds.iter().find(|known| known.job.kind() == kind));
+        if let Some(Kind { job, .. }) = job.map(AsRef::as_ref) {
+            job.check(new.input.as_ref())?;
+            if new.steps.is_empty() {
+                let (steps, unit) = job.steps();
+                new.steps = steps;
+                new.unit = new.unit.or_else(|| unit.map(str::to_owned));
+            }
+        }
+        Ok(new)
     }
 
     /// The file that a completed upload left, if it is there.
@@ -116,26 +154,6 @@ impl Jobs {
             tracing::warn!(%error, task = %id, "the file of a deleted task could not be removed yet");
         }
     }
-}
-
-/// The error of a file of more than `limit_bytes`.
-pub fn upload_too_large(limit_bytes: u64) -> TaskError {
-    upload::too_large(limit_bytes)
-}
-
-/// The error of a form without a file.
-pub fn file_missing() -> TaskError {
-    upload::file_missing()
-}
-
-/// Gives a task the steps of the job that will do it, where it declares none.
-#[must_use]
-pub fn with_steps(mut new: NewTask) -> NewTask {
-    if new.kind.as_deref() == Some(upload::KIND) && new.steps.is_empty() && new.start != Some(true) {
-        new.steps = upload::steps();
-        new.unit = new.unit.or_else(|| Some(upload::UNIT.into()));
-    }
-    new
 }
 
 #[cfg(test)]

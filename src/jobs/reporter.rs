@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{JobError, lease::insist};
 use crate::{
-    task::{Intent, Refusal, Report},
+    task::{Intent, Payload, Refusal, Report},
     tracker::{Answer, Tracker, TrackerError},
 };
 
@@ -51,6 +51,7 @@ struct Slot {
 /// A report that must arrive, and who waits for it.
 struct Turn {
     report: Report,
+    checkpoint: Option<Payload>,
     arrived: oneshot::Sender<()>,
 }
 
@@ -70,9 +71,17 @@ impl Reporter {
     }
 
     pub(super) async fn report(&self, report: Report) -> Result<(), JobError> {
+        self.take_turn(report, None).await
+    }
+
+    pub(super) async fn checkpoint(&self, report: Report, checkpoint: Payload) -> Result<(), JobError> {
+        self.take_turn(report, Some(checkpoint)).await
+    }
+
+    async fn take_turn(&self, report: Report, checkpoint: Option<Payload>) -> Result<(), JobError> {
         let (arrived, arrival) = oneshot::channel();
         // Where the voice has gone, the right to report has, too.
-        self.turns.send(Turn { report, arrived }).await.map_err(|_| JobError::Stopped)?;
+        self.turns.send(Turn { report, checkpoint, arrived }).await.map_err(|_| JobError::Stopped)?;
         arrival.await.map_err(|_| JobError::Stopped)
     }
 }
@@ -96,24 +105,26 @@ impl Voice {
 
     /// The job's last word, with what it had told and was not sent.
     pub(super) async fn finish(&mut self, report: Report) -> Result<Answer, TrackerError> {
-        let report = merged(self.slot.take(), report);
-        insist(&self.tracker, self.id, self.intent(report)).await
+        self.insist(merged(self.slot.take(), report), None).await
     }
 
     async fn insist_on(&mut self, turn: Turn) -> Result<(), TrackerError> {
-        let report = merged(self.slot.take(), turn.report);
-        match insist(&self.tracker, self.id, self.intent(report)).await {
-            Ok(_) => {}
-            Err(error) => unless_misfit(self.id, error)?,
+        let Turn { report, checkpoint, arrived } = turn;
+        if let Err(error) = self.insist(merged(self.slot.take(), report), checkpoint.clone()).await {
+            unless_misfit(self.id, error)?;
+            // The report is ignored; the checkpoint is not.
+            if checkpoint.is_some() {
+                self.insist(Report::default(), checkpoint).await?;
+            }
         }
         // A job that was stopped meanwhile does not wait.
-        let _stopped = turn.arrived.send(());
+        let _stopped = arrived.send(());
         Ok(())
     }
 
     async fn try_tick(&mut self) -> Result<(), TrackerError> {
         let Some(report) = self.slot.take() else { return Ok(()) };
-        match self.tracker.submit(self.id, self.intent(report.clone())).await {
+        match self.tracker.submit(self.id, self.intent(report.clone(), None)).await {
             Ok(_) => Ok(()),
             Err(error @ (TrackerError::Refused(_) | TrackerError::Stopping)) => unless_misfit(self.id, error),
             Err(error) => {
@@ -124,8 +135,15 @@ impl Voice {
         }
     }
 
-    fn intent(&self, report: Report) -> Intent {
-        Intent::Report { report, token: Some(self.token) }
+    async fn insist(&self, report: Report, checkpoint: Option<Payload>) -> Result<Answer, TrackerError> {
+        insist(&self.tracker, self.id, self.intent(report, checkpoint)).await
+    }
+
+    fn intent(&self, report: Report, checkpoint: Option<Payload>) -> Intent {
+        match checkpoint {
+            Some(checkpoint) => Intent::Checkpoint { report, token: self.token, checkpoint },
+            None => Intent::Report { report, token: Some(self.token) },
+        }
     }
 }
 

@@ -1,75 +1,145 @@
-//! The runner: takes the oldest waiting task that some job does, whenever there is a place for it.
+//! The runners, one for each kind of job: each claims the oldest pending tasks of its kind as soon as there is a place.
 //!
-//! Owns nothing but the places in use. What waits, waits in the table as `pending`.
+//! Owns only the places in use; tasks wait in the table as `pending`.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
-use tokio::sync::OwnedSemaphorePermit;
-use uuid::Uuid;
+use futures_util::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    HOLDER, Inner, Job,
-    attempt::supervise,
-    lease::{Backoff, Held, insist},
+    Inner, Job, JobContext,
+    attempt::attempt,
+    lease::{Backoff, Held, Left},
 };
-use crate::{
-    task::{Entry, Intent},
-    tracker::{Tracker, TrackerError},
-};
+use crate::{task::Entry, tracker::TrackerError};
 
-/// Gives back the leases of a dead predecessor, then does what waits, until the service ends.
-pub(super) async fn run(inner: Arc<Inner>, jobs: Vec<Arc<dyn Job>>, lost: Vec<(Uuid, Uuid)>) {
-    let stop = inner.stage.stop();
-    let work = async {
-        abandon(&inner.tracker, lost).await;
-        take(&inner, &jobs).await;
-    };
-    stop.run_until_cancelled(work).await;
+/// Maximum number of tasks that are claimed at once, in one commit.
+const CLAIMS_MAX: usize = 64;
+
+/// A job and its places.
+pub(super) struct Kind {
+    pub(super) job: Arc<dyn Job>,
+    /// One permit for each task that may run; they are given out in the order in which they were requested.
+    pub(super) places: Arc<Semaphore>,
 }
 
-async fn abandon(tracker: &Tracker, lost: Vec<(Uuid, Uuid)>) {
-    for (id, token) in lost {
-        tracing::info!(task = %id, "the worker of this task was lost with an earlier run of the service");
-        let abandon = Intent::Abandon { holder: HOLDER.into(), token: Some(token) };
-        if let Err(error) = insist(tracker, id, abandon).await {
-            // It has ended meanwhile, or the service does.
-            tracing::debug!(%error, task = %id, "a lost task could not be given back");
-        }
+impl Kind {
+    pub(super) fn new(job: Arc<dyn Job>, working: usize) -> Self {
+        let places = Arc::new(Semaphore::new(job.places(working).min(Semaphore::MAX_PERMITS)));
+        Self { job, places }
     }
 }
 
-async fn take(inner: &Arc<Inner>, jobs: &[Arc<dyn Job>]) {
+/// Runs the pending tasks of one kind until shutdown.
+pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
+    let stop = inner.stage.stop();
     let mut work = inner.tracker.work();
     let mut backoff = Backoff::default();
-    loop {
-        while oldest(&inner.tracker, jobs).is_none() {
-            if work.changed().await.is_err() {
-                return;
+    // Shutdown cancels only the wait. A claim that has been requested will be granted, so it must not lose its holder.
+    while let Some(Some(next)) = stop.run_until_cancelled(next(&inner, &kind, &mut work)).await {
+        let claims = next.into_iter().map(|(entry, place)| claim(&inner, entry, place));
+        let mut failure = None;
+        for claimed in join_all(claims).await {
+            match claimed {
+                Ok((held, entry, place)) => {
+                    inner.stage.spawn(begin(Arc::clone(&inner), Arc::clone(&kind), held, entry, place));
+                }
+                Err(TrackerError::Stopping) => return,
+                // Another request was faster; the table shows it by now.
+                Err(TrackerError::Refused(refusal)) => tracing::debug!(%refusal, "a task could not be claimed"),
+                Err(error) => failure = Some(error),
             }
         }
-        // Only now, so that no place is kept from an upload while nothing waits.
-        let Ok(place) = Arc::clone(&inner.places).acquire_owned().await else { return };
-        let Some((job, waiting)) = oldest(&inner.tracker, jobs) else { continue };
-        match Held::claim(&inner.tracker, waiting.task.task_id, inner.config.lease).await {
-            Ok((held, entry)) => {
-                backoff = Backoff::default();
-                inner.stage.spawn(attempt(Arc::clone(inner), job, held, entry, place));
-            }
-            Err(TrackerError::Stopping) => return,
-            // Somebody was quicker; the table knows by now.
-            Err(TrackerError::Refused(refusal)) => tracing::debug!(%refusal, "a task was not there to be taken"),
-            Err(error) => backoff.pause(&error).await,
+        match failure {
+            Some(error) => backoff.pause(&error).await,
+            None => backoff = Backoff::default(),
         }
     }
 }
 
-async fn attempt(inner: Arc<Inner>, job: Arc<dyn Job>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
-    supervise(&inner.stage, held, entry, |context| async move { job.run(&context).await }).await;
+/// Waits for pending tasks and a place for each; `None` when there will be no more.
+async fn next(
+    inner: &Inner,
+    kind: &Kind,
+    work: &mut watch::Receiver<()>,
+) -> Option<Vec<(Arc<Entry>, OwnedSemaphorePermit)>> {
+    let waiting = || inner.tracker.pending(kind.job.kind(), CLAIMS_MAX);
+    loop {
+        while waiting().is_empty() {
+            work.changed().await.ok()?;
+        }
+        // Only now, so that no place is reserved while nothing is pending.
+        let first = Arc::clone(&kind.places).acquire_owned().await.ok()?;
+        let others = iter::from_fn(|| Arc::clone(&kind.places).try_acquire_owned().ok());
+        let next: Vec<_> = waiting().into_iter().zip(iter::once(first).chain(others)).collect();
+        if !next.is_empty() {
+            return Some(next);
+        }
+    }
+}
+
+async fn claim(
+    inner: &Inner,
+    waiting: Arc<Entry>,
+    place: OwnedSemaphorePermit,
+) -> Result<(Held, Arc<Entry>, OwnedSemaphorePermit), TrackerError> {
+    let held = Held::new(&inner.tracker, waiting.task.task_id, inner.config.lease);
+    let mut backoff = Backoff::default();
+    loop {
+        match held.claim().await {
+            Ok(entry) => return Ok((held, entry, place)),
+            // The claim may have been granted: the same token is used again until that is known.
+            Err(error @ TrackerError::Unavailable(_)) => backoff.pause(&error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn begin(inner: Arc<Inner>, kind: Arc<Kind>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
+    if inner.stage.stop().is_cancelled() {
+        return release(&held).await;
+    }
+    let job = Arc::clone(&kind.job);
+    let work = |context: JobContext| async move { job.run(&context).await };
+    attempt(&*kind.job, &inner.stage, held, entry, work).await;
     drop(place);
 }
 
-/// The oldest waiting task of all that these jobs do.
-fn oldest(tracker: &Tracker, jobs: &[Arc<dyn Job>]) -> Option<(Arc<dyn Job>, Arc<Entry>)> {
-    let first = |job: &Arc<dyn Job>| Some((Arc::clone(job), tracker.pending(job.kind(), 1).pop()?));
-    jobs.iter().filter_map(first).min_by_key(|(_, entry)| entry.created)
+/// Undoes a claim that was granted after shutdown began.
+pub(super) async fn release(held: &Held) {
+    if let Err(error) = held.release().await {
+        tracing::debug!(%error, task = %held.id, "a claim could not be released");
+    }
+}
+
+/// Handles a lease of an earlier run: resumes the attempt if its job can, or gives the task back.
+pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<Kind>>, left: Left) {
+    let id = left.entry.task.task_id;
+    let settled = match kind.filter(|_| left.can_resume()) {
+        Some(kind) => resume(&inner, &kind, left).await,
+        None => {
+            tracing::info!(task = %id, "the last run of the service ended during an attempt at this task");
+            left.give_back(&inner.tracker).await.map(drop)
+        }
+    };
+    if let Err(error) = settled {
+        // The task has ended in the meantime, or the service is stopping.
+        tracing::debug!(%error, task = %id, "a lease of an earlier run could not be handled");
+    }
+}
+
+async fn resume(inner: &Inner, kind: &Kind, left: Left) -> Result<(), TrackerError> {
+    let id = left.entry.task.task_id;
+    tracing::info!(task = %id, "resuming the attempt of an earlier run of the service");
+    let held = Held::new(&inner.tracker, id, inner.config.lease);
+    let entry = held.take_over(&left).await?;
+    drop(left);
+    let (job, places) = (Arc::clone(&kind.job), Arc::clone(&kind.places));
+    let work = |context: JobContext| async move {
+        let _place = context.unless_stopped(places.acquire()).await?;
+        job.run(&context).await
+    };
+    attempt(&*kind.job, &inner.stage, held, entry, work).await;
+    Ok(())
 }

@@ -143,8 +143,6 @@ pub struct Listing {
     pub kind: ChannelKind,
     /// Only those whose visible state (JSON) has one of the values (strings) at each of these members.
     pub members: Vec<(Member, Vec<String>)>,
-    /// Only channels without a final event.
-    pub live_only: bool,
     /// Only those created before this seq.
     pub created_before: Option<Seq>,
     /// At most so many.
@@ -193,6 +191,9 @@ pub trait Journal: Send + Sync + 'static {
     /// The kept visible events of one channel after a seq.
     async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError>;
 
+    /// The same of many channels, from their beginning: one answer each, in their order.
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError>;
+
     /// The state of one channel, or `None` when it has never had an event or its tombstone was swept.
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError>;
 
@@ -203,6 +204,9 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The states of many channels.
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
+
+    /// How many channels of a kind have each value of a member, tombstones left out.
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError>;
 
     /// The channels of a kind that have neither a final event nor a tombstone, oldest first by [`Stored::created`], created
     /// after a seq, at most `limit`. An empty answer means that there are no more.

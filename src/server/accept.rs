@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, App, End};
+use super::connection::{self, End, HttpService};
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Accepts connections and lets `app` answer their requests, until `shutdown` is cancelled. Then the listener is closed
 /// at once, requests under way are still answered, and this returns when the last connection has ended; dropping it
 /// earlier drops those that are left.
-pub async fn serve<A: App>(
+pub async fn serve<A: HttpService>(
     listener: TcpListener,
     app: A,
     limits: ConnectionConfig,
@@ -57,13 +57,13 @@ impl Listener for TunedListener {
         let (stream, peer) = self.listener.accept().await?;
         if let Err(error) = tune(&stream, self.write_timeout) {
             // Options fail on a connection that has ended already; the connection's own reads will find out.
-            tracing::debug!(%error, peer.address = %peer, "a connection could not be tuned");
+            tracing::debug!(%error, peer.address = %peer, "cannot set socket options");
         }
         Ok((stream, peer))
     }
 }
 
-async fn serve_on<L: Listener, A: App>(
+async fn serve_on<L: Listener, A: HttpService>(
     mut listener: L,
     app: A,
     limits: ConnectionConfig,
@@ -102,10 +102,10 @@ async fn serve_on<L: Listener, A: App>(
                 });
             }
             Err(error) if concerns_one_connection(&error) => {
-                tracing::debug!(%error, "a connection ended before it was accepted");
+                tracing::debug!(%error, "connection closed before it was accepted");
             }
             Err(error) => {
-                tracing::error!(%error, "no connection can be accepted; trying again soon");
+                tracing::error!(%error, "cannot accept connections; retrying");
                 shutdown.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
             }
         }
@@ -158,10 +158,10 @@ fn note_end(end: &End, peer: SocketAddr, metrics: &Metrics) {
         End::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
         End::TimedOut(reason) => {
             metrics.count_time_out(reason.as_str());
-            tracing::debug!(peer.address = %peer, %reason, "the client was waited for in vain");
+            tracing::debug!(peer.address = %peer, %reason, "closed: client timed out");
         }
-        End::Client(error) => tracing::debug!(peer.address = %peer, error = %error, "the client broke off"),
-        End::Response(error) => tracing::warn!(peer.address = %peer, %error, "a response failed half-way"),
+        End::Client(error) => tracing::debug!(peer.address = %peer, error = %error, "client closed the connection"),
+        End::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
     }
 }
 
@@ -170,7 +170,7 @@ fn note_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {
-        tracing::error!(%error, "a connection ended in a panic");
+        tracing::error!(%error, "connection handler panicked");
     }
 }
 

@@ -10,21 +10,21 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::pace::{Pace, RequestGuard};
+use super::pace::{ClientPace, RequestGuard};
 use super::timer::LazyTimer;
 
 /// The body of a request as it comes from the client. It fails with an [`io::Error`] of kind
 /// [`io::ErrorKind::TimedOut`] when the client is silent for too long inside it; other errors are of other kinds.
 pub struct RequestBody {
     body: Incoming,
-    pace: Arc<Pace>,
+    pace: Arc<ClientPace>,
     silent_since: Option<Instant>,
     timer: LazyTimer,
 }
 
 impl RequestBody {
     /// Bounds the silence inside `body`.
-    pub(super) fn new(body: Incoming, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(body: Incoming, pace: Arc<ClientPace>) -> Self {
         Self { body, pace, silent_since: None, timer: LazyTimer::default() }
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 use super::body::{RequestBody, ResponseBody};
-use super::pace::{Pace, TimedOut};
+use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
 use super::timed_io::TimedIo;
 use crate::config::ConnectionConfig;
@@ -41,7 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] is among the request's
 /// extensions.
-pub trait App:
+pub trait HttpService:
     Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
     + Clone
     + Send
@@ -51,7 +51,7 @@ pub trait App:
     type ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static;
 }
 
-impl<S, B> App for S
+impl<S, B> HttpService for S
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible, Future: Send> + Clone + Send + 'static,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
@@ -82,9 +82,9 @@ pub(super) async fn run<I, A>(
 ) -> End
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: App,
+    A: HttpService,
 {
-    let pace = Arc::new(Pace::new(limits));
+    let pace = Arc::new(ClientPace::new(limits));
     let mut io = TimedIo::new(io, Arc::clone(&pace));
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
@@ -123,7 +123,7 @@ async fn run_http1<I, A>(
 ) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: App,
+    A: HttpService,
 {
     // Frames are queued as they are and written with one system call as soon as the response's body has no more
     // ready: hyper chooses vectored writes by itself on a socket.
@@ -132,7 +132,7 @@ where
     // each connection and lets nobody lower, 1.4 in this task.
     let mut connection = pin!(
         http1::Builder::new()
-            // `Pace` bounds the head, and tells it from the time between two requests.
+            // `ClientPace` bounds the head, and tells it from the time between two requests.
             .header_read_timeout(None)
             // The number of header lines stays at hyper's own bound of 100: with any other it allocates each time.
             .max_header_size(limits.max_header_bytes)
@@ -154,7 +154,7 @@ async fn run_http2<I, A>(
 ) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: App,
+    A: HttpService,
 {
     let cut = CancellationToken::new();
     let _cut_requests_at_the_end = cut.clone().drop_guard();
@@ -195,10 +195,10 @@ where
 struct Handler<A> {
     app: A,
     peer: SocketAddr,
-    pace: Arc<Pace>,
+    pace: Arc<ClientPace>,
 }
 
-impl<A: App> hyper::service::Service<Request<Incoming>> for Handler<A> {
+impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
     type Response = Response<ResponseBody<A::ResponseBody>>;
     type Error = Infallible;
     // Boxed, so that it is gone while the response's body is sent: hyper keeps room for the future in each connection.

@@ -11,14 +11,12 @@ mod connection;
 mod open_files;
 mod pace;
 mod preface;
-mod run;
 mod socket;
 mod timed_io;
 mod timer;
 
 pub use accept::serve;
 pub use body::RequestBody;
-pub use connection::App;
+pub use connection::HttpService;
 pub use open_files::fit_open_files;
-pub use run::run;
 pub use socket::bind;

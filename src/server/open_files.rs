@@ -36,7 +36,7 @@ fn raise(wanted: u64) -> u64 {
     match setrlimit(Resource::Nofile, Rlimit { current: Some(reachable), maximum }) {
         Ok(()) => reachable,
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files cannot be raised");
+            tracing::debug!(%error, "cannot raise the limit of open files");
             current
         }
     }

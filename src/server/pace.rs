@@ -2,8 +2,8 @@
 //!
 //! hyper knows one time-out, from the end of a response to the end of the next request's head; that is too long for a
 //! head that comes byte by byte, or too short for a connection that is kept, and it bounds no write. So its time-out
-//! stays off, and this module keeps all of them: [`Pace`] is told by the connection's parts what happens (bytes come,
-//! requests begin and end, writes block), and [`Pace::drive`] polls the connection until the client has kept it waiting
+//! stays off, and this module keeps all of them: [`ClientPace`] is told by the connection's parts what happens (bytes come,
+//! requests begin and end, writes block), and [`ClientPace::drive`] polls the connection until the client has kept it waiting
 //! for too long.
 //!
 //! The state belongs to one connection. Nothing here knows HTTP.
@@ -27,14 +27,14 @@ const LINGER: Duration = Duration::from_secs(30);
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
 /// What the connection waits for, shared by its parts.
-pub(super) struct Pace {
-    limits: Limits,
-    state: Mutex<State>,
+pub(super) struct ClientPace {
+    limits: TimeOuts,
+    state: Mutex<PaceState>,
     /// Wakes the connection's task when another task has ended its last request.
     driver: AtomicWaker,
 }
 
-struct Limits {
+struct TimeOuts {
     first_byte: Duration,
     header: Duration,
     body: Duration,
@@ -42,8 +42,8 @@ struct Limits {
     write: Duration,
 }
 
-struct State {
-    waiting_for: Waiting,
+struct PaceState {
+    waiting_for: Awaited,
     since: Instant,
     /// Requests whose response has not been taken whole.
     requests: usize,
@@ -58,7 +58,7 @@ struct State {
 
 /// What the client is to send next, as long as it has no request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
+enum Awaited {
     FirstByte,
     /// A head has begun.
     Header,
@@ -105,19 +105,19 @@ impl fmt::Display for TimedOut {
     }
 }
 
-impl Pace {
+impl ClientPace {
     /// The pace of a connection that begins now.
     pub(super) fn new(limits: &ConnectionConfig) -> Self {
         Self {
-            limits: Limits {
+            limits: TimeOuts {
                 first_byte: limits.first_byte_timeout,
                 header: limits.header_timeout,
                 body: limits.body_timeout,
                 idle: limits.idle_timeout,
                 write: limits.write_timeout,
             },
-            state: Mutex::new(State {
-                waiting_for: Waiting::FirstByte,
+            state: Mutex::new(PaceState {
+                waiting_for: Awaited::FirstByte,
                 since: Instant::now(),
                 requests: 0,
                 is_body_unread: false,
@@ -153,7 +153,7 @@ impl Pace {
     pub(super) fn multiplex(&self) {
         let mut state = self.state();
         state.is_multiplexed = true;
-        state.wait_for(Waiting::NextRequest);
+        state.wait_for(Awaited::NextRequest);
     }
 
     /// Bytes came from the client.
@@ -164,12 +164,12 @@ impl Pace {
             return;
         }
         let begins_head = match state.waiting_for {
-            Waiting::FirstByte => true,
-            Waiting::NextRequest => state.requests == 0 && !state.is_multiplexed,
-            Waiting::Header => false,
+            Awaited::FirstByte => true,
+            Awaited::NextRequest => state.requests == 0 && !state.is_multiplexed,
+            Awaited::Header => false,
         };
         if begins_head {
-            state.wait_for(Waiting::Header);
+            state.wait_for(Awaited::Header);
         }
     }
 
@@ -196,7 +196,7 @@ impl Pace {
     /// closed now, the kernel would answer with a reset, and many clients would drop our last words on it.
     pub(super) fn begin_linger(&self) -> bool {
         let mut state = self.state();
-        let is_in_head = state.waiting_for == Waiting::Header && state.requests == 0;
+        let is_in_head = state.waiting_for == Awaited::Header && state.requests == 0;
         if state.is_multiplexed || !(is_in_head || state.is_body_unread) {
             return false;
         }
@@ -228,21 +228,21 @@ impl Pace {
             return None;
         }
         let (limit, reason) = match state.waiting_for {
-            Waiting::FirstByte => (self.limits.first_byte, TimedOut::FirstByte),
-            Waiting::Header => (self.limits.header, TimedOut::Header),
-            Waiting::NextRequest => (self.limits.idle, TimedOut::Idle),
+            Awaited::FirstByte => (self.limits.first_byte, TimedOut::FirstByte),
+            Awaited::Header => (self.limits.header, TimedOut::Header),
+            Awaited::NextRequest => (self.limits.idle, TimedOut::Idle),
         };
         Some((state.since + limit, reason))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PaceState> {
         // The state is plain values, each valid by itself, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn wait_for(&mut self, what: Waiting) {
+impl PaceState {
+    fn wait_for(&mut self, what: Awaited) {
         self.waiting_for = what;
         self.since = Instant::now();
     }
@@ -250,7 +250,7 @@ impl State {
 
 /// A request under way.
 pub(super) struct RequestGuard {
-    pace: Arc<Pace>,
+    pace: Arc<ClientPace>,
 }
 
 impl Drop for RequestGuard {
@@ -258,7 +258,7 @@ impl Drop for RequestGuard {
         let mut state = self.pace.state();
         state.requests = state.requests.saturating_sub(1);
         if state.requests == 0 {
-            state.wait_for(Waiting::NextRequest);
+            state.wait_for(Awaited::NextRequest);
             if state.is_multiplexed {
                 drop(state);
                 self.pace.driver.wake();

@@ -1,4 +1,4 @@
-//! A client's bytes, watched: tells the connection's [`Pace`] when bytes come and when the client takes none, and hears
+//! A client's bytes, watched: tells the connection's [`ClientPace`] when bytes come and when the client takes none, and hears
 //! out a client that was refused in the middle of what it sent.
 
 use std::io::{self, IoSlice};
@@ -10,12 +10,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::Pace;
+use super::pace::ClientPace;
 
-/// Reads and writes of one client, which its [`Pace`] hears of.
+/// Reads and writes of one client, which its [`ClientPace`] hears of.
 pub(super) struct TimedIo<I> {
     io: I,
-    pace: Arc<Pace>,
+    pace: Arc<ClientPace>,
     /// Bytes that were read to look at them, and are to be read again.
     put_back: Bytes,
     /// Whether we have sent our last byte and discard what the client still sends.
@@ -27,7 +27,7 @@ const DISCARDS_AT_ONCE: usize = 16;
 
 impl<I> TimedIo<I> {
     /// Watches `io`.
-    pub(super) fn new(io: I, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(io: I, pace: Arc<ClientPace>) -> Self {
         Self { io, pace, put_back: Bytes::new(), is_lingering: false }
     }
 
@@ -132,8 +132,11 @@ mod tests {
     use crate::config::ConnectionConfig;
     use crate::server::pace::TimedOut;
 
-    fn pace() -> Arc<Pace> {
-        Arc::new(Pace::new(&ConnectionConfig { write_timeout: Duration::from_secs(30), ..ConnectionConfig::default() }))
+    fn pace() -> Arc<ClientPace> {
+        Arc::new(ClientPace::new(&ConnectionConfig {
+            write_timeout: Duration::from_secs(30),
+            ..ConnectionConfig::default()
+        }))
     }
 
     #[tokio::test(start_paused = true)]

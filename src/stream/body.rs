@@ -14,14 +14,14 @@ use tokio::time::{Instant, Sleep};
 
 use super::{CROWD, Heartbeat, Style, jittered_retry};
 use crate::{
-    channel::{Delivery, Join, Subscriber},
+    channel::{Delivery, Join, Joined, Subscriber, Watch},
     telemetry::Metrics,
     wire::{self, Dialect},
 };
 
 /// An endless body that ends with its task.
-pub struct StreamBody {
-    subscriber: Option<Subscriber>,
+pub struct StreamBody<W = Subscriber> {
+    watcher: Option<W>,
     dialect: Dialect,
     ready: VecDeque<Bytes>,
     heartbeat: Heartbeat,
@@ -31,13 +31,26 @@ pub struct StreamBody {
 }
 
 impl StreamBody {
-    /// A stream for this watcher.
+    /// A stream for this watcher of one channel.
     pub fn new(join: &Join, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
+        let opening = subscriber.channels().flat_map(|channel| style.opening(channel.name(), join)).collect();
+        Self::opened(opening, subscriber, style, metrics)
+    }
+
+    /// A stream for this watcher of several channels.
+    pub fn of_several(joined: &Joined, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
+        Self::opened(style.opening_of_several(joined), subscriber, style, metrics)
+    }
+}
+
+impl<W: Watch> StreamBody<W> {
+    /// A stream for this watcher, which begins with these bytes.
+    pub fn opened(opening: Vec<Bytes>, watcher: W, style: Style, metrics: Metrics) -> Self {
         metrics.streams_open.inc();
         let beat_at = Instant::now() + style.heartbeat.every;
         Self {
-            ready: style.opening(join, subscriber.channel().name()).into(),
-            subscriber: Some(subscriber),
+            ready: opening.into(),
+            watcher: Some(watcher),
             dialect: style.dialect,
             heartbeat: style.heartbeat,
             beat_at,
@@ -47,21 +60,24 @@ impl StreamBody {
     }
 
     fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(subscriber) = &mut self.subscriber else { return Poll::Ready(None) };
-        let delivery = ready!(subscriber.poll_next(context));
+        let Some(watcher) = &mut self.watcher else { return Poll::Ready(None) };
+        let delivery = ready!(watcher.poll_next(context));
+        if let Delivery::Bytes(bytes) = delivery {
+            return Poll::Ready(Some(bytes));
+        }
         if let Delivery::Frame(frame) = delivery {
             if let Some(age) = frame.age() {
                 self.metrics.delivery_lag_seconds.observe(age.as_secs_f64());
             }
             return Poll::Ready(Some(frame.bytes(self.dialect)));
         }
-        self.subscriber = None;
+        self.watcher = None;
         self.metrics.streams_open.dec();
         // A client that is told to come back is told when, so that not all come at once.
         let comes_back = match delivery {
             Delivery::Ended { watchers } => watchers > CROWD,
             Delivery::Lapsed | Delivery::Draining => true,
-            Delivery::HungUp | Delivery::Frame(_) => false,
+            Delivery::HungUp | Delivery::Frame(_) | Delivery::Bytes(_) => false,
         };
         Poll::Ready(comes_back.then(|| wire::retry(jittered_retry())))
     }
@@ -83,7 +99,7 @@ impl StreamBody {
     }
 }
 
-impl Body for StreamBody {
+impl<W: Watch + Unpin> Body for StreamBody<W> {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -96,7 +112,7 @@ impl Body for StreamBody {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         // One that is promised comes first, lest a stream that is never quiet miss it.
-        let is_promised = !self.heartbeat.when_quiet && self.subscriber.is_some();
+        let is_promised = !self.heartbeat.when_quiet && self.watcher.is_some();
         if is_promised
             && Instant::now() >= self.beat_at
             && let Poll::Ready(bytes) = self.poll_heartbeat(context)
@@ -114,9 +130,9 @@ impl Body for StreamBody {
     }
 }
 
-impl Drop for StreamBody {
+impl<W> Drop for StreamBody<W> {
     fn drop(&mut self) {
-        if self.subscriber.take().is_some() {
+        if self.watcher.take().is_some() {
             self.metrics.streams_open.dec();
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    channel::Join,
+    channel::{Join, Joined},
     event::ChannelName,
     wire::{self, Dialect},
 };
@@ -57,20 +57,26 @@ impl Heartbeat {
 }
 
 impl Style {
-    /// The bytes that come before the first delivery.
-    fn opening(&self, join: &Join, channel: &ChannelName) -> Vec<Bytes> {
+    /// The bytes that come before the first delivery on one channel.
+    fn opening(&self, channel: &ChannelName, join: &Join) -> Vec<Bytes> {
         let mut opening = self.opening.clone();
-        let state = match join {
-            Join::First(state) => state,
-            Join::Reset(state) => {
-                opening.push(wire::reset(channel));
-                state
-            }
-            Join::Resumed | Join::Ended => &None,
-        };
-        if let (true, Some(frame)) = (self.shows_state, state) {
-            opening.push(frame.bytes(self.dialect));
+        opening.extend(join.is_reset().then(|| wire::reset(channel)));
+        let state = join.state().filter(|_| self.shows_state);
+        opening.extend(state.map(|frame| frame.bytes(self.dialect)));
+        opening
+    }
+
+    /// The bytes that come before the first delivery on several channels: a state each, and at the end of all of them
+    /// where the watcher stands.
+    fn opening_of_several(&self, joined: &Joined) -> Vec<Bytes> {
+        let mut opening = self.opening.clone();
+        let last = joined.channels.iter().rposition(|(_, join)| join.state().is_some());
+        for (nth, (channel, join)) in joined.channels.iter().enumerate() {
+            opening.extend(join.is_reset().then(|| wire::reset(channel)));
+            let id = joined.position.filter(|_| Some(nth) == last);
+            opening.extend(join.state().map(|frame| frame.snapshot(self.dialect, id)));
         }
+        opening.extend(joined.position.filter(|_| last.is_none()).map(wire::position));
         opening
     }
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    channel::{Channel, History, Limits, Registry},
-    event::{Class, Cursor, Draft, Epoch, Event, Seq, Timestamp},
+    channel::{Channel, History, Registry, StreamLimits},
+    event::{Class, Cursor, Draft, Epoch, Event, Resume, Seq, Timestamp},
     telemetry::Metrics,
 };
 
@@ -27,7 +27,8 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let limits = Limits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits =
+            StreamLimits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         Self { registry: Registry::new(epoch(), limits), metrics: Metrics::new() }
     }
 
@@ -36,15 +37,15 @@ impl Rig {
         self.registry.publish(&event(seq, class, data), std::time::Instant::now());
     }
 
-    async fn open(&self, style: Style, cursor: Option<Option<Cursor>>, history: &[(u64, Class)]) -> StreamBody {
+    async fn open(&self, style: Style, cursor: Resume, history: &[(u64, Class)]) -> StreamBody {
         let events = history.iter().map(|(seq, class)| event(*seq, *class, "{}")).collect();
         let load = async || Ok::<_, Infallible>(History { floor: Seq::ZERO, events });
-        let (join, subscriber) = self.registry.open(&channel(), cursor, load).await.unwrap().unwrap();
+        let (join, subscriber) = self.registry.open(&channel(), cursor, load).await.unwrap();
         StreamBody::new(&join, subscriber, style, self.metrics.clone())
     }
 
     fn hang_up(&self) {
-        self.registry.find(&channel()).iter().for_each(|channel| Channel::hang_up(channel));
+        self.registry.find(&channel()).iter().for_each(|channel| drop(Channel::hang_up(channel)));
     }
 }
 
@@ -82,11 +83,11 @@ fn plain() -> Style {
 }
 
 fn frame(seq: u64) -> String {
-    format!("id: k3f90000-{seq}\nevent: progress\ndata: {{\"cursor\":\"k3f90000-{seq}\"}}\n\n")
+    format!("event: progress\ndata: {{\"cursor\":\"k3f90000-{seq}\"}}\nid: k3f90000-{seq}\n\n")
 }
 
-fn at(seq: u64) -> Option<Option<Cursor>> {
-    Some(Some(Cursor { epoch: epoch(), seq: Seq(seq) }))
+fn at(seq: u64) -> Resume {
+    Resume::After(Cursor { epoch: epoch(), seq: Seq(seq) })
 }
 
 /// The next piece, if there is one now; the inner `None` is the end.
@@ -120,7 +121,7 @@ async fn next(body: &mut StreamBody) -> Option<String> {
 #[tokio::test]
 async fn a_stream_opens_then_shows_the_state_then_each_event() {
     let rig = Rig::new();
-    let mut body = rig.open(progress(), None, &[(4, Class::Change)]).await;
+    let mut body = rig.open(progress(), Resume::First, &[(4, Class::Change)]).await;
     rig.publish(5, Class::Tick, "{}");
     rig.publish(6, Class::Change, "{}");
     assert_eq!(text(&mut body), (format!("retry: 2000\n\n{}{}{}", frame(4), frame(5), frame(6)), false));
@@ -138,7 +139,7 @@ async fn a_stream_that_resumes_shows_what_was_missed_and_no_state() {
 #[tokio::test]
 async fn a_void_cursor_is_declared_before_the_state() {
     let rig = Rig::new();
-    let mut body = rig.open(progress(), Some(None), &[(4, Class::Change)]).await;
+    let mut body = rig.open(progress(), Resume::Unreadable, &[(4, Class::Change)]).await;
     let reset = "event: reset\ndata: {\"channel\":\"task:00000000-0000-0000-0000-000000000000\"}\n\n";
     assert_eq!(text(&mut body), (format!("retry: 2000\n\n{reset}{}", frame(4)), false));
 }
@@ -147,7 +148,7 @@ async fn a_void_cursor_is_declared_before_the_state() {
 async fn what_has_ended_is_shown_once_and_not_again() {
     let rig = Rig::new();
     let ended = [(4, Class::Change), (5, Class::Final)];
-    let mut first = rig.open(progress(), None, &ended).await;
+    let mut first = rig.open(progress(), Resume::First, &ended).await;
     assert_eq!(text(&mut first), (format!("retry: 2000\n\n{}", frame(5)), true));
     let mut again = rig.open(progress(), at(5), &ended).await;
     assert_eq!(text(&mut again), ("retry: 2000\n\n".to_owned(), true));
@@ -156,7 +157,7 @@ async fn what_has_ended_is_shown_once_and_not_again() {
 #[tokio::test]
 async fn a_plain_stream_without_state_begins_with_what_comes() {
     let rig = Rig::new();
-    let mut body = rig.open(plain(), None, &[(4, Class::Change)]).await;
+    let mut body = rig.open(plain(), Resume::First, &[(4, Class::Change)]).await;
     rig.publish(5, Class::Change, "two\nlines");
     let expected = "data: hello\n\ndata: <3: Keep alive\n\ndata: two\ndata: lines\n\n";
     assert_eq!(text(&mut body), (expected.to_owned(), false));
@@ -165,7 +166,7 @@ async fn a_plain_stream_without_state_begins_with_what_comes() {
 #[tokio::test(start_paused = true)]
 async fn a_comment_comes_only_where_nothing_else_did() {
     let rig = Rig::new();
-    let mut body = rig.open(progress(), None, &[]).await;
+    let mut body = rig.open(progress(), Resume::First, &[]).await;
     assert_eq!(next(&mut body).await.unwrap(), "retry: 2000\n\n");
     let started = Instant::now();
     assert_eq!(next(&mut body).await.unwrap(), ":\n\n");
@@ -184,7 +185,7 @@ async fn a_comment_comes_only_where_nothing_else_did() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_that_is_promised_comes_whatever_else_does() {
     let rig = Rig::new();
-    let mut body = rig.open(plain(), None, &[]).await;
+    let mut body = rig.open(plain(), Resume::First, &[]).await;
     assert_eq!(text(&mut body).0, "data: hello\n\ndata: <3: Keep alive\n\n");
     let started = Instant::now();
     for seq in 1..=20 {
@@ -199,7 +200,7 @@ async fn a_heartbeat_that_is_promised_comes_whatever_else_does() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_never_quiet_keeps_its_heartbeat() {
     let rig = Rig::new();
-    let mut body = rig.open(plain(), None, &[]).await;
+    let mut body = rig.open(plain(), Resume::First, &[]).await;
     text(&mut body);
     tokio::time::advance(Duration::from_secs(5)).await;
     let mut beats = 0;
@@ -223,7 +224,7 @@ async fn who_is_to_come_back_is_told_a_different_moment_each() {
     let mut waits = Vec::new();
     for _ in 0..40 {
         let rig = Rig::new();
-        let mut body = rig.open(progress(), None, &[(1, Class::Change)]).await;
+        let mut body = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
         rig.publish(2, Class::Tick, "{}");
         rig.registry.drain();
         let (sent, ended) = text(&mut body);
@@ -238,7 +239,7 @@ async fn who_is_to_come_back_is_told_a_different_moment_each() {
 #[tokio::test]
 async fn a_watcher_that_was_too_slow_is_told_to_come_back() {
     let rig = Rig::new();
-    let mut body = rig.open(progress(), None, &[(1, Class::Change)]).await;
+    let mut body = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
     assert_eq!(pieces(&mut body).0.len(), 2);
     for seq in 2..=2 + HISTORY as u64 {
         rig.publish(seq, Class::Change, "{}");
@@ -253,7 +254,7 @@ async fn a_crowd_is_told_to_come_back_spread_out_and_a_few_are_not() {
         let rig = Rig::new();
         let mut bodies = Vec::new();
         for _ in 0..watchers {
-            bodies.push(rig.open(progress(), None, &[(1, Class::Change)]).await);
+            bodies.push(rig.open(progress(), Resume::First, &[(1, Class::Change)]).await);
         }
         rig.publish(2, Class::Final, "{}");
         let (sent, ended) = text(&mut bodies[0]);
@@ -265,7 +266,7 @@ async fn a_crowd_is_told_to_come_back_spread_out_and_a_few_are_not() {
 #[tokio::test]
 async fn who_is_hung_up_on_hears_nothing_more() {
     let rig = Rig::new();
-    let mut body = rig.open(plain(), None, &[]).await;
+    let mut body = rig.open(plain(), Resume::First, &[]).await;
     text(&mut body);
     rig.hang_up();
     assert_eq!(text(&mut body), (String::new(), true));
@@ -275,8 +276,8 @@ async fn who_is_hung_up_on_hears_nothing_more() {
 #[tokio::test]
 async fn open_streams_are_counted_until_they_end_or_are_dropped() {
     let rig = Rig::new();
-    let mut ending = rig.open(progress(), None, &[(1, Class::Change)]).await;
-    let dropped = rig.open(progress(), None, &[]).await;
+    let mut ending = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
+    let dropped = rig.open(progress(), Resume::First, &[]).await;
     assert_eq!((rig.metrics.streams_open.get(), rig.registry.streams()), (2, 2));
     drop(dropped);
     assert_eq!((rig.metrics.streams_open.get(), rig.registry.streams()), (1, 1));
@@ -291,7 +292,7 @@ async fn open_streams_are_counted_until_they_end_or_are_dropped() {
 async fn what_a_stream_holds_is_let_go_with_it() {
     let rig = Rig::new();
     let load = async || Ok::<_, Infallible>(History::default());
-    let (join, mut subscriber) = rig.registry.open(&channel(), None, load).await.unwrap().unwrap();
+    let (join, mut subscriber) = rig.registry.open(&channel(), Resume::First, load).await.unwrap();
     let held = std::sync::Arc::new(());
     subscriber.hold(std::sync::Arc::clone(&held));
     let mut body = StreamBody::new(&join, subscriber, progress(), rig.metrics.clone());
@@ -306,7 +307,7 @@ async fn all_watchers_of_a_dialect_share_the_bytes_of_an_event() {
     let rig = Rig::new();
     let mut bodies = Vec::new();
     for style in [progress(), progress(), plain(), plain()] {
-        bodies.push(rig.open(style, None, &[(1, Class::Change)]).await);
+        bodies.push(rig.open(style, Resume::First, &[(1, Class::Change)]).await);
     }
     bodies.iter_mut().for_each(|body| drop(pieces(body)));
     rig.publish(2, Class::Change, "{}");

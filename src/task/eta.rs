@@ -25,14 +25,14 @@ const SECONDS_MAX: f64 = 315_360_000.0;
 /// When a task is expected to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Eta {
-    /// The point in time.
+    /// The expected time.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Seconds from the event's `updatedAt` until then.
+    /// Seconds from `updatedAt` until then.
     pub seconds: u64,
-    /// Seconds if it goes well.
+    /// The lower bound of `seconds`.
     pub low: u64,
-    /// Seconds if it goes badly.
+    /// The upper bound of `seconds`.
     pub high: u64,
 }
 

@@ -5,14 +5,20 @@ use std::{borrow::Cow, time::Duration};
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Ref,
+        schema::{Object, OneOf, Schema, Type},
+    },
+};
 use uuid::Uuid;
 
 use super::{
     payload::Payload,
     state::{Lease, TaskError},
 };
-use crate::event::check_name;
+use crate::event::{Name, check_name};
 
 /// Longest title, in bytes.
 pub const TITLE_BYTES_MAX: usize = 256;
@@ -25,54 +31,61 @@ pub const STEPS_MAX: usize = 100;
 /// Most tasks on a page of the list.
 pub const LIST_LIMIT_MAX: usize = 500;
 
-/// A task to be made.
+/// A new task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewTask {
-    /// What kind of work it is: letters, digits or any of `-_.~@`, up to 128; `task` when absent. Jobs of the service
-    /// take `simulate` and `upload`; any other kind waits for whoever reports on it.
+    /// The kind of work; `task` when absent. The service itself works on `simulate` and `upload`; a task of any other
+    /// kind waits for a worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(name)))]
+    #[schema(value_type = Option<Name>)]
     pub kind: Option<String>,
-    /// A name for people, up to 256 bytes.
+    /// A title for people: one line, up to 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(length(bytes, min = 1, max = TITLE_BYTES_MAX), custom(one_line)))]
+    #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub title: Option<String>,
-    /// The user for whom it is done: a name like `kind`.
+    /// The user for whom the work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(name)))]
+    #[schema(value_type = Option<Name>)]
     pub user_id: Option<String>,
-    /// The queue in which it waits: a name like `kind`; `default` when absent.
+    /// The queue that the task waits in; `default` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(name)))]
+    #[schema(value_type = Option<Name>)]
     pub queue: Option<String>,
-    /// Units in all, if known.
+    /// Total units, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub total: Option<u64>,
-    /// What is counted, such as `bytes` or `rows`: a name like `kind`.
+    /// The unit of `current` and `total`, such as `bytes` or `rows`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(name)))]
+    #[schema(value_type = Option<Name>)]
     pub unit: Option<String>,
-    /// Its steps, up to 100.
+    /// The steps of the task, up to 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[garde(length(max = STEPS_MAX), dive)]
+    #[schema(max_items = 100)]
     pub steps: Vec<StepSpec>,
-    /// What the job or worker is to work on, up to 64 KiB of JSON.
+    /// The input of the work, up to 64 KiB of JSON.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Payload::deserialize_sent")]
     #[garde(inner(custom(payload)))]
     #[schema(value_type = Option<serde_json::Value>)]
     pub input: Option<Payload>,
-    /// Anything that the submitter wants to find again, up to 64 KiB of JSON.
+    /// Anything else that belongs to the task, up to 64 KiB of JSON; the service does not read it.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "Payload::deserialize_sent")]
     #[garde(inner(custom(payload)))]
     #[schema(value_type = Option<serde_json::Value>)]
     pub metadata: Option<Payload>,
-    /// How often it is tried when its worker is lost, 1–100; 1 when absent.
+    /// How many attempts there are if a worker is lost, 1–100; 1 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(range(min = 1, max = 100)))]
+    #[schema(minimum = 1, maximum = 100, default = 1)]
     pub max_attempts: Option<u32>,
-    /// Whether the submitter does the work: the task is `processing` from the first moment, and no job takes it.
+    /// Whether the submitter does the work: the task is `processing` at once, and no other worker takes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(skip)]
     pub start: Option<bool>,
@@ -97,16 +110,18 @@ fn digest(bytes: &[u8]) -> Uuid {
     uuid::Builder::from_custom_bytes(half.try_into().unwrap_or_default()).into_uuid()
 }
 
-/// A step to be made: its name alone, or with a weight.
+/// A step of a new task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepSpec {
-    /// What is done in it, up to 256 bytes.
+    /// The name of the step: one line, up to 256 bytes.
     #[garde(length(bytes, min = 1, max = TITLE_BYTES_MAX), custom(one_line))]
+    #[schema(min_length = 1, max_length = 256, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
     pub name: String,
-    /// Its share of the whole relative to the other steps' weights, above 0; 1 when absent.
+    /// The share of the whole task, relative to the weights of the other steps; above 0, up to 1000000; 1 when absent.
     #[serde(default = "weight_default")]
     #[garde(custom(positive))]
+    #[schema(exclusive_minimum = 0, maximum = 1000000, default = 1)]
     pub weight: f64,
 }
 
@@ -114,50 +129,55 @@ fn weight_default() -> f64 {
     1.0
 }
 
-/// What a worker says of a task. Members that are absent stay as they are.
+/// A report on a task. Members that are absent do not change.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Report {
-    /// `processing`, or how it ended: `completed`, `error` or `cancelled`.
+    /// `processing`, or how the task ended: `completed`, `error` or `cancelled`.
     #[garde(skip)]
     #[serde(default)]
     pub status: Option<ReportedStatus>,
-    /// How far the whole is, 0–100 percent.
+    /// Progress of the whole task in percent, 0–100.
     #[garde(inner(range(min = 0.0, max = 100.0)))]
+    #[schema(minimum = 0, maximum = 100)]
     #[serde(default)]
     pub progress: Option<f64>,
-    /// One line about what is going on, up to 1024 bytes; an empty one takes it away.
+    /// A message of one line, up to 1024 bytes; an empty one removes the message.
     #[garde(inner(length(bytes, max = MESSAGE_BYTES_MAX)))]
+    #[schema(max_length = 1024)]
     #[serde(default)]
     pub message: Option<String>,
     /// Units done.
     #[garde(skip)]
     #[serde(default)]
     pub current: Option<u64>,
-    /// Units in all.
+    /// Total units.
     #[garde(skip)]
     #[serde(default)]
     pub total: Option<u64>,
-    /// What is counted.
+    /// The unit of `current` and `total`.
     #[garde(inner(custom(name)))]
     #[serde(default)]
+    #[schema(value_type = Option<Name>)]
     pub unit: Option<String>,
-    /// Index of the current step, from 0; an earlier one than the current is passed over.
+    /// Index of the current step, from 0; a lower index than the current one is ignored.
     #[garde(skip)]
     #[serde(default)]
     pub step: Option<usize>,
-    /// How far the current step is, 0–100 percent.
+    /// Progress of the current step in percent, 0–100.
     #[garde(inner(range(min = 0.0, max = 100.0)))]
+    #[schema(minimum = 0, maximum = 100)]
     #[serde(default)]
     pub step_progress: Option<f64>,
-    /// What came of it, with status `completed`; up to 64 KiB of JSON.
+    /// The result, only with status `completed`; up to 64 KiB of JSON.
     #[garde(inner(custom(payload)))]
     #[serde(default, deserialize_with = "Payload::deserialize_sent")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Payload>,
-    /// Why it failed, with status `error`: a sentence, or a problem with a `code`.
+    /// Why the task failed, only with status `error`: a sentence, or an object with a `code`.
     #[garde(dive)]
-    #[serde(default)]
+    #[serde(default, deserialize_with = "sentence_or_problem")]
+    #[schema(schema_with = sentence_or_problem_schema)]
     pub error: Option<ReportedError>,
 }
 
@@ -176,44 +196,46 @@ pub enum ReportedStatus {
 }
 
 /// Why a task failed, as a worker tells it.
-#[derive(Clone, Debug, Default, PartialEq, Validate, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ReportedError {
-    /// A stable word for programs; `failed` when absent.
+    /// Ignored: the service derives it from the code.
+    #[garde(skip)]
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// A stable code for programs; `failed` when absent.
     #[garde(inner(custom(name)))]
+    #[schema(value_type = Option<Name>)]
     pub code: Option<String>,
     /// A short summary; `The task failed` when absent.
     #[garde(inner(length(bytes, max = TITLE_BYTES_MAX)))]
+    #[schema(max_length = 256)]
     pub title: Option<String>,
     /// What went wrong this time.
     #[garde(inner(length(bytes, max = MESSAGE_BYTES_MAX)))]
+    #[schema(max_length = 1024)]
     pub detail: Option<String>,
-    /// The HTTP status that describes it best; 500 when absent.
+    /// The HTTP status that fits best; 500 when absent.
     #[garde(inner(range(min = 400, max = 599)))]
+    #[schema(minimum = 400, maximum = 599, default = 500)]
     pub status: Option<u16>,
 }
 
-impl<'de> Deserialize<'de> for ReportedError {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Members {
-            #[serde(rename = "type")]
-            _kind: Option<String>,
-            code: Option<String>,
-            title: Option<String>,
-            detail: Option<String>,
-            status: Option<u16>,
-        }
-        match Value::deserialize(deserializer)? {
-            Value::String(detail) => Ok(Self { detail: Some(detail), ..Self::default() }),
-            object @ Value::Object(_) => {
-                let Members { code, title, detail, status, .. } =
-                    serde_json::from_value(object).map_err(de::Error::custom)?;
-                Ok(Self { code, title, detail, status })
-            }
-            _ => Err(de::Error::custom("error is a sentence, or an object with code, title, detail and status")),
-        }
+/// Reads a sentence, which is the detail, or a problem.
+fn sentence_or_problem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ReportedError>, D::Error> {
+    match Option::<Value>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Value::String(detail)) => Ok(Some(ReportedError { detail: Some(detail), ..ReportedError::default() })),
+        Some(problem @ Value::Object(_)) => serde_json::from_value(problem).map(Some).map_err(de::Error::custom),
+        Some(_) => Err(de::Error::custom("expected a sentence, or an object with code, title, detail and status")),
     }
+}
+
+fn sentence_or_problem_schema() -> Schema {
+    let problem = Ref::from_schema_name(ReportedError::name());
+    let description = "Why the task failed, only with status `error`: a sentence, or an object with a `code`.";
+    let item = OneOf::builder().item(String::schema()).item(problem).item(Object::with_type(Type::Null));
+    item.description(Some(description)).build().into()
 }
 
 impl From<&ReportedError> for TaskError {
@@ -294,14 +316,14 @@ fn name(value: &str, _: &()) -> garde::Result {
 
 fn one_line(value: &str, _: &()) -> garde::Result {
     if value.chars().any(char::is_control) {
-        Err(garde::Error::new("must not have control characters"))
+        Err(garde::Error::new("must not contain control characters"))
     } else {
         Ok(())
     }
 }
 
 fn positive(value: &f64, _: &()) -> garde::Result {
-    if *value > 0.0 && *value <= 1e6 { Ok(()) } else { Err(garde::Error::new("a weight is above 0, up to 1000000")) }
+    if *value > 0.0 && *value <= 1e6 { Ok(()) } else { Err(garde::Error::new("must be above 0 and at most 1000000")) }
 }
 
 fn payload(value: &Payload, _: &()) -> garde::Result {
@@ -309,7 +331,7 @@ fn payload(value: &Payload, _: &()) -> garde::Result {
     if size <= PAYLOAD_BYTES_MAX {
         Ok(())
     } else {
-        Err(garde::Error::new(Cow::from(format!("{size} bytes of JSON are more than {PAYLOAD_BYTES_MAX}"))))
+        Err(garde::Error::new(Cow::from(format!("must be at most {PAYLOAD_BYTES_MAX} bytes of JSON, is {size}"))))
     }
 }
 

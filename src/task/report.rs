@@ -3,58 +3,59 @@
 use uuid::Uuid;
 
 use super::{
-    decide::{Change, Decision, Refusal},
     intent::{Report, ReportedStatus},
-    state::{Status, Task, TaskError},
+    refusal::Refusal,
+    state::{Entry, Status, Task, TaskError},
+    transition::{Decision, Transition},
 };
 
 /// What a bar shows at most before the end: 100 means completed.
 const PROGRESS_BEFORE_END_MAX: f64 = 99.9;
 
 /// Decides what a report does.
-pub(super) fn tell(mut change: Change, report: &Report, token: Option<Uuid>) -> Result<Decision, Refusal> {
-    if change.before.is_final() {
-        return Err(Refusal::Final(change.before));
+pub(super) fn tell(mut next: Transition, report: &Report, token: Option<Uuid>) -> Result<Decision, Refusal> {
+    if next.before.is_final() {
+        return Err(Refusal::Final(next.before));
     }
-    match (&change.memo.lease, token) {
+    match (&next.entry.memo.lease, token) {
         (Some(lease), Some(token)) if lease.token == token => {}
         (Some(_), _) => return Err(Refusal::Leased),
         (None, Some(_)) => return Err(Refusal::LeaseLost),
         (None, None) => {}
     }
     check_outcome(report)?;
-    if change.before == Status::Pending {
-        change.start(None);
+    if next.before == Status::Pending {
+        next.start(None);
     }
-    change.memo.heard_at = change.now;
-    change.task.stalled = false;
-    take_in(&mut change.task, report)?;
-    measure(&mut change, report);
+    next.entry.memo.heard_at = next.now;
+    next.entry.task.stalled = false;
+    take_in(&mut next.entry.task, report)?;
+    measure(&mut next, report);
     match report.status {
         None | Some(ReportedStatus::Processing) => {}
         Some(ReportedStatus::Completed) => {
-            change.task.progress = Some(100.0);
-            change.task.steps.iter_mut().for_each(|step| step.progress = 100.0);
-            change.task.result = report.result.clone();
-            change.finish(Status::Completed);
+            next.entry.task.progress = Some(100.0);
+            next.entry.task.steps.iter_mut().for_each(|step| step.progress = 100.0);
+            next.entry.task.result = report.result.clone();
+            next.finish(Status::Completed);
         }
         Some(ReportedStatus::Error) => {
             let untold = || TaskError { detail: None, ..TaskError::new("failed", "The task failed", 500, "") };
-            change.task.error = Some(report.error.as_ref().map_or_else(untold, TaskError::from));
-            change.finish(Status::Error);
+            next.entry.task.error = Some(report.error.as_ref().map_or_else(untold, TaskError::from));
+            next.finish(Status::Error);
         }
-        Some(ReportedStatus::Cancelled) => change.finish(Status::Cancelled),
+        Some(ReportedStatus::Cancelled) => next.finish(Status::Cancelled),
     }
-    Ok(change.event())
+    Ok(next.event())
 }
 
 /// A result belongs to completion, an error to failure.
 fn check_outcome(report: &Report) -> Result<(), Refusal> {
     if report.result.is_some() && report.status != Some(ReportedStatus::Completed) {
-        return Err(Refusal::Invalid { member: "result", reason: "comes with status completed only".into() });
+        return Err(Refusal::Invalid { member: "result", reason: "is allowed only with status completed".into() });
     }
     if report.error.is_some() && report.status != Some(ReportedStatus::Error) {
-        return Err(Refusal::Invalid { member: "error", reason: "comes with status error only".into() });
+        return Err(Refusal::Invalid { member: "error", reason: "is allowed only with status error".into() });
     }
     Ok(())
 }
@@ -62,7 +63,11 @@ fn check_outcome(report: &Report) -> Result<(), Refusal> {
 /// Takes over what the report says, but for the progress of the whole.
 fn take_in(task: &mut Task, report: &Report) -> Result<(), Refusal> {
     let steps = task.steps.len();
-    let reason = if steps == 0 { "needs a task with steps".into() } else { format!("is one of 0 to {}", steps - 1) };
+    let reason = if steps == 0 {
+        "is allowed only for a task with steps".into()
+    } else {
+        format!("must be from 0 to {}", steps - 1)
+    };
     if report.step.is_some_and(|step| step >= steps) {
         return Err(Refusal::Invalid { member: "step", reason });
     }
@@ -88,8 +93,8 @@ fn take_in(task: &mut Task, report: &Report) -> Result<(), Refusal> {
 }
 
 /// Works out the progress of the whole, the rate and the estimate.
-fn measure(change: &mut Change, report: &Report) {
-    let task = &mut change.task;
+fn measure(next: &mut Transition, report: &Report) {
+    let Entry { task, memo, .. } = &mut next.entry;
     let told = report.progress.or_else(|| match (task.current, task.total) {
         _ if !task.steps.is_empty() => {
             let weight: f64 = task.steps.iter().map(|step| step.weight).sum();
@@ -104,10 +109,10 @@ fn measure(change: &mut Change, report: &Report) {
         task.progress = Some(task.progress.unwrap_or(0.0).max(shown));
     }
     let fraction = task.progress.unwrap_or(0.0) / 100.0;
-    change.memo.pace.observe(change.now, fraction, task.current);
-    task.rate = change.memo.pace.rate();
+    memo.pace.observe(next.now, fraction, task.current);
+    task.rate = memo.pace.rate();
     let is_worked_on = task.status == Status::Processing;
-    task.eta = if is_worked_on { change.memo.pace.eta(change.now, fraction) } else { None };
+    task.eta = if is_worked_on { memo.pace.eta(next.now, fraction) } else { None };
 }
 
 /// Two decimals are finer than any bar, and keep events short.

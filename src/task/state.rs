@@ -11,7 +11,7 @@ use super::{
     eta::{Eta, Pace},
     payload::Payload,
 };
-use crate::event::{ChannelName, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -63,28 +63,28 @@ impl fmt::Display for Status {
 /// One of the weighted steps of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// What is done in it.
+    /// The name of the step.
     pub name: String,
-    /// Its share of the whole, relative to the other steps' weights.
+    /// The share of the whole task, relative to the weights of the other steps.
     pub weight: f64,
-    /// How far it is, 0–100 percent.
+    /// Progress of the step in percent, 0–100.
     pub progress: f64,
 }
 
 /// Why a task failed: a problem (RFC 9457) with a stable code.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskError {
-    /// A URI reference that identifies the kind of problem.
+    /// A URI that identifies the kind of problem.
     #[serde(rename = "type")]
     pub kind: String,
     /// A short summary, the same for every problem of this kind.
     pub title: String,
-    /// The HTTP status that describes it best.
+    /// The HTTP status that fits best.
     pub status: u16,
     /// What went wrong this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// A stable word for programs.
+    /// A stable code for programs.
     pub code: String,
 }
 
@@ -105,30 +105,30 @@ impl TaskError {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Task {
-    /// Its id.
+    /// The id of the task.
     pub task_id: Uuid,
-    /// What kind of work it is; a job of the service takes `simulate` and `upload`.
+    /// The kind of work; the service itself works on `simulate` and `upload`.
     pub kind: String,
-    /// A name for people.
+    /// The title, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The user for whom it is done.
+    /// The user for whom the work is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
-    /// The queue in which it waits.
+    /// The queue that the task waits in.
     pub queue: String,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// How far it is, 0–100 percent; absent while that is not known. 100 means completed.
+    /// Progress in percent, 0–100; absent if unknown. 100 means completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<f64>,
-    /// One line about what is going on.
+    /// The latest message: one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Units done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
-    /// Units in all.
+    /// Total units.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
     /// What `current` and `total` count, such as `bytes`.
@@ -137,40 +137,40 @@ pub struct Task {
     /// Index of the current step, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
-    /// Its steps.
+    /// The steps of the task.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
-    /// Units a second, exponentially weighted towards the last ten seconds.
+    /// Units per second, exponentially weighted towards the last ten seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
-    /// When it is expected to end; absent before there is ground for saying so.
+    /// When the task is expected to end; absent until that can be estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta: Option<Eta>,
-    /// Whether it is being worked on and nothing has been heard for a while.
+    /// Whether the task is in work but has had no report for a while.
     pub stalled: bool,
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// How many tries there are.
+    /// The largest number of attempts.
     pub max_attempts: u32,
-    /// When it was accepted.
+    /// When the task was submitted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When work on this attempt began.
+    /// When this attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When this state was reached.
+    /// When this state was last changed.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When it ended.
+    /// When the task ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// What came of it, when it completed.
+    /// The result of a completed task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     pub result: Option<Payload>,
-    /// Why it failed.
+    /// Why the task failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
 }
@@ -219,17 +219,69 @@ pub struct Origin {
     pub metadata: Option<Payload>,
     /// Digest of the request that made it: tells a repeated request from another one.
     pub digest: Uuid,
+    /// The digest of the idempotency key that it was made with: the key is forgotten with the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Uuid>,
 }
 
 /// The memo of an idempotency key's channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct KeyMemo {
+pub(super) struct KeyMemo {
     /// The task that the first request with this key made.
-    pub task_id: Uuid,
+    pub(super) task_id: Uuid,
 }
 
-/// A task in the table: its state after its last event.
+/// What the table holds of one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Row {
+    /// A task.
+    Task(Arc<Entry>),
+    /// An idempotency key, and the task that the first request with it made.
+    Key(Uuid),
+    /// It was deleted.
+    Gone,
+    /// Its last event does not hold what this version writes: a newer version may have written it.
+    Unreadable,
+}
+
+impl Row {
+    /// Reads the row of a channel after one more event, the first where there was none; `None` for channels that the
+    /// table does not hold.
+    ///
+    /// # Errors
+    /// When the event does not hold what this version writes.
+    pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
+        Ok(Some(match event.channel().kind() {
+            ChannelKind::User => return Ok(None),
+            ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
+            ChannelKind::Task => Self::Task(Arc::new(match before {
+                Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,
+                _ => Entry::from_first(event)?,
+            })),
+            ChannelKind::Key => Self::from_key_memo(event.seq, event.draft.memo.as_deref().unwrap_or_default())?,
+        }))
+    }
+
+    /// Reads the row of an idempotency key from its memo.
+    ///
+    /// # Errors
+    /// When it does not hold what this version writes.
+    pub fn from_key_memo(seq: Seq, memo: &[u8]) -> Result<Self, InvalidEvent> {
+        parse::<KeyMemo>(seq, memo).map(|memo| Self::Key(memo.task_id))
+    }
+
+    /// The row now that an event which it was decided with has got its place.
+    pub fn placed(&mut self, seq: Seq, class: Class) {
+        if let Self::Task(entry) = self {
+            // Nobody else has it yet, so nothing is copied.
+            Arc::make_mut(entry).placed(seq, class);
+        }
+    }
+}
+
+/// A task in the table: its state after its last event. Until the journal has given that a place, `last`, and where the
+/// event is visible `visible`, are those of the event before it; both, and `created`, are zero before the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// The visible state.
@@ -249,17 +301,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The state after one more event of this task, the first where there was none.
-    ///
-    /// # Errors
-    /// When the event does not hold what this version writes.
-    pub fn after(before: Option<Self>, event: &Event) -> Result<Self, InvalidEvent> {
-        match before {
-            Some(mut entry) => entry.follow(event).map(|()| entry),
-            None => Self::from_first(event),
-        }
-    }
-
     /// From the first event of a task.
     fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
         let draft = &event.draft;
@@ -297,17 +338,29 @@ impl Entry {
     }
 
     /// The state after a later event of this task.
-    fn follow(&mut self, event: &Event) -> Result<(), InvalidEvent> {
+    ///
+    /// # Errors
+    /// When the event does not hold what this version writes.
+    pub fn followed_by(mut self, event: &Event) -> Result<Self, InvalidEvent> {
         if let Some(memo) = &event.draft.memo {
             self.memo = parse(event.seq, memo)?;
         }
         if event.class().is_visible() {
             self.task = parse(event.seq, &event.draft.data)?;
             self.data = event.draft.data.clone();
-            self.visible = event.seq;
         }
-        self.last = event.seq;
-        Ok(())
+        self.placed(event.seq, event.class());
+        Ok(self)
+    }
+
+    fn placed(&mut self, seq: Seq, class: Class) {
+        if self.created == Seq::ZERO {
+            self.created = seq;
+        }
+        if class.is_visible() {
+            self.visible = seq;
+        }
+        self.last = seq;
     }
 
     /// The channel of this task.
@@ -322,5 +375,5 @@ fn parse<'a, T: Deserialize<'a>>(seq: Seq, json: &'a [u8]) -> Result<T, InvalidE
 
 /// An event in the journal does not hold what this version writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("event {0} does not hold the state of a task")]
+#[error("cannot read the task state in event {0}")]
 pub struct InvalidEvent(pub Seq);

@@ -1,7 +1,7 @@
 //! The table itself: every task that is in memory, and the ways to find them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -9,30 +9,39 @@ use uuid::Uuid;
 
 use super::{
     decide::Policy,
-    state::{Entry, InvalidEvent, KeyMemo, Status},
+    state::{Entry, InvalidEvent, Row, Status, Task},
 };
-use crate::event::{ChannelKind, Class, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
 /// The tasks in memory: all that are not finished, and those whose end is not folded yet.
 #[derive(Debug)]
 pub struct Table {
     policy: Policy,
-    tasks: HashMap<Uuid, Arc<Entry>>,
-    by_creation: BTreeMap<Seq, Uuid>,
+    rows: HashMap<ChannelName, TableSlot>,
+    /// May name a task too early, never too late: so a report, which puts off the time, changes nothing here.
     due: BTreeSet<(Timestamp, Uuid)>,
     pending: BTreeMap<(String, Seq), Uuid>,
-    keys: HashMap<Uuid, KeyMemo>,
-    gone: HashSet<Uuid>,
-    finished: BTreeMap<Seq, Finished>,
+    /// What leaves memory when its seq is folded.
+    ended: BTreeMap<Seq, ChannelName>,
     counts: [usize; Status::ALL.len()],
+    unreadable: usize,
 }
 
-/// What leaves memory when its seq is folded.
-#[derive(Clone, Copy, Debug)]
-enum Finished {
-    Task(Uuid),
-    Key(Uuid),
-    Gone(Uuid),
+#[derive(Debug)]
+struct TableSlot {
+    row: Row,
+    last: Seq,
+    keys: IndexKeys,
+}
+
+/// Under what a row stands in the indexes.
+#[derive(Debug, Default)]
+struct IndexKeys {
+    status: Option<Status>,
+    pending: Option<(String, Seq)>,
+    due_at: Option<Timestamp>,
+    ended: Option<Seq>,
+    is_unreadable: bool,
 }
 
 impl Table {
@@ -40,14 +49,12 @@ impl Table {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
-            tasks: HashMap::new(),
-            by_creation: BTreeMap::new(),
+            rows: HashMap::new(),
             due: BTreeSet::new(),
             pending: BTreeMap::new(),
-            keys: HashMap::new(),
-            gone: HashSet::new(),
-            finished: BTreeMap::new(),
+            ended: BTreeMap::new(),
             counts: [0; Status::ALL.len()],
+            unreadable: 0,
         }
     }
 
@@ -56,47 +63,56 @@ impl Table {
         &self.policy
     }
 
+    /// What is in memory of a channel.
+    pub fn row(&self, channel: &ChannelName) -> Option<&Row> {
+        self.rows.get(channel).map(|slot| &slot.row)
+    }
+
     /// A task in memory.
     pub fn get(&self, id: Uuid) -> Option<&Arc<Entry>> {
-        self.tasks.get(&id)
+        match self.row(&ChannelName::task(id)) {
+            Some(Row::Task(entry)) => Some(entry),
+            _ => None,
+        }
     }
 
-    /// Whether it was deleted a moment ago.
-    pub fn is_gone(&self, id: Uuid) -> bool {
-        self.gone.contains(&id)
-    }
-
-    /// The task that an idempotency key stands for.
-    pub fn key(&self, key: Uuid) -> Option<KeyMemo> {
-        self.keys.get(&key).copied()
-    }
-
-    /// Tasks from the newest to the oldest, created before the given seq.
-    pub fn newest_first(&self, before: Option<Seq>) -> impl Iterator<Item = &Arc<Entry>> {
-        let end = before.unwrap_or(Seq(u64::MAX));
-        self.by_creation.range(..end).rev().filter_map(|(_, id)| self.tasks.get(id))
+    /// All tasks in memory.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.rows.values().filter_map(|slot| match &slot.row {
+            Row::Task(entry) => Some(entry),
+            Row::Key(_) | Row::Gone | Row::Unreadable => None,
+        })
     }
 
     /// The pending tasks of a kind, oldest first.
     pub fn pending<'a>(&'a self, kind: &str) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
         let range = (kind.to_owned(), Seq::ZERO)..=(kind.to_owned(), Seq(u64::MAX));
-        self.pending.range(range).filter_map(|(_, id)| self.tasks.get(id))
+        self.pending.range(range).filter_map(|(_, id)| self.get(*id))
     }
 
-    /// The tasks whose lease this holder has.
-    pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
-        let held = |entry: &Entry| entry.memo.lease.as_ref().is_some_and(|lease| lease.holder == holder);
-        self.tasks.iter().filter(|(_, entry)| held(entry)).map(|(id, _)| *id).collect()
-    }
-
-    /// The earliest time at which time alone changes a task.
+    /// The earliest time at which time alone may change a task.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The tasks whose time has come, at most `limit`.
-    pub fn due(&self, now: Timestamp, limit: usize) -> Vec<Uuid> {
-        self.due.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, id)| *id).collect()
+    /// The tasks whose time has come, out of the first `limit` that may be due.
+    pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Arc<Entry>> {
+        let named: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(limit).copied().collect();
+        let mut due = Vec::new();
+        for (at, id) in named {
+            let Some(TableSlot { row: Row::Task(entry), keys, .. }) = self.rows.get_mut(&ChannelName::task(id)) else {
+                continue;
+            };
+            let true_at = entry.due(&self.policy);
+            if true_at.is_some_and(|true_at| true_at <= now) {
+                due.push(Arc::clone(entry));
+            } else {
+                keys.due_at = true_at;
+                self.due.remove(&(at, id));
+                self.due.extend(true_at.map(|true_at| (true_at, id)));
+            }
+        }
+        due
     }
 
     /// How many tasks in memory have each status, in the order of [`Status::ALL`].
@@ -104,105 +120,101 @@ impl Table {
         self.counts
     }
 
-    /// Makes the table follow an event; events of other kinds of channels, and those it has followed, change nothing.
+    /// How many channels in memory hold what this version cannot read.
+    pub fn unreadable(&self) -> usize {
+        self.unreadable
+    }
+
+    /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold changes nothing.
+    /// Answers the row that was there before.
     ///
     /// # Errors
     /// When the event does not hold what this version writes; then nothing is changed.
-    pub fn apply(&mut self, event: &Event) -> Result<(), InvalidEvent> {
-        let channel = event.channel();
-        let Some(id) = channel.id() else { return Ok(()) };
-        match channel.kind() {
-            ChannelKind::Task if event.class() == Class::Tombstone => {
-                self.remove(id);
-                self.gone.insert(id);
-                self.finished.insert(event.seq, Finished::Gone(id));
-            }
-            ChannelKind::Task => {
-                let entry = match self.tasks.get(&id) {
-                    Some(entry) if entry.last >= event.seq => return Ok(()),
-                    Some(entry) => Entry::after(Some(Entry::clone(entry)), event)?,
-                    // The first events of a task that has left memory, seen again.
-                    None if event.draft.origin.is_none() => return Ok(()),
-                    None => Entry::after(None, event)?,
-                };
-                self.insert(entry);
-            }
-            ChannelKind::Key => {
-                let memo = event.draft.memo.as_ref().ok_or(InvalidEvent(event.seq))?;
-                self.keys.insert(id, serde_json::from_slice(memo).map_err(|_| InvalidEvent(event.seq))?);
-                self.finished.insert(event.seq, Finished::Key(id));
-            }
-            ChannelKind::User => {}
+    pub fn apply(&mut self, event: &Event) -> Result<Option<Row>, InvalidEvent> {
+        let before = self.row(event.channel());
+        let has_left = before.is_none() && event.draft.origin.is_none();
+        if has_left && event.channel().kind() == ChannelKind::Task && event.class() != Class::Tombstone {
+            // What is asked of a task that has left memory is decided upon what the store holds.
+            return Ok(None);
         }
-        Ok(())
+        Ok(Row::after(before, event)?.and_then(|row| self.put(event.channel().clone(), row, event.seq)))
     }
 
-    /// Puts in a task that was loaded, unless a newer state of it is there.
-    pub fn restore(&mut self, entry: Entry) {
-        let id = entry.task.task_id;
-        let newer = self.tasks.get(&id).is_some_and(|known| known.last >= entry.last);
-        if !newer && !self.gone.contains(&id) {
-            self.insert(entry);
+    /// Puts in a row that was loaded, unless one is there that is as new.
+    pub fn restore(&mut self, channel: ChannelName, row: Row, last: Seq) {
+        if self.rows.get(&channel).is_none_or(|slot| slot.last < last) {
+            self.put(channel, row, last);
         }
     }
 
-    /// Puts in an idempotency key that was loaded.
-    pub fn restore_key(&mut self, key: Uuid, memo: KeyMemo, last: Seq) {
-        self.keys.insert(key, memo);
-        self.finished.insert(last, Finished::Key(key));
-    }
-
-    /// Notes that a task was deleted, as was learnt from the store.
-    pub fn restore_gone(&mut self, id: Uuid, last: Seq) {
-        self.gone.insert(id);
-        self.finished.insert(last, Finished::Gone(id));
+    /// Puts in the row of a channel after its event `last`. Answers the row that was there before.
+    pub fn put(&mut self, channel: ChannelName, row: Row, last: Seq) -> Option<Row> {
+        let slot = self.rows.remove(&channel);
+        let (before, old) = slot.map_or((None, IndexKeys::default()), |slot| (Some(slot.row), slot.keys));
+        let keys = self.index(&channel, &old, IndexKeys::of(&row, last, &self.policy));
+        self.rows.insert(channel, TableSlot { row, last, keys });
+        before
     }
 
     /// Lets go of what has ended and is folded: the store can answer for it now.
     pub fn forget_folded(&mut self, folded_through: Seq) {
-        while let Some((seq, finished)) = self.finished.first_key_value().map(|(seq, finished)| (*seq, *finished)) {
-            if seq > folded_through {
-                break;
-            }
-            self.finished.remove(&seq);
-            match finished {
-                Finished::Task(id) => self.remove(id),
-                Finished::Key(key) => drop(self.keys.remove(&key)),
-                Finished::Gone(id) => drop(self.gone.remove(&id)),
+        while let Some(first) = self.ended.first_entry().filter(|first| *first.key() <= folded_through) {
+            let channel = first.remove();
+            if let Some(slot) = self.rows.remove(&channel) {
+                self.index(&channel, &slot.keys, IndexKeys::default());
             }
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
-        let id = entry.task.task_id;
-        self.remove(id);
-        let entry = Arc::new(entry);
-        self.counts[entry.task.status as usize] += 1;
-        self.by_creation.insert(entry.created, id);
-        if let Some(at) = entry.due(&self.policy) {
-            self.due.insert((at, id));
+    /// Brings the indexes up to date; those whose key has not changed are not touched.
+    fn index(&mut self, channel: &ChannelName, old: &IndexKeys, mut new: IndexKeys) -> IndexKeys {
+        let id = channel.id().unwrap_or_default();
+        if old.status != new.status {
+            old.status.into_iter().for_each(|status| self.counts[status as usize] -= 1);
+            new.status.into_iter().for_each(|status| self.counts[status as usize] += 1);
         }
-        if entry.task.status == Status::Pending {
-            self.pending.insert((entry.task.kind.clone(), entry.created), id);
+        self.unreadable -= usize::from(old.is_unreadable);
+        self.unreadable += usize::from(new.is_unreadable);
+        if old.pending != new.pending {
+            if let Some(key) = &old.pending {
+                self.pending.remove(key);
+            }
+            self.pending.extend(new.pending.clone().map(|key| (key, id)));
         }
-        if entry.task.status.is_final() {
-            self.finished.insert(entry.last, Finished::Task(id));
+        if old.ended != new.ended {
+            if let Some(seq) = old.ended {
+                self.ended.remove(&seq);
+            }
+            self.ended.extend(new.ended.map(|seq| (seq, channel.clone())));
         }
-        self.tasks.insert(id, entry);
+        match (old.due_at, new.due_at) {
+            (Some(before), Some(after)) if before <= after => new.due_at = old.due_at,
+            (before, after) => {
+                if let Some(at) = before {
+                    self.due.remove(&(at, id));
+                }
+                self.due.extend(after.map(|at| (at, id)));
+            }
+        }
+        new
     }
+}
 
-    fn remove(&mut self, id: Uuid) {
-        let Some(entry) = self.tasks.remove(&id) else { return };
-        self.counts[entry.task.status as usize] -= 1;
-        self.by_creation.remove(&entry.created);
-        if let Some(at) = entry.due(&self.policy) {
-            self.due.remove(&(at, id));
-        }
-        if entry.task.status == Status::Pending {
-            self.pending.remove(&(entry.task.kind.clone(), entry.created));
-        }
-        if entry.task.status.is_final() {
-            self.finished.remove(&entry.last);
+impl IndexKeys {
+    fn of(row: &Row, last: Seq, policy: &Policy) -> Self {
+        let entry = match row {
+            Row::Task(entry) => entry,
+            Row::Key(_) | Row::Gone => return Self { ended: Some(last), ..Self::default() },
+            // It stays, so that nothing is decided upon less than what there is.
+            Row::Unreadable => return Self { is_unreadable: true, ..Self::default() },
+        };
+        let Task { status, kind, .. } = &entry.task;
+        Self {
+            status: Some(*status),
+            pending: (*status == Status::Pending).then(|| (kind.clone(), entry.created)),
+            due_at: entry.due(policy),
+            ended: status.is_final().then_some(last),
+            is_unreadable: false,
         }
     }
 }

@@ -1,39 +1,49 @@
 //! One batch of requests on its way into the journal: what each is decided to be, against a scratch overlay.
 //!
-//! All requests on one channel make one group, decided one upon the other, so that one commit answers them all; a tick
-//! that follows a tick takes its place. This module appends nothing and changes no table.
+//! All requests on one channel make one group, decided one upon the other, so that one commit answers them all; requests
+//! that meet on some of several channels are in one group, too. A tick that follows a tick of its channel takes its place.
+//! The states that were decided stay with the group: they enter the table when it is committed. This module appends
+//! nothing and changes no table.
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Answer, Request, TrackerError};
 use crate::{
-    event::{ChannelName, Class, Draft, Event, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
-    task::{Entry, Intent, Refusal, Table, decide},
+    task::{Decided, Decision, Entry, Intent, Refusal, Row, Table, decide},
 };
 
 /// What is asked of the writer.
 #[derive(Debug, Clone)]
-pub(super) enum Change {
+pub(super) enum Ask {
     /// Something of a task.
     Task(Uuid, Intent),
     /// An event on another channel, whatever its state.
     Append(Draft),
-    /// Forget a finished channel whose last event has this seq.
-    Expire(ChannelName, Seq),
 }
 
-/// Those who wait for a group, each with what it is answered once the group is committed.
-pub(super) type Waiting = Vec<(Request, Result<Promise, TrackerError>)>;
+/// A group, what its channels are after it, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) group: Group,
+    pub(super) rows: Vec<(ChannelName, Row)>,
+    pub(super) waiting: Vec<Caller>,
+}
 
-/// What a request is answered once its group is committed.
+/// A request, and what it is answered once its group is committed.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) request: Request,
+    promise: Result<Promise, TrackerError>,
+}
+
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Promise {
-    pub(super) task: Option<Uuid>,
-    pub(super) changed: bool,
+struct Promise {
+    task: Option<Uuid>,
+    changed: bool,
 }
 
 /// The groups of one append.
@@ -41,170 +51,223 @@ pub(super) struct Promise {
 pub(super) struct Batch<'a> {
     table: &'a Table,
     now: Timestamp,
-    planned: Vec<Planned>,
+    /// A group that went into another one leaves its place empty.
+    planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
-    keys: HashMap<Uuid, Uuid>,
     later: Vec<Request>,
-}
-
-/// What a batch amounts to.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    /// What is to be appended.
-    pub(super) groups: Vec<Group>,
-    /// Those who wait for each of the groups.
-    pub(super) waiting: Vec<Waiting>,
-    /// What is to be decided upon the commit of this batch.
-    pub(super) later: Vec<Request>,
-}
-
-#[derive(Debug)]
-struct Planned {
-    group: Group,
-    waiting: Waiting,
-    /// The state after the group's events, worked out when a further request needs it.
-    overlay: Option<Entry>,
-}
-
-/// What a request leads to.
-struct Decided {
-    channel: ChannelName,
-    expect: Option<Expect>,
-    drafts: Vec<Draft>,
-    promise: Result<Promise, TrackerError>,
 }
 
 impl<'a> Batch<'a> {
     pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), keys: HashMap::new(), later: Vec::new() }
+        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), later: Vec::new() }
     }
 
-    pub(super) fn into_plan(self) -> Plan {
-        let (groups, waiting) = self.planned.into_iter().map(|planned| (planned.group, planned.waiting)).unzip();
-        Plan { groups, waiting, later: self.later }
+    /// The groups, and what is to be decided upon their commit.
+    pub(super) fn into_plan(self) -> (Vec<Planned>, Vec<Request>) {
+        (self.planned.into_iter().flatten().collect(), self.later)
     }
 
     /// Decides a request: it joins a group, or is answered at once where it needs none.
     pub(super) fn add(&mut self, request: Request) {
-        let decided = match &request.change {
-            Change::Task(id, Intent::Delete) if self.by_channel.contains_key(&ChannelName::task(*id)) => {
+        match &request.ask {
+            Ask::Task(id, Intent::Delete) if self.by_channel.contains_key(&ChannelName::task(*id)) => {
                 // The others of its group are still answered with the task that is there until then.
-                return self.later.push(request);
+                self.later.push(request);
             }
-            Change::Task(id, intent) => self.decide(*id, intent, request.found.as_ref()),
-            Change::Append(draft) => Decided {
-                channel: draft.channel.clone(),
-                expect: None,
-                drafts: vec![draft.clone()],
-                promise: Ok(Promise { task: None, changed: true }),
-            },
-            // Something happens to it just now: the next sweep looks again.
-            Change::Expire(channel, _) if self.by_channel.contains_key(channel) => return,
-            Change::Expire(channel, last) => Decided {
-                channel: channel.clone(),
-                expect: Some(Expect::At(*last)),
-                drafts: vec![tombstone(channel.clone())],
-                promise: Ok(Promise { task: None, changed: true }),
-            },
-        };
-        self.join(request, decided);
-    }
-
-    fn decide(&mut self, id: Uuid, intent: &Intent, found: Option<&Arc<Entry>>) -> Decided {
-        let key = match intent {
-            Intent::Create { key, .. } => *key,
-            _ => None,
-        };
-        // A key that is known stands for the task that was made with it.
-        let known =
-            key.and_then(|key| self.keys.get(&key).copied().or_else(|| self.table.key(key).map(|memo| memo.task_id)));
-        let id = known.unwrap_or(id);
-        let channel = ChannelName::task(id);
-        let durable = self.table.get(id).or(found.filter(|_| !self.table.is_gone(id))).map(AsRef::as_ref);
-        let planned = self.by_channel.get(&channel).and_then(|index| self.planned.get_mut(*index));
-        let policy = self.table.policy();
-        let decided = match planned {
-            Some(planned) => planned
-                .overlay(durable)
-                .and_then(|entry| decide(id, entry, intent, self.now, policy).map_err(TrackerError::from)),
-            None if durable.is_none() && self.table.is_gone(id) => Err(Refusal::Gone.into()),
-            None => decide(id, durable, intent, self.now, policy).map_err(TrackerError::from),
-        };
-        let expect = durable.map_or(Expect::Absent, |entry| Expect::At(entry.last));
-        match decided {
-            Ok(drafts) => {
-                if let (Some(key), false) = (key, drafts.is_empty()) {
-                    self.keys.insert(key, id);
+            Ask::Task(id, intent) => match self.task_of(*id, intent) {
+                Ok(id) => {
+                    let decided = self.decide(id, intent);
+                    let changed = decided.as_ref().is_ok_and(|decision| !decision.is_empty());
+                    let promise = decided.as_ref().map(|_| Promise { task: Some(id), changed });
+                    let promise = promise.map_err(|refusal| refusal.clone().into());
+                    let channel = ChannelName::task(id);
+                    self.join(Caller { request, promise }, channel, decided.unwrap_or_default());
                 }
-                let promise = Ok(Promise { task: Some(id), changed: !drafts.is_empty() });
-                Decided { channel, expect: Some(expect), drafts, promise }
+                Err(refusal) => request.answer(Err(refusal.into())),
+            },
+            Ask::Append(draft) => {
+                let decision = vec![Decided { draft: draft.clone(), row: None }];
+                let channel = draft.channel.clone();
+                self.join(Caller { request, promise: Ok(Promise { task: None, changed: true }) }, channel, decision);
             }
-            Err(error) => Decided { channel, expect: None, drafts: Vec::new(), promise: Err(error) },
         }
     }
 
-    /// Puts drafts into the channel's group. What adds nothing to no group is answered at once: it was decided against
-    /// what is durable already.
-    fn join(&mut self, request: Request, decided: Decided) {
-        let Decided { channel, expect, drafts, promise } = decided;
-        let planned = match self.by_channel.get(&channel) {
-            Some(index) => &mut self.planned[*index],
-            None if drafts.is_empty() => {
-                let answer = promise.map(|promise| self.durable_answer(promise, request.found.as_ref()));
-                return request.answer(answer);
-            }
-            None => {
-                let keys = drafts.iter().filter(|draft| draft.channel != channel);
-                let expects = expect.map(|expect| (channel.clone(), expect)).into_iter();
-                let group = Group {
-                    id: Uuid::now_v7(),
-                    at: self.now,
-                    expects: expects.chain(keys.map(|draft| (draft.channel.clone(), Expect::Absent))).collect(),
-                    drafts: Vec::new(),
-                };
-                self.by_channel.insert(channel, self.planned.len());
-                self.planned.push(Planned { group, waiting: Vec::new(), overlay: None });
-                let last = self.planned.len() - 1;
-                &mut self.planned[last]
-            }
-        };
-        drafts.into_iter().for_each(|draft| planned.push(draft));
-        planned.waiting.push((request, promise));
+    /// The task that an intent is about: with a key that is known, the one that was made with it.
+    fn task_of(&self, id: Uuid, intent: &Intent) -> Result<Uuid, Refusal> {
+        let Intent::Create { key: Some(key), .. } = intent else { return Ok(id) };
+        match self.row(&ChannelName::key(*key)) {
+            Some(Row::Key(task_id)) => Ok(*task_id),
+            Some(Row::Gone) => Err(Refusal::Gone),
+            Some(Row::Unreadable) => Err(Refusal::Unreadable),
+            Some(Row::Task(_)) | None => Ok(id),
+        }
     }
 
-    fn durable_answer(&self, promise: Promise, found: Option<&Arc<Entry>>) -> Answer {
-        let entry = promise.task.and_then(|id| self.table.get(id)).or(found).cloned();
-        Answer { entry, seq: Seq::ZERO, changed: promise.changed }
+    fn decide(&self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
+        let policy = self.table.policy();
+        match self.row(&ChannelName::task(id)) {
+            Some(Row::Task(entry)) => decide(id, Some(entry), intent, self.now, policy),
+            Some(Row::Gone) => Err(Refusal::Gone),
+            Some(Row::Unreadable) => Err(Refusal::Unreadable),
+            Some(Row::Key(_)) | None => decide(id, None, intent, self.now, policy),
+        }
+    }
+
+    /// What a channel will be, where this batch changes it, or else is.
+    fn row(&self, channel: &ChannelName) -> Option<&Row> {
+        let planned = self.by_channel.get(channel).and_then(|index| self.planned.get(*index)?.as_ref());
+        let overlaid = planned.and_then(|planned| planned.rows.iter().find(|(name, _)| name == channel));
+        overlaid.map(|(_, row)| row).or_else(|| self.table.row(channel))
+    }
+
+    /// Puts a decision into the group of its channels. What adds nothing to no group is answered at once: it was decided
+    /// against what is durable already.
+    fn join(&mut self, waiting: Caller, channel: ChannelName, decision: Decision) {
+        if decision.is_empty() && !self.by_channel.contains_key(&channel) {
+            return waiting.answer(self.table, Seq::ZERO);
+        }
+        let channels = decision.iter().map(|decided| &decided.draft.channel).chain([&channel]);
+        let index = self.group_of(channels.cloned().collect());
+        let expects: Vec<_> = decision.iter().filter_map(|decided| self.expects(decided)).collect();
+        let Some(Some(planned)) = self.planned.get_mut(index) else { return };
+        for (channel, expect) in expects {
+            if planned.group.expects.iter().all(|(named, _)| *named != channel) {
+                planned.group.expects.push((channel, expect));
+            }
+        }
+        decision.into_iter().for_each(|decided| planned.push(decided));
+        planned.waiting.push(waiting);
+    }
+
+    /// What a group expects of the channel of its first event there: what it was decided upon.
+    fn expects(&self, decided: &Decided) -> Option<(ChannelName, Expect)> {
+        let channel = &decided.draft.channel;
+        let expect = match (channel.kind(), self.table.row(channel), &decided.row) {
+            (ChannelKind::Task, Some(Row::Task(entry)), _) => Expect::At(entry.last),
+            (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Expect::Absent,
+            // A key goes with its task, whatever has become of it.
+            (ChannelKind::Key | ChannelKind::User, _, _) => return None,
+        };
+        Some((channel.clone(), expect))
+    }
+
+    /// The place of the one group that has all these channels: a new one, or the first of those that have some of them,
+    /// into which the others go.
+    fn group_of(&mut self, channels: Vec<ChannelName>) -> usize {
+        let mut places: Vec<usize> = channels.iter().filter_map(|name| self.by_channel.get(name).copied()).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut places = places.into_iter();
+        let place = places.next().unwrap_or_else(|| {
+            let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::new() };
+            self.planned.push(Some(Planned { group, rows: Vec::new(), waiting: Vec::new() }));
+            self.planned.len() - 1
+        });
+        for other in places {
+            let merged = self.planned.get_mut(other).and_then(Option::take);
+            if let (Some(merged), Some(Some(planned))) = (merged, self.planned.get_mut(place)) {
+                planned.merge(merged);
+            }
+            self.by_channel.values_mut().filter(|index| **index == other).for_each(|index| *index = place);
+        }
+        self.by_channel.extend(channels.into_iter().map(|channel| (channel, place)));
+        place
     }
 }
 
 impl Planned {
-    fn push(&mut self, draft: Draft) {
-        self.overlay = None;
-        match self.group.drafts.last_mut() {
-            Some(last) if last.class == Class::Tick && draft.class == Class::Tick => *last = draft,
+    fn push(&mut self, Decided { draft, row }: Decided) {
+        if let Some(row) = row {
+            match self.rows.iter_mut().find(|(channel, _)| *channel == draft.channel) {
+                Some((_, known)) => *known = row,
+                None => self.rows.push((draft.channel.clone(), row)),
+            }
+        }
+        let before = self.group.drafts.iter_mut().rev().find(|before| before.channel == draft.channel);
+        match before {
+            Some(before) if before.class == Class::Tick && draft.class == Class::Tick => *before = draft,
             _ => self.group.drafts.push(draft),
         }
     }
 
-    /// The state of the group's task as it will be.
-    fn overlay(&mut self, durable: Option<&Entry>) -> Result<Option<&Entry>, TrackerError> {
-        if self.overlay.is_none() {
-            let mut entry = durable.cloned();
-            let channel = self.group.drafts.first().map(|draft| draft.channel.clone());
-            for draft in self.group.drafts.iter().filter(|draft| Some(&draft.channel) == channel.as_ref()) {
-                if draft.class == Class::Tombstone {
-                    return Err(Refusal::Gone.into());
-                }
-                let event = Event { seq: Seq::ZERO, at: self.group.at, group: self.group.id, draft: draft.clone() };
-                entry = Some(Entry::after(entry, &event)?);
-            }
-            self.overlay = entry;
-        }
-        Ok(self.overlay.as_ref())
+    fn merge(&mut self, other: Self) {
+        self.group.expects.extend(other.group.expects);
+        self.group.drafts.extend(other.group.drafts);
+        self.rows.extend(other.rows);
+        self.waiting.extend(other.waiting);
+    }
+
+    /// Takes in the place that the journal gave to one of the group's events.
+    pub(super) fn place(&mut self, event: &Event) {
+        let row = self.rows.iter_mut().find(|(channel, _)| channel == event.channel());
+        row.into_iter().for_each(|(_, row)| row.placed(event.seq, event.class()));
     }
 }
 
-fn tombstone(channel: ChannelName) -> Draft {
-    Draft { channel, name: None, class: Class::Tombstone, data: Bytes::new(), memo: None, origin: None }
+impl Caller {
+    /// Answers what was promised: everything that was asked for is at or before `seq` in the journal, and in the table.
+    pub(super) fn answer(self, table: &Table, seq: Seq) {
+        let answer = self.promise.map(|Promise { task, changed }| {
+            let entry: Option<Arc<Entry>> = task.and_then(|id| table.get(id)).cloned();
+            Answer { entry, seq, changed }
+        });
+        self.request.answer(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::task::Policy;
+
+    fn decided(channel: &ChannelName, class: Class) -> Decided {
+        let draft = Draft { channel: channel.clone(), name: None, class, data: Bytes::new(), memo: None, origin: None };
+        Decided { draft, row: None }
+    }
+
+    fn waiting() -> Caller {
+        let request = Request::timer(Uuid::nil(), Intent::Due);
+        Caller { request, promise: Ok(Promise { task: None, changed: true }) }
+    }
+
+    #[test]
+    fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
+        let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
+        let mut batch = Batch::new(&table, Timestamp::default());
+        let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
+        let mut join = |channels: &[(&ChannelName, Class)]| {
+            let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();
+            batch.join(waiting(), channels[0].0.clone(), decision);
+        };
+        join(&[(&other, Class::Change)]);
+        join(&[(&alone, Class::Tick)]);
+        join(&[(&child, Class::Tick), (&parent, Class::Tick)]);
+        join(&[(&child, Class::Final), (&parent, Class::Tick)]);
+        // Two groups that had nothing to do with each other meet.
+        join(&[(&other, Class::Change), (&parent, Class::Change)]);
+        join(&[(&child, Class::Tombstone)]);
+        let (planned, _) = batch.into_plan();
+        let drafts = |planned: &Planned| {
+            let drafts = planned.group.drafts.iter();
+            drafts.map(|draft| (draft.channel.clone(), draft.class)).collect::<Vec<_>>()
+        };
+        assert_eq!(planned.iter().map(|planned| planned.waiting.len()).collect::<Vec<_>>(), [5, 1]);
+        let expected = [
+            (other.clone(), Class::Change),
+            (child.clone(), Class::Tick),
+            (parent.clone(), Class::Tick),
+            (child.clone(), Class::Final),
+            (other, Class::Change),
+            (parent, Class::Change),
+            (child, Class::Tombstone),
+        ];
+        assert_eq!(drafts(&planned[0]), expected);
+        assert_eq!(drafts(&planned[1]), [(alone, Class::Tick)]);
+        assert_eq!(planned[0].group.expects.len(), 3, "one condition a channel");
+    }
 }

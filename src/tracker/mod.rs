@@ -9,8 +9,12 @@
 
 mod batch;
 mod clock;
+mod holders;
+mod live_list;
 mod reads;
 mod restore;
+mod sweeper;
+mod watching;
 mod writer;
 
 use std::{
@@ -18,22 +22,27 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use clock::Clock;
-pub use reads::{Found, Page, TaskFilter};
+pub use holders::LeaseGuard;
+pub use live_list::{Counts, ListJoin, counts_json};
+pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,
-    event::{Cursor, Draft, Seq},
+    event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     shutdown::Stage,
-    task::{Entry, Intent, InvalidEvent, NewTask, Policy, Refusal, Table, key_digest},
+    task::{Entry, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
 };
-use batch::Change;
+use batch::Ask;
+use holders::Holders;
+use live_list::LiveLists;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -58,7 +67,7 @@ pub enum TrackerError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// More requests wait than the queue holds.
-    #[error("too many requests wait for the store")]
+    #[error("the request queue is full")]
     Busy,
     /// There is no room left on the disk. Nothing was changed.
     #[error("the disk is full")]
@@ -104,30 +113,41 @@ pub struct Answer {
 /// The way to the one writer. Cheap to clone.
 #[derive(Clone)]
 pub struct Tracker {
-    shared: Arc<Shared>,
-    requests: mpsc::Sender<Request>,
+    shared: Arc<Core>,
 }
 
-struct Shared {
+struct Core {
+    requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
     registry: Registry,
     clock: Clock,
     work: watch::Sender<()>,
+    holders: Arc<Holders>,
+    lists: LiveLists,
     metrics: Metrics,
+    /// Of tasks in memory, by status.
+    status_gauges: [Gauge; Status::ALL.len()],
 }
 
 /// One request on its way to the writer.
 #[derive(Debug)]
 struct Request {
-    change: Change,
-    /// The task, where it had left memory: it is finished, so nothing but its deletion can come of the request.
-    found: Option<Arc<Entry>>,
+    ask: Ask,
     reply: Option<oneshot::Sender<Result<Answer, TrackerError>>>,
     conflicts: u32,
 }
 
 impl Request {
+    /// What time alone asks for.
+    fn timer(id: Uuid, intent: Intent) -> Self {
+        Self { ask: Ask::Task(id, intent), reply: None, conflicts: 0 }
+    }
+
+    fn is_timer(&self) -> bool {
+        self.reply.is_none()
+    }
+
     fn answer(self, answer: Result<Answer, TrackerError>) {
         if let Some(reply) = self.reply {
             // Whoever hung up does not want to know.
@@ -149,19 +169,26 @@ impl Tracker {
         stage: &Stage,
     ) -> Result<Self, TrackerError> {
         let (requests, queue) = mpsc::channel(options.queue_length.max(1));
-        let shared = Arc::new(Shared {
+        let lists = LiveLists::new(registry.clone());
+        let shared = Arc::new(Core {
+            requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
             registry: registry.clone(),
             clock: options.clock,
             work: watch::Sender::new(()),
+            holders: Arc::default(),
+            lists,
+            status_gauges: Status::ALL.map(|status| metrics.tasks_with(status.as_str())),
             metrics,
         });
-        let writer = writer::Writer::restore(Arc::clone(&shared), queue, options.retention).await?;
-        let stop = stage.stop();
-        stage.spawn(writer.run(stop));
-        stage.spawn(pace(registry, stage.stop()));
-        Ok(Self { shared, requests })
+        let writer = writer::Writer::restore(Arc::clone(&shared), queue).await?;
+        stage.spawn(writer.run(stage.stop()));
+        stage.spawn(run(registry, stage.stop()));
+        let tracker = Self { shared };
+        stage.spawn(release(tracker.clone(), stage.stop()));
+        stage.spawn(sweeper::run(tracker.clone(), options.retention, stage.stop()));
+        Ok(tracker)
     }
 
     /// Asks for something of a task.
@@ -172,8 +199,7 @@ impl Tracker {
     /// # Cancel safety
     /// Once the request is in the queue it is carried out, whether anybody waits for the answer or not.
     pub async fn submit(&self, id: Uuid, intent: Intent) -> Result<Answer, TrackerError> {
-        let found = self.find(id).await?.entry()?;
-        self.ask(Change::Task(id, intent), Some(found)).await
+        self.ask(Ask::Task(id, intent)).await
     }
 
     /// Makes a task. With a key, the same request makes the same task again and again.
@@ -182,7 +208,21 @@ impl Tracker {
     /// See [`Tracker::submit`].
     pub async fn create(&self, id: Uuid, new: NewTask, key: Option<&str>) -> Result<Answer, TrackerError> {
         let key = key.map(key_digest);
-        self.ask(Change::Task(id, Intent::Create { new, key, lease: None }), None).await
+        self.ask(Ask::Task(id, Intent::Create { new, key, lease: None })).await
+    }
+
+    /// Makes a task that its maker works on under this lease from the first moment.
+    ///
+    /// # Errors
+    /// See [`Tracker::submit`].
+    pub async fn create_claimed(&self, id: Uuid, new: NewTask, lease: Lease) -> Result<Answer, TrackerError> {
+        self.ask(Ask::Task(id, Intent::Create { new, key: None, lease: Some(lease) })).await
+    }
+
+    /// Says that the holder of a lease lives in this process, and for how long it wants the lease at a time: as long as
+    /// the guard is there, the lease does not end by time alone.
+    pub fn hold_lease(&self, token: Uuid, length: Duration) -> LeaseGuard {
+        LeaseGuard::new(Arc::clone(&self.shared.holders), token, length)
     }
 
     /// Appends an event to a channel that is no task's.
@@ -190,7 +230,7 @@ impl Tracker {
     /// # Errors
     /// See [`Tracker::submit`].
     pub async fn append(&self, draft: Draft) -> Result<Answer, TrackerError> {
-        self.ask(Change::Append(draft), None).await
+        self.ask(Ask::Append(draft)).await
     }
 
     /// The cursor of a place in this store.
@@ -200,28 +240,44 @@ impl Tracker {
 
     /// The clock by which decisions are made.
     pub fn clock(&self) -> Clock {
-        self.shared.clock
+        self.shared.clock.clone()
     }
 
-    /// The channels that are being watched.
-    pub fn registry(&self) -> &Registry {
-        &self.shared.registry
+    /// The last seq of the store that this node has seen.
+    pub fn head(&self) -> Seq {
+        self.shared.registry.head()
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.shared.registry.streams()
+    }
+
+    /// Ends the streams of a channel.
+    pub fn hang_up(&self, channel: &ChannelName) {
+        drop(self.shared.registry.find(channel).map(|channel| channel.hang_up()));
+    }
+
+    /// Ends all streams after what has been published, and lets nobody in.
+    pub fn drain(&self) {
+        self.shared.registry.drain();
+        self.shared.lists.drain();
     }
 
     /// Comes back when the writer takes no requests any more: it was told to stop, or it is broken.
     pub async fn ended(&self) {
-        self.requests.closed().await;
+        self.shared.requests.closed().await;
     }
 
-    /// Changes whenever a task waits for work, is to be cancelled, or has ended.
+    /// Changes whenever a task waits for work.
     pub fn work(&self) -> watch::Receiver<()> {
         self.shared.work.subscribe()
     }
 
-    async fn ask(&self, change: Change, found: Option<Arc<Entry>>) -> Result<Answer, TrackerError> {
+    async fn ask(&self, ask: Ask) -> Result<Answer, TrackerError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { change, found, reply: Some(reply), conflicts: 0 };
-        match self.requests.send_timeout(request, QUEUE_WAIT_MAX).await {
+        let request = Request { ask, reply: Some(reply), conflicts: 0 };
+        match self.shared.requests.send_timeout(request, QUEUE_WAIT_MAX).await {
             Ok(()) => answer.await.unwrap_or(Err(TrackerError::Stopping)),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(TrackerError::Busy),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(TrackerError::Stopping),
@@ -229,7 +285,7 @@ impl Tracker {
     }
 }
 
-impl Shared {
+impl Core {
     fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,8 +295,12 @@ impl Shared {
     }
 }
 
-async fn pace(registry: Registry, stop: CancellationToken) {
-    stop.run_until_cancelled(registry.pace()).await;
+async fn release(tracker: Tracker, stop: CancellationToken) {
+    stop.run_until_cancelled(tracker.shared.lists.run()).await;
+}
+
+async fn run(registry: Registry, stop: CancellationToken) {
+    stop.run_until_cancelled(registry.run()).await;
 }
 
 #[cfg(test)]

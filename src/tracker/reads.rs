@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Tracker, TrackerError};
+use super::{Counts, Tracker, TrackerError};
 use crate::{
-    channel::{History, Join, OpenError, Subscriber},
-    event::{ChannelKind, ChannelName, Cursor, Seq},
+    event::{ChannelKind, ChannelName, Seq},
     journal::{Listing, Member, Stored},
     people::{PresenceMemo, read_presence},
-    task::{Entry, Refusal, Status, Table},
+    task::{Entry, Refusal, Row, Status},
 };
 
 /// What is known of a task.
@@ -39,7 +38,7 @@ impl Found {
 }
 
 /// Which tasks to list. An empty list of values lets all through.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TaskFilter {
     /// With one of these statuses.
     pub statuses: Vec<Status>,
@@ -49,6 +48,20 @@ pub struct TaskFilter {
     pub user_ids: Vec<String>,
     /// In one of these queues.
     pub queues: Vec<String>,
+}
+
+impl TaskFilter {
+    /// Whether the list with this filter has this task.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        fn has<T: PartialEq>(wanted: &[T], value: Option<&T>) -> bool {
+            wanted.is_empty() || value.is_some_and(|value| wanted.contains(value))
+        }
+        let task = &entry.task;
+        has(&self.statuses, Some(&task.status))
+            && has(&self.kinds, Some(&task.kind))
+            && has(&self.user_ids, task.user_id.as_ref())
+            && has(&self.queues, Some(&task.queue))
+    }
 }
 
 /// A page of the list, newest first.
@@ -66,10 +79,14 @@ impl Tracker {
     /// # Errors
     /// When the store does not answer.
     pub async fn find(&self, id: Uuid) -> Result<Found, TrackerError> {
-        if let Some(found) = in_memory(&self.shared.table(), id) {
-            return Ok(found);
+        let channel = ChannelName::task(id);
+        match self.shared.table().row(&channel) {
+            Some(Row::Task(entry)) => return Ok(Found::Task(Arc::clone(entry))),
+            Some(Row::Unreadable) => return Err(Refusal::Unreadable.into()),
+            Some(_) => return Ok(Found::Gone),
+            None => {}
         }
-        match self.shared.journal.last(&ChannelName::task(id)).await? {
+        match self.shared.journal.last(&channel).await? {
             None => Ok(Found::Unknown),
             Some(stored) if stored.gone => Ok(Found::Gone),
             Some(stored) => Ok(Found::Task(Arc::new(entry(&stored)?))),
@@ -100,7 +117,6 @@ impl Tracker {
         let listing = Listing {
             kind: ChannelKind::Task,
             members: members.into_iter().filter(|(_, values)| !values.is_empty()).collect(),
-            live_only: false,
             created_before: before,
             limit: limit + 1,
         };
@@ -108,30 +124,18 @@ impl Tracker {
         let more = stored.len() > limit;
         stored.truncate(limit);
         let next = stored.last().filter(|_| more).map(|last| last.created);
-        Ok(Page { tasks: stored.iter().map(entry).collect::<Result<_, _>>()?, next })
+        // One that this version cannot read is left out; the others are listed.
+        Ok(Page { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
     }
 
-    /// Lets a watcher in on a channel.
-    ///
-    /// # Errors
-    /// The outer error is the store's; the inner one tells that a bound is reached or the service is stopping.
-    pub async fn watch(
-        &self,
-        channel: &ChannelName,
-        cursor: Option<Option<Cursor>>,
-    ) -> Result<Result<(Join, Subscriber), OpenError>, TrackerError> {
-        let shared = &self.shared;
-        let epoch = shared.journal.epoch();
-        // Only after catching up with the store can it be said that a cursor is from the future.
-        let ahead = cursor.flatten().filter(|cursor| cursor.epoch == epoch && cursor.seq > shared.registry.head());
-        if ahead.is_some() {
-            shared.registry.advance(shared.journal.head().await?);
-        }
-        let load = async || {
-            let log = shared.journal.read(channel, Seq::ZERO).await?;
-            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
-        };
-        shared.registry.open(channel, cursor, load).await
+    /// How many tasks and keys in memory hold what this version cannot read.
+    pub fn unreadable(&self) -> usize {
+        self.shared.table().unreadable()
+    }
+
+    /// How many tasks have each status, over all that are known.
+    pub fn counts(&self) -> Counts {
+        self.shared.lists.counts()
     }
 
     /// The users that the journal remembers, at most `limit`, with what it remembers.
@@ -139,13 +143,14 @@ impl Tracker {
     /// # Errors
     /// When the store does not answer.
     pub async fn known_users(&self, limit: usize) -> Result<Vec<(ChannelName, PresenceMemo)>, TrackerError> {
-        let listing =
-            Listing { kind: ChannelKind::User, members: Vec::new(), live_only: false, created_before: None, limit };
+        let listing = Listing { kind: ChannelKind::User, members: Vec::new(), created_before: None, limit };
         let mut users = Vec::new();
         for stored in self.shared.journal.list(listing).await? {
             if let Some(memo) = &stored.memo {
-                let memo = read_presence(memo).map_err(|_| damaged(&stored))?;
-                users.push((stored.channel, memo));
+                match read_presence(memo) {
+                    Ok(memo) => users.push((stored.channel, memo)),
+                    Err(_) => tracing::warn!(channel = %stored.channel, "cannot read the presence of a user"),
+                }
             }
         }
         Ok(users)
@@ -163,14 +168,9 @@ impl Tracker {
 
     /// The tasks whose lease this holder has.
     pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
-        self.shared.table().leased_to(holder)
-    }
-}
-
-fn in_memory(table: &Table, id: Uuid) -> Option<Found> {
-    match table.get(id) {
-        Some(entry) => Some(Found::Task(Arc::clone(entry))),
-        None => table.is_gone(id).then_some(Found::Gone),
+        let table = self.shared.table();
+        let is_held = |entry: &&Arc<Entry>| entry.memo.lease.as_ref().is_some_and(|lease| lease.holder == holder);
+        table.tasks().filter(is_held).map(|entry| entry.task.task_id).collect()
     }
 }
 
@@ -184,6 +184,6 @@ pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
     }
 }
 
-fn damaged(stored: &Stored) -> TrackerError {
-    TrackerError::Damaged(format!("the row of {} does not hold what this version writes", stored.channel))
+pub(super) fn damaged(stored: &Stored) -> TrackerError {
+    TrackerError::Damaged(format!("cannot read the row of {}", stored.channel))
 }

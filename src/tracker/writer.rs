@@ -1,74 +1,69 @@
 //! The writer: the only one who changes the table.
 //!
-//! Time is looked after here too: between two batches it asks the table which tasks are due and the journal which are
-//! past their retention, and decides these like any other request. It must not know how requests reach it, nor who
-//! reads the table.
+//! It takes what waits, looks up in one read what of it has left memory, decides all of it, and appends once. What was
+//! decided enters the table when the journal has given it its place; only what others decided is read from its events.
+//! Then the callers are answered, and last the watchers are woken. Between two batches it asks the table whose time has
+//! come, and decides these like any other request. It must not know how requests reach it, nor who reads the table.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant as StdInstant},
 };
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
-    Answer, Request, Shared, TrackerError,
-    batch::{Batch, Change, Plan, Promise, Waiting},
+    Core, Request, TrackerError,
+    batch::{Ask, Batch, Planned},
+    clock::JumpWatch,
+    live_list::TaskChange,
 };
 use crate::{
-    event::{ChannelKind, Class, Event, Seq},
-    journal::{Appended, Group, JournalError, Outcome, SWEEP_MAX},
-    task::{Intent, Status, Table},
+    channel::Wake,
+    event::{ChannelName, Event, Seq},
+    journal::{Appended, Group, JournalError, Outcome},
+    task::{Entry, Intent, Row, Status},
 };
 
 /// Most requests in one commit.
 const BATCH_MAX: usize = 1024;
-/// How often finished tasks are looked over for those past their retention.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a request may be decided again because of other nodes' events before its caller is told to come again.
 const CONFLICTS_MAX: u32 = 16;
 /// How often a lost answer is asked for again, with a growing pause in between.
 const UNKNOWN_TRIES: u32 = 6;
 /// The first of these pauses.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
-/// After a failed commit, what nobody waits for is tried again only after this pause.
+/// After a commit of timers has failed, they are tried again only after this pause.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+/// After the clock has jumped forward, nobody's time is over before this pause: who is there can say so first.
+const JUMP_PAUSE: Duration = Duration::from_secs(30);
+/// After the start, nobody's time is over before this pause: while nothing ran, nobody could say that they are there.
+const START_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Core>,
     queue: mpsc::Receiver<Request>,
     /// What is to be decided before anything else; what it needs to be decided upon stays in memory.
-    pub(super) again: VecDeque<Request>,
+    again: VecDeque<Request>,
     /// The last seq that the table has followed.
     pub(super) head: Seq,
-    retention: Duration,
-    sweep_at: Instant,
     /// Timers rest until then.
     rest_until: Instant,
+    jumps: JumpWatch,
     /// Whether events may have been written that the table has not followed.
     is_behind: bool,
 }
 
 impl Writer {
     /// A writer whose table is as the journal says.
-    pub(super) async fn restore(
-        shared: Arc<Shared>,
-        queue: mpsc::Receiver<Request>,
-        retention: Duration,
-    ) -> Result<Self, TrackerError> {
-        let now = Instant::now();
-        let mut writer = Self {
-            shared,
-            queue,
-            again: VecDeque::new(),
-            head: Seq::ZERO,
-            retention,
-            sweep_at: now,
-            rest_until: now,
-            is_behind: false,
-        };
+    pub(super) async fn restore(shared: Arc<Core>, queue: mpsc::Receiver<Request>) -> Result<Self, TrackerError> {
+        let jumps = JumpWatch::new(shared.clock.clone());
+        let again = VecDeque::new();
+        let rest_until = Instant::now() + START_PAUSE;
+        let mut writer = Self { shared, queue, again, head: Seq::ZERO, rest_until, jumps, is_behind: false };
         writer.reload().await?;
         Ok(writer)
     }
@@ -88,62 +83,78 @@ impl Writer {
                     () = tokio::time::sleep_until(timers_at) => {}
                 }
             }
-            // Here, not in the select: a queue that is never empty must not keep time from passing.
-            self.take_timers(&mut taken).await;
+            // Here, not in the select: a queue that is never empty must not keep time from passing. And after what was
+            // taken: a renewal that waits counts before the end of its lease.
+            self.take_timers(&mut taken);
             self.shared.metrics.queue_depth.set(self.queue.len() as i64);
             let batch = self.again.drain(..).chain(taken.drain(..)).collect();
             self.commit(batch).await;
         }
         if let Err(error) = self.shared.journal.close().await {
-            tracing::error!(%error, "the journal could not be closed cleanly");
+            tracing::error!(%error, "cannot close the journal cleanly");
         }
     }
 
     /// Decides a batch, makes it durable, lets the table and the watchers follow, answers the callers.
     async fn commit(&mut self, requests: Vec<Request>) {
         let decided = StdInstant::now();
-        let Plan { groups, waiting, later } = self.plan(requests).await;
-        self.again.extend(later);
-        if groups.is_empty() && !self.is_behind {
+        let planned = self.plan(requests).await;
+        if planned.is_empty() && !self.is_behind {
             return self.forget_folded();
         }
+        let groups: Vec<Group> = planned.iter().map(|planned| planned.group.clone()).collect();
         match self.append(&groups).await {
             Ok(appended) => {
                 self.is_behind = false;
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
                 self.shared.metrics.batch_events.observe(appended.events.len() as f64);
-                match self.follow(&appended.events, decided) {
-                    Ok(()) => self.answer(waiting, &appended.outcomes).await,
-                    Err(error) => self.fail(waiting, &error),
-                }
+                self.follow(planned, &appended, decided).await;
             }
-            Err(JournalError::Lapsed) => {
-                // Too much has happened elsewhere to be told one by one: begin anew, then decide again.
-                match self.reload().await {
-                    Ok(()) => {
-                        self.is_behind = false;
-                        waiting.into_iter().flatten().for_each(|(request, _)| self.decide_again(request));
-                    }
-                    Err(error) => self.fail(waiting, &error),
+            // Too much has happened elsewhere to be told one by one: begin anew, then decide again.
+            Err(JournalError::Lapsed) => match self.reload().await {
+                Ok(()) => {
+                    self.is_behind = false;
+                    planned.into_iter().for_each(|planned| self.decide_again(planned));
                 }
-            }
-            Err(error) => self.fail(waiting, &error.into()),
+                Err(error) => self.fail(planned, &error),
+            },
+            Err(error) => self.fail(planned, &error.into()),
         }
         self.forget_folded();
     }
 
-    async fn plan(&self, requests: Vec<Request>) -> Plan {
-        let mut decidable = Vec::with_capacity(requests.len());
-        for request in requests {
-            match self.learn_end(&request).await {
-                Ok(()) => decidable.push(request),
-                Err(error) => request.answer(Err(error)),
+    async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
+        if let Err(error) = self.load_missing(&requests).await {
+            // Those that need what could not be looked up.
+            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).is_none()).collect();
+            let mut known = known.into_iter();
+            for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
+                refused.answer(Err(error.clone()));
             }
         }
         let table = self.shared.table();
         let mut batch = Batch::new(&table, self.shared.clock.now());
-        decidable.into_iter().for_each(|request| batch.add(request));
-        batch.into_plan()
+        requests.into_iter().for_each(|request| batch.add(request));
+        let (planned, later) = batch.into_plan();
+        self.again.extend(later);
+        planned
+    }
+
+    /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
+    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
+        let missing = requests.iter().filter_map(|request| self.missing(request)).collect();
+        self.load(missing).await
+    }
+
+    /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
+    /// group.
+    fn missing(&self, request: &Request) -> Option<ChannelName> {
+        let channel = match &request.ask {
+            Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
+            Ask::Task(id, _) => ChannelName::task(*id),
+            Ask::Append(_) => return None,
+        };
+        self.shared.table().row(&channel).is_none().then_some(channel)
     }
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
@@ -157,74 +168,137 @@ impl Writer {
                 Err(error) if !was_lost => return Err(error),
                 // What would tell is trimmed.
                 Err(JournalError::Lapsed) => break,
-                Ok(_) => tracing::warn!("the journal's answer was lost; asking again"),
-                Err(error) => tracing::warn!(%error, "the journal does not tell of a lost answer; asking again"),
+                Ok(_) => tracing::warn!("no answer from the journal; retrying"),
+                Err(error) => tracing::warn!(%error, "the journal cannot confirm a commit; retrying"),
             }
             was_lost = true;
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
         self.is_behind = true;
-        Err(JournalError::Unavailable("it was not told whether the change was written".into()))
+        Err(JournalError::Unavailable("the store did not confirm the change".into()))
     }
 
-    /// Makes the table, then the watchers, follow the events after the head: so each is followed once.
-    fn follow(&mut self, events: &[Event], decided: StdInstant) -> Result<(), TrackerError> {
-        let shared = &self.shared;
-        let mut is_work = false;
-        for event in events {
-            // The lock is taken for each, so that readers need not wait for a whole batch.
-            let mut table = shared.table_mut();
-            table.apply(event)?;
-            is_work |= wakes_work(&table, event);
-        }
-        for event in events {
-            shared.metrics.events_appended.inc();
-            shared.registry.advance(event.seq);
-            shared.registry.publish(event, decided);
-        }
-        self.head = events.last().map_or(self.head, |event| event.seq);
-        if is_work {
-            self.shared.work.send_replace(());
-        }
-        Ok(())
-    }
-
-    /// Answers those whose groups are committed; decides the others again.
-    async fn answer(&mut self, waiting: Vec<Waiting>, outcomes: &[Outcome]) {
+    /// Makes the table follow the events after the head, each once, answers the callers, and wakes the watchers.
+    async fn follow(&mut self, mut planned: Vec<Planned>, appended: &Appended, decided: StdInstant) {
+        // Whoever is answered finds what they asked for in every log, but no watcher is ahead of them.
+        let woken = self.follow_events(&mut planned, &appended.events, decided);
+        let shared = Arc::clone(&self.shared);
         let mut conflicts = Vec::new();
         {
-            let table = self.shared.table();
-            for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
+            let table = shared.table();
+            for (planned, outcome) in planned.into_iter().zip(&appended.outcomes) {
                 match outcome {
-                    Outcome::Conflict(channel) => conflicts.push((waiting, channel)),
-                    _ => answer_committed(waiting, &table, self.head),
+                    Outcome::Conflict(channel) => conflicts.push((planned, channel.clone())),
+                    _ => planned.waiting.into_iter().for_each(|waiting| waiting.answer(&table, self.head)),
                 }
             }
         }
-        for (waiting, channel) in conflicts {
-            match self.learn(channel).await {
-                Ok(()) => waiting.into_iter().for_each(|(request, _)| self.decide_again(request)),
-                Err(error) => refuse(waiting, &error),
-            }
+        drop(woken);
+        let missing = conflicts.iter().map(|(_, channel)| channel);
+        let missing = missing.filter(|channel| shared.table().row(channel).is_none()).cloned().collect();
+        match self.load(missing).await {
+            Ok(()) => conflicts.into_iter().for_each(|(planned, _)| self.decide_again(planned)),
+            Err(error) => conflicts.into_iter().for_each(|(planned, _)| refuse(planned, &error)),
         }
     }
 
-    fn decide_again(&mut self, mut request: Request) {
-        request.conflicts += 1;
-        if request.conflicts > CONFLICTS_MAX {
-            request.answer(Err(TrackerError::Busy));
-        } else if !matches!(request.change, Change::Expire(..)) {
-            // What was to expire has had another event: the next sweep looks again.
-            self.again.push_back(request);
+    /// Makes the table follow what others have written.
+    pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
+        match self.append(&[]).await {
+            Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())),
+            Err(JournalError::Lapsed) => self.reload().await?,
+            Err(error) => return Err(error.into()),
+        }
+        self.is_behind = false;
+        Ok(())
+    }
+
+    /// Makes table, lists and channels follow these events; answers who is to be woken.
+    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event], decided: StdInstant) -> Vec<Wake> {
+        let mut changes = Vec::new();
+        let ours: HashMap<Uuid, usize> =
+            planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
+        for events in events.chunk_by(|one, next| one.group == next.group) {
+            let ours = events.first().and_then(|event| planned.get_mut(*ours.get(&event.group)?));
+            // The lock is taken for each group, so that readers need not wait for a whole batch.
+            match ours {
+                Some(planned) => {
+                    events.iter().for_each(|event| planned.place(event));
+                    for (channel, row) in planned.rows.drain(..) {
+                        let last = events.iter().rev().find(|event| *event.channel() == channel);
+                        let Some(last) = last.map(|event| event.seq) else { continue };
+                        let before = self.shared.table_mut().put(channel.clone(), row, last);
+                        changes.extend(self.notice(&channel, before, last));
+                    }
+                }
+                None => {
+                    for event in events {
+                        let before = self.apply(event);
+                        changes.extend(self.notice(event.channel(), before, event.seq));
+                    }
+                }
+            }
+            self.head = events.last().map_or(self.head, |event| event.seq);
+            self.shared.registry.advance(self.head);
+        }
+        changes.sort_unstable_by_key(|change| change.seq);
+        self.shared.lists.push(&changes, self.head);
+        self.shared.metrics.events_appended.inc_by(events.len() as u64);
+        events.iter().map(|event| self.shared.registry.publish(event, decided)).collect()
+    }
+
+    /// Reads an event that was decided elsewhere. One that cannot be read stops its own channel only.
+    fn apply(&self, event: &Event) -> Option<Row> {
+        let mut table = self.shared.table_mut();
+        table.apply(event).unwrap_or_else(|error| {
+            tracing::error!(channel = %event.channel(), %error, "this version cannot read an event; its channel is left as it is");
+            table.put(event.channel().clone(), Row::Unreadable, event.seq)
+        })
+    }
+
+    /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
+    /// Answers what has changed for those who list tasks.
+    fn notice(&self, channel: &ChannelName, before: Option<Row>, seq: Seq) -> Option<TaskChange> {
+        let entry = |row: Option<&Row>| match row {
+            Some(Row::Task(entry)) => Some(Arc::clone(entry)),
+            _ => None,
+        };
+        let (before, after) = (entry(before.as_ref()), entry(self.shared.table().row(channel)));
+        if after.as_ref().is_some_and(|after| after.task.status == Status::Pending) {
+            self.shared.work.send_replace(());
+        }
+        let lease = before.as_ref().and_then(|before| before.memo.lease.as_ref());
+        let kept = after.as_ref().and_then(|after| after.memo.lease.as_ref());
+        let is_cancelling = after.as_ref().is_some_and(|after| after.task.status == Status::Cancelling);
+        if let Some(lease) = lease
+            && (is_cancelling || kept.is_none_or(|kept| kept.token != lease.token))
+        {
+            self.shared.holders.notify(lease.token);
+        }
+        let visible = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.visible);
+        (visible(&before) != visible(&after)).then_some(TaskChange { seq, before, after })
+    }
+
+    fn decide_again(&mut self, planned: Planned) {
+        for mut request in planned.waiting.into_iter().map(|waiting| waiting.request) {
+            request.conflicts += 1;
+            if request.conflicts > CONFLICTS_MAX {
+                request.answer(Err(TrackerError::Busy));
+            } else {
+                self.again.push_back(request);
+            }
         }
     }
 
     /// Nothing came of a commit.
-    fn fail(&mut self, waiting: Vec<Waiting>, error: &TrackerError) {
-        tracing::error!(%error, "a commit failed");
-        self.rest_until = Instant::now() + FAILURE_PAUSE;
-        waiting.into_iter().for_each(|waiting| refuse(waiting, error));
+    fn fail(&mut self, planned: Vec<Planned>, error: &TrackerError) {
+        tracing::error!(%error, "commit failed");
+        let mut waiting = planned.iter().flat_map(|planned| &planned.waiting);
+        if self.is_behind || waiting.any(|waiting| waiting.request.is_timer()) {
+            self.rest_until = Instant::now() + FAILURE_PAUSE;
+        }
+        planned.into_iter().for_each(|planned| refuse(planned, error));
     }
 
     /// When something is to be done that nobody asks for.
@@ -232,92 +306,52 @@ impl Writer {
         let now = Instant::now();
         let due_at = self.shared.table().next_due().map(|at| now + at.since(self.shared.clock.now()));
         let behind_until = self.is_behind.then_some(now);
-        due_at.into_iter().chain(behind_until).fold(self.sweep_at, Instant::min).max(self.rest_until)
+        let at = due_at.into_iter().chain(behind_until).min();
+        at.map_or(now + JUMP_PAUSE, |at| at.max(self.rest_until))
     }
 
-    async fn take_timers(&mut self, taken: &mut Vec<Request>) {
-        let now = Instant::now();
-        if now < self.rest_until {
+    fn take_timers(&mut self, taken: &mut Vec<Request>) {
+        if let Some(jump) = self.jumps.look() {
+            tracing::warn!(
+                clock.jump_seconds = jump.as_secs(),
+                "the system clock jumped forward; timeouts are paused for 30 seconds"
+            );
+            self.rest_until = self.rest_until.max(Instant::now() + JUMP_PAUSE);
+        }
+        if Instant::now() < self.rest_until {
             return;
         }
-        let due = self.shared.table().due(self.shared.clock.now(), BATCH_MAX);
-        taken.extend(due.into_iter().map(|id| unasked(Change::Task(id, Intent::Due))));
-        if now >= self.sweep_at {
-            self.sweep_at = now + SWEEP_INTERVAL;
-            self.sweep(taken).await;
-        }
+        let now = self.shared.clock.now();
+        let due = self.shared.table_mut().due(now, BATCH_MAX);
+        taken.extend(due.iter().map(|entry| {
+            let renewal = entry.memo.lease.as_ref().filter(|lease| lease.expires_at <= now).and_then(|lease| {
+                // Its holder lives in this process: what kept it from renewing was not its fault.
+                let length = self.shared.holders.length(lease.token)?;
+                Some(Intent::Renew { token: lease.token, lease: length })
+            });
+            Request::timer(entry.task.task_id, renewal.unwrap_or(Intent::Due))
+        }));
     }
 
-    /// Finished tasks past their retention are forgotten.
-    async fn sweep(&mut self, taken: &mut Vec<Request>) {
-        let before = self.shared.clock.now().before(self.retention);
-        match self.shared.journal.finished_before(before, BATCH_MAX).await {
-            Ok(expired) => {
-                if expired.len() == BATCH_MAX {
-                    // There may be more: go on after this batch.
-                    self.sweep_at = Instant::now();
-                }
-                taken.extend(expired.into_iter().map(|(id, last)| unasked(Change::Expire(id, last))));
-            }
-            Err(error) => tracing::warn!(%error, "finished tasks could not be looked over"),
-        }
-        // A deleted task answers 410 for as long again as it was kept.
-        loop {
-            match self.shared.journal.sweep(before, SWEEP_MAX).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "old tombstones could not be swept");
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Lets go of what the journal can answer for, but not while it is needed to decide something again.
+    /// Lets go of what the journal can answer for, but not while it is needed to decide something again, or to know what
+    /// an event changed that the table has not followed.
     pub(super) fn forget_folded(&self) {
-        if !self.again.is_empty() {
+        if self.is_behind || !self.again.is_empty() {
             return;
         }
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);
-        let counts = table.counts();
+        let (counts, unreadable) = (table.counts(), table.unreadable());
         drop(table);
-        for (status, count) in Status::ALL.iter().zip(counts) {
-            self.shared.metrics.tasks_with(status.as_str()).set(count as i64);
+        for (gauge, count) in self.shared.status_gauges.iter().zip(counts) {
+            gauge.set(count as i64);
         }
+        self.shared.metrics.unreadable_channels.set(unreadable as i64);
         self.shared.metrics.fold_lag_events.set(self.head.0.saturating_sub(folded_through.0) as i64);
     }
 }
 
-/// Whether those who do the work need to look at the table after this event.
-fn wakes_work(table: &Table, event: &Event) -> bool {
-    if event.class() == Class::Tick || event.channel().kind() != ChannelKind::Task {
-        return false;
-    }
-    let entry = event.channel().id().and_then(|id| table.get(id));
-    entry.is_some_and(|entry| entry.task.status != Status::Processing)
-}
-
-fn unasked(change: Change) -> Request {
-    Request { change, found: None, reply: None, conflicts: 0 }
-}
-
-fn answer_committed(waiting: Waiting, table: &Table, seq: Seq) {
-    for (request, promise) in waiting {
-        let found = |id| request.found.as_ref().filter(|_| !table.is_gone(id));
-        let answer = promise.map(|Promise { task, changed }| Answer {
-            entry: task.and_then(|id| table.get(id).or_else(|| found(id))).cloned(),
-            seq,
-            changed,
-        });
-        request.answer(answer);
-    }
-}
-
-fn refuse(waiting: Waiting, error: &TrackerError) {
-    for (request, _) in waiting {
-        request.answer(Err(error.clone()));
-    }
+fn refuse(planned: Planned, error: &TrackerError) {
+    planned.waiting.into_iter().for_each(|waiting| waiting.request.answer(Err(error.clone())));
 }

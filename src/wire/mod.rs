@@ -13,20 +13,25 @@ use std::{
 };
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
 pub use document::with_members;
 pub use parse::{Parsed, Parser};
-pub use sse::{COMMENT, refused, reset, retry, text};
+pub use sse::{COMMENT, event, position, refused, reset, retry, text};
 
-use crate::event::{Class, Cursor, Epoch, Event, Seq};
+use crate::event::{ChannelKind, Class, Cursor, Draft, Epoch, Event, Seq};
 
 /// The framing that a route promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// `id`, `event: progress`, and the whole state with its cursor as data.
+    /// `event`, the whole state with its cursor as data, `id`.
     Progress,
     /// Unnamed, without id; text or JSON as given.
     Plain,
+    /// `event`, text or JSON as given, `id`.
+    Named,
+    /// Unnamed; the channel's name and the text or JSON in one object, `id`.
+    Multiplexed,
 }
 
 /// A visible event with its bytes.
@@ -35,20 +40,13 @@ pub struct Frame {
     cursor: Cursor,
     event: Event,
     decided: Option<Instant>,
-    progress: OnceLock<Bytes>,
-    plain: OnceLock<Bytes>,
+    encoded: [OnceLock<Bytes>; 4],
 }
 
 impl Frame {
     /// A frame of this event; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
     pub fn new(epoch: Epoch, event: Event, decided: Option<Instant>) -> Self {
-        Self {
-            cursor: Cursor { epoch, seq: event.seq },
-            event,
-            decided,
-            progress: OnceLock::new(),
-            plain: OnceLock::new(),
-        }
+        Self { cursor: Cursor { epoch, seq: event.seq }, event, decided, encoded: Default::default() }
     }
 
     /// The event's place in the journal.
@@ -73,12 +71,36 @@ impl Frame {
 
     /// Its bytes in a dialect, ready for the socket.
     pub fn bytes(&self, dialect: Dialect) -> Bytes {
-        let draft = &self.event.draft;
+        let id = (dialect != Dialect::Plain).then_some(self.cursor);
+        self.encoded[dialect as usize].get_or_init(|| self.encode(dialect, id)).clone()
+    }
+
+    /// Its bytes as a state that is shown first, where the stream stands at `id` afterwards.
+    pub fn snapshot(&self, dialect: Dialect, id: Option<Cursor>) -> Bytes {
+        self.encode(dialect, id)
+    }
+
+    /// Its text or JSON in one object with its channel's name.
+    pub fn addressed(&self) -> Bytes {
+        let data = &self.event.draft.data;
+        let is_json = serde_json::from_slice::<IgnoredAny>(data).is_ok();
+        // A string always has a JSON text.
+        let text = || serde_json::to_vec(&String::from_utf8_lossy(data)).unwrap_or_default();
+        let data = if is_json { data.clone() } else { text().into() };
+        with_members(b"{}", &[("channel", format!("\"{}\"", self.event.channel()).as_bytes()), ("data", &data)])
+    }
+
+    fn encode(&self, dialect: Dialect, id: Option<Cursor>) -> Bytes {
+        let Draft { name, data, channel, .. } = &self.event.draft;
         match dialect {
-            Dialect::Progress => self.progress.get_or_init(|| sse::named(self.cursor, draft)),
-            Dialect::Plain => self.plain.get_or_init(|| sse::text(&draft.data)),
+            Dialect::Progress if channel.kind() == ChannelKind::Task => {
+                let data = with_members(data, &[("cursor", format!("\"{}\"", self.cursor).as_bytes())]);
+                sse::event(name.as_deref(), &data, id)
+            }
+            Dialect::Progress | Dialect::Named => sse::event(name.as_deref(), data, id),
+            Dialect::Plain => sse::event(None, data, id),
+            Dialect::Multiplexed => sse::event(None, &self.addressed(), id),
         }
-        .clone()
     }
 }
 

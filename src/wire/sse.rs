@@ -2,35 +2,38 @@
 //!
 //! Lines end in LF only. A text of several lines becomes several `data:` lines, whatever ended them.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::with_members;
-use crate::event::{ChannelName, Cursor, Draft};
+use crate::event::{ChannelName, Cursor};
 
 /// A comment, which keeps a quiet stream alive and is no event.
 pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// A named event with its id; its data is an object, to which the cursor is added.
-pub(super) fn named(cursor: Cursor, draft: &Draft) -> Bytes {
-    let mut head = format!("id: {cursor}\n");
-    if let Some(name) = &draft.name {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(head, "event: {name}");
+/// One event. The id comes last: some clients take it over before the event is complete, and would miss the event when
+/// the connection is cut in between.
+pub fn event(name: Option<&str>, data: &[u8], id: Option<Cursor>) -> Bytes {
+    let mut frame = Vec::with_capacity(data.len() + 64);
+    if let Some(name) = name {
+        frame.extend_from_slice(format!("event: {name}\n").as_bytes());
     }
-    let data = with_members(&draft.data, &[("cursor", format!("\"{cursor}\"").as_bytes())]);
-    let mut frame = Vec::with_capacity(head.len() + data.len() + 16);
-    frame.extend_from_slice(head.as_bytes());
-    data_lines(&mut frame, &data);
+    data_lines(&mut frame, data);
+    if let Some(id) = id {
+        frame.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    frame.push(b'\n');
     frame.into()
 }
 
 /// An unnamed event without id: the text as given.
 pub fn text(text: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(text.len() + 16);
-    data_lines(&mut frame, text);
-    frame.into()
+    event(None, text, None)
+}
+
+/// Tells the client where it stands; it is no event.
+pub fn position(cursor: Cursor) -> Bytes {
+    format!("id: {cursor}\n\n").into()
 }
 
 /// Tells the client how long to wait before it connects again.
@@ -57,7 +60,7 @@ fn data_lines(frame: &mut Vec<u8>, mut text: &[u8]) {
         frame.extend_from_slice(b"data: ");
         let Some(end) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
             frame.extend_from_slice(text);
-            frame.extend_from_slice(b"\n\n");
+            frame.push(b'\n');
             return;
         };
         frame.extend_from_slice(&text[..end]);

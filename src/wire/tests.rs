@@ -24,7 +24,7 @@ fn frame(name: Option<&'static str>, data: &[u8]) -> Frame {
 #[test]
 fn a_progress_frame_is_as_the_contract_shows_it() {
     let bytes = frame(Some("progress"), br#"{"progress":42.5}"#).bytes(Dialect::Progress);
-    assert_eq!(bytes, "id: k3f90000-7\nevent: progress\ndata: {\"progress\":42.5,\"cursor\":\"k3f90000-7\"}\n\n");
+    assert_eq!(bytes, "event: progress\ndata: {\"progress\":42.5,\"cursor\":\"k3f90000-7\"}\nid: k3f90000-7\n\n");
 }
 
 #[test]

@@ -4,10 +4,16 @@
 mod architecture;
 mod connections;
 mod crash;
+mod dependencies;
 mod settings;
+mod streams;
 mod guard;
+mod memory;
+mod jobs;
 mod openapi;
+mod power_cut;
 mod problems;
+mod readme;
 mod seeds;
 mod support;
 mod tasks;

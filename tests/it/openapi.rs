@@ -4,12 +4,18 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{TestApp, golden};
 
 async fn description() -> Value {
     let answer = TestApp::in_process().await.get("/openapi.json").send().await;
     assert_eq!((answer.status(), answer.header("content-type")), (200, "application/json"));
     answer.json()
+}
+
+#[tokio::test]
+async fn the_description_changes_only_where_it_is_meant_to() {
+    let answer = TestApp::in_process().await.get("/openapi.json").send().await;
+    golden("tests/fixtures/openapi.json", &[&answer.body[..], b"\n"].concat());
 }
 
 /// Each operation with its name.
@@ -70,7 +76,7 @@ async fn every_operation_says_what_it_does_and_what_it_refuses() {
     };
     let expected = ["200", "400", "403", "404", "408", "409", "410", "413", "415", "421", "422", "500", "503", "507"];
     assert_eq!(statuses("/api/tasks/{taskId}", "patch"), expected.map(str::to_owned).into());
-    let expected = ["200", "204", "400", "404", "406", "410", "421", "500", "503"];
+    let expected = ["200", "204", "303", "400", "404", "406", "410", "421", "500"];
     assert_eq!(statuses("/api/tasks/{taskId}/progress", "get"), expected.map(str::to_owned).into());
 }
 
@@ -126,7 +132,8 @@ async fn what_is_answered_is_what_is_described() {
         assert!(required.is_subset(&found), "{schema} promises {:?}", required.difference(&found));
     };
     let task = json!({
-        "title": "a", "userId": "alice", "total": 9, "unit": "rows", "steps": [{ "name": "s" }], "input": 1, "metadata": 2,
+        "title": "a", "userId": "alice", "total": 9, "unit": "rows", "steps": [{ "name": "s" }],
+        "input": 1, "metadata": 2,
     });
     let path = app.submit(task).await;
     check("TaskDocument", &app.get(&path).send().await.json());
@@ -141,6 +148,47 @@ async fn what_is_answered_is_what_is_described() {
     check("UserPresence", &app.get("/api/users/alice").send().await.json());
     check("UserPage", &app.get("/api/users").send().await.json());
     check("Health", &app.get("/healthz").send().await.json());
+}
+
+/// That each answer is described is what the sender of a test looks at.
+#[tokio::test]
+async fn what_an_upload_is_refused_for_is_described() {
+    let app = TestApp::with(|config| config.uploads.max_upload_bytes = 1000).await;
+    let part = |disposition: &str, content: &str| {
+        format!("--X\r\nContent-Disposition: form-data; {disposition}\r\n\r\n{content}\r\n")
+    };
+    let file = part("name=\"file\"; filename=\"a\"", "hello");
+    let head = format!("--X\r\n{}", "a: b\r\n".repeat(5000));
+    for (form, refusal) in [
+        (format!("{}--X--\r\n", part("name=\"file\"; filename=\"a\"", &"x".repeat(1001))), "413 upload_too_large"),
+        (format!("{file}{file}--X--\r\n"), "422 too_many_files"),
+        (format!("{}--X--\r\n", part("name=\"other\"", "x")), "422 unknown_field"),
+        ("--X--\r\n".to_owned(), "422 file_missing"),
+        (file.clone(), "400 malformed_form"),
+        (head, "431 form_head_too_large"),
+    ] {
+        let asking = app.post("/api/tasks/upload").body("multipart/form-data; boundary=X", form);
+        let answer = asking.send().await;
+        assert_eq!(answer.refusal(), refusal);
+        assert_eq!(answer.header("location"), format!("/api/tasks/{}", answer.json()["taskId"].as_str().unwrap()));
+    }
+    let other = app.submit(json!({ "kind": "other" })).await;
+    let other = other.rsplit('/').next().unwrap();
+    for (query, content_type, refusal) in [
+        ("", "text/plain", "415 unsupported_content_type"),
+        ("", "multipart/form-data", "400 malformed_request content-type"),
+        ("?colour=red", "multipart/form-data; boundary=X", "400 unknown_parameter colour"),
+        ("?userId=a%20b", "multipart/form-data; boundary=X", "422 invalid userId"),
+        ("?title=a%0Ab", "multipart/form-data; boundary=X", "422 invalid title"),
+        ("?taskId=7", "multipart/form-data; boundary=X", "422 invalid taskId"),
+        (&format!("?taskId={other}"), "multipart/form-data; boundary=X", "422 invalid taskId"),
+        (&format!("?taskId={other}&title=a"), "multipart/form-data; boundary=X", "422 invalid title"),
+        ("?taskId=0199c0de-0000-7000-8000-000000000001", "multipart/form-data; boundary=X", "404 task_not_found"),
+    ] {
+        let answer = app.post(&format!("/api/tasks/upload{query}")).body(content_type, "--X--\r\n").send().await;
+        assert_eq!(answer.refusal(), refusal, "{query}");
+        assert!(answer.json().get("taskId").is_none(), "there is no task yet");
+    }
 }
 
 #[tokio::test]

@@ -95,6 +95,17 @@ async fn bodies_that_are_not_accepted_name_their_members() {
         let answer = app.post("/api/tasks").json(&body).send().await;
         assert_eq!(answer.refusal(), refusal, "{}", &text[..text.len().min(80)]);
     }
+    let path = app.submit(json!({})).await;
+    for (report, refusal, detail) in [
+        (json!({ "status": 1 }), "422 invalid status", "expected a string"),
+        (json!({ "progress": "x" }), "422 invalid progress", "expected a number, found a string"),
+        (json!({ "current": -1 }), "422 invalid current", "expected a whole number, 0 or more, found -1"),
+        (json!({ "error": { "colour": 1 } }), "422 invalid error.colour", "is not known"),
+    ] {
+        let answer = app.patch(&path).json(&report).send().await;
+        assert_eq!(answer.refusal(), refusal);
+        assert_eq!(answer.json()["errors"][0]["detail"], detail);
+    }
     let twice = app.post("/api/tasks").body("application/json", "{\"kind\":\"a\",\"kind\":\"b\"}").send().await;
     assert_eq!(twice.refusal(), "422 invalid kind");
 }
@@ -179,6 +190,6 @@ async fn operations_tell_how_it_is() {
     app.journal.close().await.unwrap();
     assert_eq!(app.get("/readyz").send().await.refusal(), "503 store_unavailable");
     assert_eq!(app.get("/healthz").send().await.status(), 200);
-    app.app.draining.cancel();
+    app.service.app.draining.cancel();
     assert_eq!(app.get("/readyz").send().await.refusal(), "503 stopping");
 }

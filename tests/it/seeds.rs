@@ -15,7 +15,7 @@ impl TestApp {
 
     async fn say(&self, user: &str, text: &str) {
         let draft = people::message(&ChannelName::user(user).unwrap(), text.to_owned().into());
-        self.app.tracker.append(draft).await.unwrap();
+        self.service.app.tracker.append(draft).await.unwrap();
     }
 
     async fn presence(&self, user: &str) -> (String, u64) {
@@ -116,7 +116,7 @@ async fn names_that_could_break_a_frame_are_refused() {
 async fn a_cursor_replays_what_a_user_missed() {
     let app = TestApp::in_process().await;
     app.say("alice", "one").await;
-    let seen = app.app.tracker.cursor(app.app.tracker.registry().head()).to_string();
+    let seen = app.service.app.tracker.cursor(app.service.app.tracker.head()).to_string();
     app.say("alice", "two").await;
     let mut events = app.get("/sse/connect/alice").header("last-event-id", &seen).events().await;
     for text in ["User 'alice' connected", "<3: Keep alive", "two"] {
@@ -148,7 +148,7 @@ async fn ten_messages_do_not_keep_a_service_from_stopping() {
     let app = TestApp::in_process().await;
     let mut events = app.get("/sse").events().await;
     assert!(events.next().await.is_some());
-    app.app.draining.cancel();
+    app.service.app.draining.cancel();
     assert!(events.next().await.is_none());
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use futures_util::future::join_all;
 use reqwest::{
     Client, Response,
     multipart::{Form, Part},
@@ -85,9 +86,11 @@ impl House {
     }
 }
 
+/// The files in a directory, but for the one that names its store.
 fn listed(data: &Path, directory: &str) -> Vec<String> {
     let entries = fs::read_dir(data.join(directory)).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "store").collect()
 }
 
 fn file(content: impl Into<Vec<u8>>) -> Part {
@@ -334,6 +337,71 @@ async fn a_cancel_ends_an_upload_and_tells_its_sender() {
     assert!(answer.starts_with("HTTP/1.1 409 ") && answer.contains("\"code\":\"task_cancelled\""), "{answer}");
     assert_eq!(house.end(&id).await["status"], "cancelled");
     house.assert_no_files().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_was_acknowledged_survives_the_end_of_the_service() {
+    for end in [Binary::kill, Binary::terminate] {
+        // One at a time, so that most of them still wait when the service ends.
+        let mut house = House::new(&["--job-concurrency", "1"]);
+        let contents: Vec<Vec<u8>> = (1..=4).map(|byte| vec![byte; 20_000_000]).collect();
+        let sending = contents.iter().map(|content| house.send("", form(content.clone())));
+        let mut ids = Vec::new();
+        for answer in join_all(sending).await {
+            assert_eq!(answer.status(), 202);
+            ids.push(answer.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned());
+        }
+        end(&mut house.binary);
+        assert!(!listed(house.data.path(), "incoming").is_empty(), "not all was done when it ended");
+        house.binary = Binary::start(house.data.path(), &[]);
+        for (id, content) in ids.iter().zip(contents) {
+            let task = house.end(id).await;
+            assert_eq!((&task["status"], &task["attempt"]), (&json!("completed"), &json!(1)), "{task}");
+            let file = house.get(&format!("/api/tasks/{id}/file")).await.bytes().await.unwrap();
+            assert!(file == content, "the bytes are those that were sent");
+        }
+        assert!(listed(house.data.path(), "incoming").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn files_stay_with_the_journal_that_knows_them() {
+    let mut house = House::new(&[]);
+    let answer = house.send("", form("old")).await;
+    let id = answer.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(house.end(&id).await["status"], "completed");
+    let file = format!("/api/tasks/{id}/file");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let move_journal = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_str().unwrap().starts_with("journal.db") {
+                fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    };
+
+    house.binary.terminate();
+    move_journal(house.data.path(), elsewhere.path());
+    house.binary = Binary::start(house.data.path(), &[]);
+    assert_eq!(house.get(&file).await.status(), 404);
+    let answer = house.send("", form("new")).await;
+    let other = answer.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(house.end(&other).await["status"], "completed");
+    assert_eq!(listed(house.data.path(), "files"), [other.as_str()]);
+
+    house.binary.terminate();
+    let third = tempfile::tempdir().unwrap();
+    move_journal(house.data.path(), third.path());
+    move_journal(elsewhere.path(), house.data.path());
+    house.binary = Binary::start(house.data.path(), &[]);
+    assert_eq!(house.get(&file).await.text().await.unwrap(), "old");
+
+    house.binary.terminate();
+    move_journal(house.data.path(), elsewhere.path());
+    move_journal(third.path(), house.data.path());
+    house.binary = Binary::start(house.data.path(), &[]);
+    let file = format!("/api/tasks/{other}/file");
+    assert_eq!(house.get(&file).await.text().await.unwrap(), "new");
 }
 
 #[tokio::test]

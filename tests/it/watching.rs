@@ -42,8 +42,9 @@ async fn the_stream_begins_as_the_contract_says() {
     assert_eq!(events.bytes().await.unwrap(), "retry: 2000\n\n", "its own block, sent at once");
     let state = events.state().await;
     let cursor = state["cursor"].as_str().unwrap();
-    let head = format!("retry: 2000\n\nid: {cursor}\nevent: progress\ndata: {{\"taskId\":\"");
-    assert!(events.text().starts_with(&head) && events.text().ends_with("\n\n"), "{}", events.text());
+    let (head, tail) = ("retry: 2000\n\nevent: progress\ndata: {\"taskId\":\"", format!("}}\nid: {cursor}\n\n"));
+    let text = events.text();
+    assert!(text.starts_with(head) && text.ends_with(&tail), "the id comes last: {text}");
     assert!(state.get("input").is_none() && state.get("metadata").is_none(), "they never change: {state}");
     let mut read = app.get(&path).send().await.json();
     read.as_object_mut().unwrap().retain(|name, _| name != "input" && name != "metadata");
@@ -64,7 +65,7 @@ async fn every_change_is_seen_in_order_until_the_end() {
     let end = events.state().await;
     assert_eq!((&end["status"], &end["progress"]), (&json!("completed"), &json!(100.0)));
     assert!(events.next().await.is_none(), "the final event ends the stream");
-    assert_eq!(app.app.metrics.streams_open.get(), 0);
+    assert_eq!(app.service.app.metrics.streams_open.get(), 0);
 }
 
 #[tokio::test]
@@ -154,16 +155,32 @@ async fn real_refusals_keep_their_status() {
     assert_eq!(app.get(&unknown).send().await.refusal(), "404 task_not_found");
     let path = app.submit(json!({})).await;
     let stream = format!("{path}/progress");
-    for accept in ["application/json", "text/html", "text/event-stream;q=0"] {
+    for accept in ["application/json", "image/png", "text/event-stream;q=0"] {
         assert_eq!(app.get(&stream).header("accept", accept).send().await.refusal(), "406 not_acceptable", "{accept}");
     }
-    for accept in ["*/*", "text/event-stream", "text/*", "text/html, */*;q=0.1"] {
+    for accept in ["*/*", "text/event-stream", "text/*", "text/html, text/event-stream"] {
         assert_eq!(app.get(&stream).header("accept", accept).events().await.status(), 200, "{accept}");
     }
     app.report(&path, json!({ "status": "completed" })).await;
     app.request("DELETE", &path).send().await;
     assert_eq!(app.get(&stream).send().await.refusal(), "410 task_gone");
     assert_eq!(app.request("HEAD", &stream).send().await.status(), 410);
+}
+
+#[tokio::test]
+async fn the_progress_url_opened_in_a_browser_leads_to_the_page_of_the_task() {
+    let app = TestApp::in_process().await;
+    let path = app.submit(json!({})).await;
+    let page = path.strip_prefix("/api").expect("a path of the API");
+    for accept in ["text/html", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"] {
+        let answer = app.get(&format!("{path}/progress")).header("accept", accept).send().await;
+        assert_eq!((answer.status(), answer.header("location")), (303, page), "{accept}");
+    }
+    let (shown, index) = (app.get(page).send().await, app.get("/").send().await);
+    assert_eq!((shown.status(), shown.text()), (200, index.text()));
+    for header in ["content-type", "content-security-policy"] {
+        assert_eq!(shown.header(header), index.header(header), "{header}");
+    }
 }
 
 #[tokio::test]
@@ -178,9 +195,9 @@ async fn head_and_options_open_no_stream() {
     assert!(!head.has_header("content-length"), "the length of a stream is not known");
     let options = app.request("OPTIONS", &stream).send().await;
     assert_eq!((options.status(), options.header("allow")), (204, "GET,HEAD"));
-    assert_eq!(app.app.tracker.registry().streams(), 1);
+    assert_eq!(app.service.app.tracker.streams(), 1);
     drop(watching);
-    assert_eq!(app.app.tracker.registry().streams(), 0);
+    assert_eq!(app.service.app.tracker.streams(), 0);
 }
 
 /// A stream that says why it cannot be had now, tells when to come again, and ends.
@@ -214,7 +231,7 @@ async fn a_passing_trouble_never_costs_a_browser_its_stream() {
     app.journal.close().await.unwrap();
     refused(app.watch(&path, None).await, "store_unavailable").await;
     refused(app.watch(&format!("/api/tasks/{}", Uuid::now_v7()), None).await, "store_unavailable").await;
-    app.app.tracker.registry().drain();
+    app.service.app.tracker.drain();
     refused(app.watch(&path, None).await, "stopping").await;
 }
 
@@ -225,7 +242,7 @@ async fn a_stream_ends_after_its_last_event_when_the_service_stops() {
     let mut events = app.watch(&path, None).await;
     events.state().await;
     app.tick(&path, 7).await;
-    app.app.tracker.registry().drain();
+    app.service.app.tracker.drain();
     assert_eq!(events.state().await["progress"], 7.0);
     assert!(events.next().await.is_none());
     assert!((500..=5000).contains(&events.retry_ms().unwrap()), "it is told to come back spread out");
@@ -250,10 +267,10 @@ async fn a_watcher_who_hangs_up_leaves_nothing_behind() {
     let path = app.submit(json!({})).await;
     let mut response = reqwest::get(app.url(&format!("{path}/progress"))).await.unwrap();
     assert!(response.chunk().await.unwrap().is_some());
-    assert_eq!(app.app.metrics.streams_open.get(), 1);
+    assert_eq!(app.service.app.metrics.streams_open.get(), 1);
     drop(response);
-    while app.app.metrics.streams_open.get() > 0 {
+    while app.service.app.metrics.streams_open.get() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(app.app.tracker.registry().streams(), 0);
+    assert_eq!(app.service.app.tracker.streams(), 0);
 }

@@ -1,15 +1,17 @@
 //! The golden bytes that the tests of the web client read too: what the encoder writes today is what it wrote before.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use progressd::{
     event::{ChannelName, Event, Seq, Timestamp},
-    task::{Entry, Intent, Payload, Policy, Report, Task, decide},
+    task::{Entry, Intent, Payload, Policy, Report, Row, Task, decide},
     wire::{self, COMMENT, Dialect, Frame, Parser},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use crate::support::golden;
 
 const ID: Uuid = Uuid::from_u128(0x0199_c0de_0000_7000_8000_0000_0000_0001);
 const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30) };
@@ -24,11 +26,13 @@ impl Life {
     /// Does something to the task so many milliseconds after its beginning; gives the frame that a watcher gets.
     fn then(&mut self, after_ms: i64, intent: &Intent) -> Frame {
         let now = Timestamp::from_millis(1_769_847_300_000 + after_ms);
-        let drafts = decide(ID, self.entry.as_ref(), intent, now, &POLICY).expect("allowed");
-        let draft = drafts.into_iter().next().expect("one event");
+        let decision = decide(ID, self.entry.as_ref(), intent, now, &POLICY).expect("allowed");
+        let draft = decision.into_iter().next().expect("one event").draft;
         self.seq += 1;
         let event = Event { seq: Seq(self.seq), at: now, group: Uuid::nil(), draft };
-        self.entry = Some(Entry::after(self.entry.take(), &event).expect("a state"));
+        let before = self.entry.take().map(|entry| Row::Task(entry.into()));
+        let Some(Row::Task(after)) = Row::after(before.as_ref(), &event).expect("a state") else { panic!("a task") };
+        self.entry = Some(Entry::clone(&after));
         Frame::new("k3f90000".parse().expect("an epoch"), event, None)
     }
 
@@ -50,17 +54,6 @@ fn begin() -> (Life, Frame) {
     (life, first)
 }
 
-/// The golden text, which must be what is written now. `UPDATE_FIXTURES=1` writes it anew, for a change that is meant.
-fn golden(name: &str, written: &[u8]) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire").join(name);
-    if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        std::fs::write(&path, written).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert_eq!(std::str::from_utf8(written).expect("UTF-8"), golden, "left is what is written now");
-    golden
-}
-
 #[test]
 fn a_task_is_written_as_ever() {
     let (mut life, _) = begin();
@@ -74,7 +67,7 @@ fn a_task_is_written_as_ever() {
     let (input, metadata) = (input.as_str(), metadata.as_str());
     let members = [("input", input.as_bytes()), ("metadata", metadata.as_bytes()), ("cursor", b"\"k3f90000-1841\"")];
     let written = wire::with_members(&entry.data, &members);
-    let golden = golden("task.json", &[&written[..], b"\n"].concat());
+    let golden = golden("tests/fixtures/wire/task.json", &[&written[..], b"\n"].concat());
     // What was written before can be read, and says the same.
     let read: Task = serde_json::from_str(&golden).expect("a task");
     assert_eq!(read, entry.task);
@@ -97,7 +90,7 @@ fn a_stream_is_written_as_ever() {
         bytes(&life.report(30_000, json!({ "status": "completed", "result": { "size": 1_051_721_728 } }))),
     ];
     let written = parts.concat();
-    let golden = golden("stream.txt", &written);
+    let golden = golden("tests/fixtures/wire/stream.txt", &written);
 
     let mut parser = Parser::default();
     let events = parser.feed(golden.as_bytes());

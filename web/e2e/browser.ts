@@ -2,7 +2,13 @@
  * Debian's Chromium, and what every browser test asks of a page.
  */
 
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
+import {
+  type Browser,
+  type BrowserContext,
+  type BrowserContextOptions,
+  chromium,
+  type Page,
+} from "playwright-core";
 
 const FLAGS = [
   "--headless",
@@ -41,6 +47,17 @@ export async function openPage(
   page.on("pageerror", (error) => complaints.push(String(error)));
   await page.goto(url);
   return { page, complaints, close: () => context.close() };
+}
+
+/** Several windows of one browser, which all can be seen. */
+export async function openWindows(context: BrowserContext, url: string, count: number) {
+  return Promise.all(Array.from({ length: count }, () => openWindow(context, url)));
+}
+
+export async function openWindow(context: BrowserContext, url: string): Promise<Page> {
+  const page = await context.newPage();
+  await page.goto(url);
+  return page;
 }
 
 /** Lets bytes leave the browser no faster than this, so that an upload has a middle. */

@@ -98,16 +98,23 @@ it("can be used with a keyboard alone", async () => {
   await page.keyboard.press("Enter");
   await waitForStatus(page, "Ten steps", "Cancelled");
 
-  // The button that was pressed is gone, and its successor has the focus.
-  const remove = card(page, "Ten steps").getByRole("button", { name: "Delete Ten steps" });
-  await expectFocus(page, remove);
+  // The button that was pressed is gone; the row keeps the focus, and Enter there does nothing.
+  await expectFocus(page, row(page, "Ten steps"));
   await page.keyboard.press("Enter");
-  await expectFocus(page, page.getByRole("button", { name: "Delete keyboard.txt" }));
+  await tabTo(page, card(page, "Ten steps").getByRole("button", { name: "Delete Ten steps" }));
+  await page.keyboard.press("Enter");
+  await expectFocus(page, row(page, "Deleted Ten steps"));
+  await page.keyboard.press("Tab");
+  await expectFocus(page, page.getByRole("button", { name: "Undo deleting Ten steps" }));
+  await page.keyboard.press("Enter");
+  await expectFocus(page, row(page, "Ten steps"));
+  await waitForStatus(page, "Ten steps", "Cancelled");
 
+  const taskId = await row(page, "Ten steps").getAttribute("data-task-id");
+  await tabTo(page, card(page, "Ten steps").getByRole("button", { name: "Delete Ten steps" }));
   await page.keyboard.press("Enter");
-  await page.getByRole("button", { name: "Delete with its file?" }).waitFor();
-  await page.keyboard.press("Enter");
-  await card(page, "keyboard.txt").waitFor({ state: "detached" });
+  await page.locator(`li[data-task-id="${taskId}"]`).waitFor({ state: "detached" });
+  await expectFocus(page, row(page, "keyboard.txt"));
   expect(complaints).toEqual([]);
   await close();
 });
@@ -123,6 +130,7 @@ it("tells a screen reader of changes, but not of every tick", async () => {
   }
   await api.report(taskId, { status: "error", error: { detail: "The disk is full." } });
   await waitForStatus(page, "Spoken", "Error");
+  await page.locator("live-announcer p", { hasText: "Spoken: Error" }).waitFor();
   const spoken = await page.locator("live-announcer p", { hasText: "Spoken" }).allTextContents();
   expect(spoken[0]).toBe("Spoken: Pending");
   expect(spoken).toContain("Spoken: Processing");
@@ -172,6 +180,11 @@ it("says that the server is away, and goes on when it is back", async () => {
   await waitForBar(page, "Survivor", 60);
   await close();
 });
+
+/** The row of the list that says this. */
+function row(page: Page, text: string) {
+  return page.locator("task-list li", { hasText: text }).first();
+}
 
 type Target = ReturnType<Page["getByRole"]>;
 

@@ -19,34 +19,40 @@ export interface Server {
   /** Kills the process as a power cut would, and starts it again on the same port and data. */
   crash(): Promise<void>;
   restart(): Promise<void>;
+  /** Stops the process, which then answers nobody but keeps its connections, and lets it go on. */
+  freeze(): void;
+  thaw(): void;
   stop(): Promise<void>;
 }
 
 /** How long a start or a drain may take before the test says that it hangs. */
 const PATIENCE_MS = 20_000;
 
-export async function startServer(): Promise<Server> {
+export async function startServer(...settings: readonly string[]): Promise<Server> {
   const dataDir = await mkdtemp(join(tmpdir(), "progressd-e2e-"));
-  let child = run("127.0.0.1:0", dataDir);
+  let child = run("127.0.0.1:0", dataDir, settings);
   const origin = await listening(child);
 
   return {
     origin,
     crash: () => end(child, "SIGKILL"),
     async restart() {
-      child = run(new URL(origin).host, dataDir);
+      child = run(new URL(origin).host, dataDir, settings);
       await listening(child);
     },
+    freeze: () => child.kill("SIGSTOP"),
+    thaw: () => child.kill("SIGCONT"),
     async stop() {
+      child.kill("SIGCONT");
       await end(child, "SIGTERM");
       await rm(dataDir, { recursive: true, force: true });
     },
   };
 }
 
-function run(listen: string, dataDir: string): ChildProcess {
+function run(listen: string, dataDir: string, settings: readonly string[]): ChildProcess {
   const stdio: ["ignore", "pipe", "inherit"] = ["ignore", "pipe", "inherit"];
-  const arguments_ = ["serve", "--listen", listen, "--data-dir", dataDir];
+  const arguments_ = ["serve", "--listen", listen, "--data-dir", dataDir, ...settings];
   return spawn(binary(), arguments_, { stdio, env: ownSettings() });
 }
 

@@ -60,7 +60,9 @@ it("shows one bar from the first byte to the result", async () => {
   expect(values).toEqual(values.toSorted((left, right) => left - right));
   expect(await barValue(page, "holiday.bin")).toBe(100);
 
-  const href = await card(page, "holiday.bin").getByRole("link").getAttribute("href");
+  const href = await card(page, "holiday.bin")
+    .getByRole("link", { name: "Download holiday.bin" })
+    .getAttribute("href");
   const stored = await fetch(new URL(href ?? "", server.origin));
   const digest = createHash("sha256").update(Buffer.from(await stored.arrayBuffer()));
   expect(digest.digest("hex")).toBe(createHash("sha256").update(content).digest("hex"));
@@ -111,7 +113,23 @@ it("sends several files one after the other, and stops one that is cancelled", a
   await page.getByText("1 more file waits").waitFor();
   await page.getByRole("button", { name: "Cancel first.bin" }).click();
   await waitForStatus(page, "first.bin", "Cancelled");
+  // Under the pointer nothing moves; away from it, the next file is shown.
+  await page.mouse.move(0, 0);
   await waitForStatus(page, "second.bin", "Completed");
   await expect(page.locator(".notice").count()).resolves.toBe(0);
+  await close();
+});
+
+it("shows a file that is dropped on the list at once", async () => {
+  const { page, close } = await openPage(browser, server.origin);
+  await page.locator("task-list li").first().hover();
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File(["dropped"], "dropped.txt"));
+    document
+      .querySelector("task-list")
+      ?.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+  });
+  await waitForStatus(page, "dropped.txt", "Completed");
   await close();
 });

@@ -12,7 +12,7 @@ const TICK: Class = Class::Tick;
 #[tokio::test]
 async fn a_slow_watcher_gets_every_change_and_the_latest_tick() {
     let registry = registry(100);
-    let (_, mut slow) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (_, mut slow) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     for seq in 2..10_000 {
         publish(&registry, seq, if seq % 1_000 == 0 { CHANGE } else { TICK });
     }
@@ -24,8 +24,8 @@ async fn a_slow_watcher_gets_every_change_and_the_latest_tick() {
 #[tokio::test]
 async fn changes_beyond_the_bound_are_trimmed_and_who_needs_them_is_let_go() {
     let registry = registry(3);
-    let (_, mut slow) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
-    let (_, mut quick) = open(&registry, None, History::default()).await;
+    let (_, mut slow) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
+    let (_, mut quick) = open(&registry, Resume::First, History::default()).await;
     for seq in 2..=4 {
         publish(&registry, seq, CHANGE);
     }
@@ -55,21 +55,23 @@ async fn what_is_published_while_a_channel_is_loaded_is_bounded_too() {
         registry.publish(&Event { seq: Seq(seq), ..frame.clone() }, std::time::Instant::now());
     }
     loaded.send(history(0, &[(1, CHANGE)])).unwrap();
-    let (join, _subscriber) = opening.await.unwrap().unwrap();
+    let (join, _subscriber) = opening.await.unwrap();
     assert!(matches!(join, Join::Reset(_)), "2 to 17 are trimmed: {join:?}");
     let (_, mut resumed) = open(&registry, cursor(17), History::default()).await;
     assert_eq!(frames(&mut resumed), [18, 19, 20]);
 }
 
 fn small() -> Registry {
-    let limits = Limits { history: 3, tick_interval: INTERVAL, streams: 3, streams_per_channel: 2 };
+    let limits = StreamLimits { history: 3, tick_interval: INTERVAL, streams: 3, streams_per_channel: 2 };
     Registry::new(epoch(), limits)
 }
 
-async fn try_open(registry: &Registry, nth: u128) -> Result<Subscriber, OpenError> {
+async fn try_open(registry: &Registry, nth: u128) -> Result<Subscriber, StreamRefused> {
     let load = async || Ok::<_, Infallible>(History::default());
-    let opened = registry.open(&task(nth), None, load).await.unwrap();
-    opened.map(|(_, subscriber)| subscriber)
+    match registry.open(&task(nth), Resume::First, load).await {
+        Ok((_, subscriber)) => Ok(subscriber),
+        Err(WatchError::Refused(refused)) => Err(refused),
+    }
 }
 
 #[tokio::test]
@@ -77,14 +79,14 @@ async fn the_bounds_turn_watchers_away_and_their_places_come_back() {
     let registry = small();
     let first = try_open(&registry, 1).await.unwrap();
     let second = try_open(&registry, 1).await.unwrap();
-    assert_eq!(try_open(&registry, 1).await.unwrap_err(), OpenError::TooManyOnChannel);
+    assert_eq!(try_open(&registry, 1).await.unwrap_err(), StreamRefused::TooManyOnChannel);
     assert_eq!(registry.streams(), 2, "who was turned away holds no place");
     let third = try_open(&registry, 2).await.unwrap();
-    assert_eq!(try_open(&registry, 3).await.unwrap_err(), OpenError::TooManyStreams);
+    assert_eq!(try_open(&registry, 3).await.unwrap_err(), StreamRefused::TooManyStreams);
     assert_eq!(registry.streams(), 3);
 
     drop((second, third));
-    assert_eq!((registry.streams(), first.channel().subscribers()), (1, 1));
+    assert_eq!((registry.streams(), first.channels().map(Channel::subscribers).sum::<usize>()), (1, 1));
     assert!(try_open(&registry, 1).await.is_ok());
 }
 
@@ -95,12 +97,12 @@ async fn nobody_is_let_in_while_draining() {
     let (loaded, wait) = tokio::sync::oneshot::channel();
     let name = task(2);
     let load = async || Ok::<_, Infallible>(wait.await.unwrap());
-    let mut opening = Box::pin(registry.open(&name, None, load));
+    let mut opening = Box::pin(registry.open(&name, Resume::First, load));
     assert!(futures_util::poll!(&mut opening).is_pending());
     registry.drain();
     loaded.send(History::default()).unwrap();
-    assert_eq!(opening.await.unwrap().unwrap_err(), OpenError::Draining, "it was on its way in");
-    assert_eq!(try_open(&registry, 1).await.unwrap_err(), OpenError::Draining);
+    assert_eq!(opening.await.unwrap_err(), WatchError::Refused(StreamRefused::Draining), "it was on its way in");
+    assert_eq!(try_open(&registry, 1).await.unwrap_err(), StreamRefused::Draining);
     drop(watching);
     assert_eq!(registry.streams(), 0);
 }
@@ -120,17 +122,18 @@ async fn a_channel_leaves_with_its_last_watcher() {
 #[tokio::test]
 async fn a_load_that_fails_or_is_given_up_leaves_nothing_behind() {
     let registry = small();
-    let failed = registry.open(&task(1), None, async || Err::<History, _>("no store")).await;
-    assert_eq!(failed.unwrap_err(), "no store");
+    let failed = registry.open(&task(1), Resume::First, async || Err::<History, _>("no store")).await;
+    assert_eq!(failed.unwrap_err(), WatchError::Load("no store"));
     {
         let name = task(1);
-        let mut given_up = Box::pin(registry.open(&name, None, async || std::future::pending::<Result<_, ()>>().await));
+        let mut given_up =
+            Box::pin(registry.open(&name, Resume::First, async || std::future::pending::<Result<_, ()>>().await));
         assert!(futures_util::poll!(&mut given_up).is_pending());
         assert_eq!(registry.streams(), 1);
     }
     assert_eq!(registry.streams(), 0);
     assert_eq!(registry.channels(), 0);
-    let (join, _subscriber) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (join, _subscriber) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     assert_eq!(state_of(&join), Some(1), "the next loads again");
 }
 
@@ -139,9 +142,9 @@ async fn who_waits_for_a_load_that_fails_loads_itself() {
     let registry = registry(3);
     let (fail, wait) = tokio::sync::oneshot::channel::<()>();
     let name = task(1);
-    let mut failing = Box::pin(registry.open(&name, None, async || wait.await.map(|()| History::default())));
+    let mut failing = Box::pin(registry.open(&name, Resume::First, async || wait.await.map(|()| History::default())));
     assert!(futures_util::poll!(&mut failing).is_pending());
-    let mut waiting = Box::pin(open(&registry, None, history(0, &[(1, CHANGE)])));
+    let mut waiting = Box::pin(open(&registry, Resume::First, history(0, &[(1, CHANGE)])));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     publish(&registry, 2, CHANGE);
     drop(fail);
@@ -153,7 +156,7 @@ async fn who_waits_for_a_load_that_fails_loads_itself() {
 #[tokio::test]
 async fn the_log_keeps_neither_memo_nor_origin() {
     let registry = registry(3);
-    let (_, mut subscriber) = open(&registry, None, History::default()).await;
+    let (_, mut subscriber) = open(&registry, Resume::First, History::default()).await;
     publish(&registry, 1, CHANGE);
     let Delivery::Frame(frame) = subscriber.next().await else { panic!("no frame") };
     assert_eq!(frame.event().draft.memo, None);
@@ -169,7 +172,7 @@ async fn coming_and_going_while_publishing_neither_locks_up_nor_leaks() {
         let (registry, done) = (registry.clone(), Arc::clone(&done));
         watchers.spawn(async move {
             while !done.load(Ordering::Acquire) {
-                let (_, mut subscriber) = open(&registry, None, History::default()).await;
+                let (_, mut subscriber) = open(&registry, Resume::First, History::default()).await;
                 for _ in 0..3 {
                     // Whatever comes: the last to leave drops the channel while it is published to.
                     let _delivered = poll_all(&mut subscriber);

@@ -71,8 +71,8 @@ impl World {
     }
 
     async fn watch(self, from: Option<u64>, published_before: u64) -> Stream {
-        let opened = self.registry.open(&task(1), from.and_then(cursor), async || self.load().await).await;
-        let (join, mut subscriber) = opened.unwrap().unwrap();
+        let opened = self.registry.open(&task(1), from.map_or(Resume::First, cursor), async || self.load().await).await;
+        let (join, mut subscriber) = opened.unwrap();
         let mut seqs = Vec::new();
         loop {
             match subscriber.next().await {
@@ -85,12 +85,12 @@ impl World {
 }
 
 async fn run(acts: Vec<Act>, bound: usize) -> (Vec<Event>, Vec<Stream>) {
-    let limits = Limits { history: bound, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits = StreamLimits { history: bound, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     let world =
         World { registry: Registry::new(epoch(), limits), journal: Arc::default(), loads: Arc::new(Semaphore::new(0)) };
     let mut pacer = JoinSet::new();
     let paced = world.registry.clone();
-    pacer.spawn(async move { paced.pace().await });
+    pacer.spawn(async move { paced.run().await });
     let mut watchers = JoinSet::new();
     let mut published = 0;
     let publish = |published: &mut u64, through: u64| {

@@ -7,7 +7,7 @@ const TICK: Class = Class::Tick;
 const FINAL: Class = Class::Final;
 
 /// What a watcher with this cursor begins with, and the seqs that follow at once.
-async fn begin(floor: u64, events: &[(u64, Class)], cursor: Option<Option<Cursor>>) -> String {
+async fn begin(floor: u64, events: &[(u64, Class)], cursor: Resume) -> String {
     let registry = registry(100);
     registry.advance(Seq(50));
     let (join, mut subscriber) = open(&registry, cursor, history(floor, events)).await;
@@ -31,10 +31,10 @@ async fn begin(floor: u64, events: &[(u64, Class)], cursor: Option<Option<Cursor
 async fn a_cursor_resumes_exactly_or_is_declared_void() {
     let live = [(11, CHANGE), (14, CHANGE), (17, TICK)];
     let ended = [(11, CHANGE), (12, TICK), (20, FINAL)];
-    let other = Some(Some(Cursor { epoch: "aaaaaaaa".parse().unwrap(), seq: Seq(14) }));
+    let other = Resume::After(Cursor { epoch: "aaaaaaaa".parse().unwrap(), seq: Seq(14) });
     for (floor, events, cursor, expected) in [
-        (0, &live[..], None, "first 17 []"),
-        (0, &[], None, "first nothing []"),
+        (0, &live[..], Resume::First, "first 17 []"),
+        (0, &[], Resume::First, "first nothing []"),
         (0, &live, cursor(0), "resumed [11, 14, 17]"),
         (0, &live, cursor(11), "resumed [14, 17]"),
         (0, &live, cursor(13), "resumed [14, 17]"),
@@ -44,17 +44,17 @@ async fn a_cursor_resumes_exactly_or_is_declared_void() {
         (10, &live, cursor(9), "reset 17 []"),
         (0, &live, cursor(51), "reset 17 []"),
         (0, &live, other, "reset 17 []"),
-        (0, &live, Some(None), "reset 17 []"),
+        (0, &live, Resume::Unreadable, "reset 17 []"),
         (0, &[], cursor(7), "resumed []"),
         (0, &[], cursor(51), "reset nothing []"),
-        (0, &ended, None, "first 20 [] end"),
+        (0, &ended, Resume::First, "first 20 [] end"),
         (0, &ended, cursor(11), "resumed [12, 20] end"),
         (0, &ended, cursor(20), "ended [] end"),
         (0, &ended, cursor(30), "ended [] end"),
         (0, &ended, other, "reset 20 [] end"),
         (15, &ended, cursor(11), "reset 20 [] end"),
         // All that there was is gone: whoever comes with a cursor from before hears of it.
-        (15, &[], None, "first nothing []"),
+        (15, &[], Resume::First, "first nothing []"),
         (15, &[], cursor(14), "reset nothing []"),
         (15, &[], cursor(15), "resumed []"),
     ] {
@@ -83,7 +83,7 @@ async fn a_watcher_that_knows_the_end_before_this_node_does_ends_with_it() {
 #[tokio::test]
 async fn the_final_event_is_the_last() {
     let registry = registry(100);
-    let (_, mut subscriber) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (_, mut subscriber) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     publish(&registry, 2, TICK);
     publish(&registry, 3, FINAL);
     let (seqs, end) = poll_all(&mut subscriber);
@@ -94,7 +94,7 @@ async fn the_final_event_is_the_last() {
 #[tokio::test]
 async fn a_hidden_event_has_no_frame() {
     let registry = registry(100);
-    let (_, mut subscriber) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (_, mut subscriber) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     publish(&registry, 2, Class::Hidden);
     publish(&registry, 3, CHANGE);
     assert_eq!(frames(&mut subscriber), [3]);
@@ -103,14 +103,14 @@ async fn a_hidden_event_has_no_frame() {
 #[tokio::test]
 async fn what_is_deleted_ends_its_streams_and_is_loaded_anew_for_the_next() {
     let registry = registry(100);
-    let (_, mut before) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (_, mut before) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     publish(&registry, 2, FINAL);
     publish(&registry, 3, Class::Tombstone);
     let (seqs, end) = poll_all(&mut before);
     assert_eq!(seqs, [2], "what happened before is delivered");
     assert!(matches!(end, Some(Delivery::Ended { .. })), "{end:?}");
 
-    let (join, mut after) = open(&registry, None, history(3, &[])).await;
+    let (join, mut after) = open(&registry, Resume::First, history(3, &[])).await;
     assert_eq!(state_of(&join), None, "the deleted state is not shown");
     publish(&registry, 4, CHANGE);
     assert_eq!(frames(&mut after), [4], "a new life is watched");
@@ -119,18 +119,18 @@ async fn what_is_deleted_ends_its_streams_and_is_loaded_anew_for_the_next() {
 #[tokio::test]
 async fn after_a_gap_all_streams_end_and_channels_are_loaded_anew() {
     let registry = registry(100);
-    let (_, mut before) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
+    let (_, mut before) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
     // This one is still being loaded when the gap is met: what it reads may be older than the gap.
     let (loaded, wait) = tokio::sync::oneshot::channel();
     let load = async || Ok::<_, Infallible>(wait.await.unwrap());
     let other = task(2);
-    let mut opening = Box::pin(registry.open(&other, None, load));
+    let mut opening = Box::pin(registry.open(&other, Resume::First, load));
     assert!(futures_util::poll!(&mut opening).is_pending());
 
     registry.hang_up_all();
     assert!(matches!(poll_all(&mut before), (_, Some(Delivery::HungUp))));
     loaded.send(history(0, &[(1, CHANGE)])).unwrap();
-    let (_, mut late) = opening.await.unwrap().unwrap();
+    let (_, mut late) = opening.await.unwrap();
     assert!(matches!(poll_all(&mut late), (_, Some(Delivery::HungUp))));
 
     // The gap was 2 to 7. The old channels leave after their successor has come.
@@ -144,9 +144,9 @@ async fn after_a_gap_all_streams_end_and_channels_are_loaded_anew() {
 #[tokio::test]
 async fn hanging_up_touches_those_who_watch_now() {
     let registry = registry(100);
-    let (_, mut before) = open(&registry, None, history(0, &[(1, CHANGE)])).await;
-    registry.find(&task(1)).unwrap().hang_up();
-    let (_, mut after) = open(&registry, None, History::default()).await;
+    let (_, mut before) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
+    drop(registry.find(&task(1)).unwrap().hang_up());
+    let (_, mut after) = open(&registry, Resume::First, History::default()).await;
     publish(&registry, 2, CHANGE);
     assert!(matches!(poll_all(&mut before), (_, Some(Delivery::HungUp))));
     assert_eq!(frames(&mut after), [2]);

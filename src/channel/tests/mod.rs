@@ -4,6 +4,8 @@ mod bounds;
 mod interleavings;
 mod joining;
 mod pacing;
+mod several;
+mod view;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Draft, Event, Timestamp};
+use crate::event::{Cursor, Draft, Event, Timestamp};
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -20,7 +22,7 @@ pub(super) fn epoch() -> Epoch {
 }
 
 pub(super) fn registry(history: usize) -> Registry {
-    let limits = Limits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits = StreamLimits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     Registry::new(epoch(), limits)
 }
 
@@ -55,19 +57,19 @@ pub(super) fn publish_on(registry: &Registry, channel: &ChannelName, seq: u64, c
     registry.publish(&event_on(channel, seq, class), std::time::Instant::now());
 }
 
-pub(super) fn cursor(seq: u64) -> Option<Option<Cursor>> {
-    Some(Some(Cursor { epoch: epoch(), seq: Seq(seq) }))
+pub(super) fn cursor(seq: u64) -> Resume {
+    Resume::After(Cursor { epoch: epoch(), seq: Seq(seq) })
 }
 
-pub(super) async fn open(registry: &Registry, cursor: Option<Option<Cursor>>, loaded: History) -> (Join, Subscriber) {
-    registry.open(&task(1), cursor, async || Ok::<_, Infallible>(loaded)).await.unwrap().unwrap()
+pub(super) async fn open(registry: &Registry, cursor: Resume, loaded: History) -> (Join, Subscriber) {
+    registry.open(&task(1), cursor, async || Ok::<_, Infallible>(loaded)).await.unwrap()
 }
 
 /// What can be had now: the seqs of the frames, and what came after them.
 pub(super) fn poll_all(subscriber: &mut Subscriber) -> (Vec<u64>, Option<Delivery>) {
     let mut seqs = Vec::new();
     loop {
-        match subscriber.poll_next(&mut std::task::Context::from_waker(Waker::noop())) {
+        match subscriber.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(Delivery::Frame(frame)) => seqs.push(frame.seq().0),
             std::task::Poll::Ready(end) => return (seqs, Some(end)),
             std::task::Poll::Pending => return (seqs, None),

@@ -19,13 +19,13 @@ impl Clocked {
         let registry = registry(100);
         let mut tasks = JoinSet::new();
         let paced = registry.clone();
-        tasks.spawn(async move { paced.pace().await });
+        tasks.spawn(async move { paced.run().await });
         Self { registry, tasks, started: Instant::now() }
     }
 
     async fn watch(&mut self, nth: u128) -> mpsc::Receiver<(u64, u128)> {
         let load = async || Ok::<_, Infallible>(History::default());
-        let (_, mut subscriber) = self.registry.open(&task(nth), None, load).await.unwrap().unwrap();
+        let (_, mut subscriber) = self.registry.open(&task(nth), Resume::First, load).await.unwrap();
         let (sender, receiver) = mpsc::channel(100);
         let started = self.started;
         self.tasks.spawn(async move {
@@ -101,7 +101,7 @@ async fn who_joins_while_a_tick_is_held_sees_it_once() {
     let mut first = clocked.watch(1).await;
     clocked.publish(1, 1, TICK);
     clocked.publish(1, 2, TICK);
-    let (join, mut joiner) = open(&clocked.registry, None, History::default()).await;
+    let (join, mut joiner) = open(&clocked.registry, Resume::First, History::default()).await;
     assert_eq!(state_of(&join), Some(2), "the newest state");
     let (_, mut resumed) = open(&clocked.registry, cursor(1), History::default()).await;
     assert_eq!(frames(&mut resumed), [0u64; 0], "it is still held");
@@ -113,7 +113,7 @@ async fn who_joins_while_a_tick_is_held_sees_it_once() {
 #[tokio::test(start_paused = true)]
 async fn draining_lets_held_ticks_go() {
     let registry = registry(100);
-    let (_, mut subscriber) = open(&registry, None, History::default()).await;
+    let (_, mut subscriber) = open(&registry, Resume::First, History::default()).await;
     publish(&registry, 1, TICK);
     publish(&registry, 2, TICK);
     assert_eq!(frames(&mut subscriber), [1], "the second is held");
@@ -126,7 +126,7 @@ async fn draining_lets_held_ticks_go() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_was_loaded_already_does_not_count_when_it_is_published() {
     let registry = registry(100);
-    let (_, mut subscriber) = open(&registry, None, history(0, &[(1, CHANGE), (3, TICK)])).await;
+    let (_, mut subscriber) = open(&registry, Resume::First, history(0, &[(1, CHANGE), (3, TICK)])).await;
     publish(&registry, 2, TICK);
     publish(&registry, 3, TICK);
     publish(&registry, 4, TICK);

@@ -1,34 +1,51 @@
-//! What is left on the disk, and who removes it.
+//! What is left on the disk, who removes it, and to which store it belongs.
+
+use std::{fs::File, path::PathBuf, time::SystemTime};
 
 use super::*;
 
-#[tokio::test(start_paused = true)]
-async fn files_that_no_task_answers_for_are_removed() {
-    let plan = Plan::default();
+/// A directory with one file in each of its directories, written so long ago.
+fn with_files(plan: &Plan, name: &str, age: Duration) -> PathBuf {
     let root = plan.directory.path().to_path_buf();
     for directory in ["incoming", "files"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
+    let path = root.join("files").join(name);
+    fs::write(&path, "whole").unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    root
+}
+
+/// The names in a directory, in order.
+fn names(path: PathBuf) -> Vec<String> {
+    let entries = fs::read_dir(path).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_tasks_that_do_not_need_them_are_removed() {
+    let plan = Plan::default();
     let unknown = Uuid::now_v7().to_string();
-    fs::write(root.join("incoming").join("left"), "half").unwrap();
-    fs::write(root.join("files").join(&unknown), "whole").unwrap();
+    let root = with_files(&plan, &unknown, RETENTION + Duration::from_secs(60));
     fs::write(root.join("files").join("README"), "not ours").unwrap();
     let house = plan.build().await;
-    assert!(house.listed("incoming").is_empty());
     while house.listed("files").contains(&unknown) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(house.listed("files"), ["README"]);
 
-    let [kept, failed, working] = [(); 3].map(|()| Uuid::now_v7());
-    for (id, status) in [(kept, "completed"), (failed, "error"), (working, "processing")] {
+    let [kept, failed, working, deleted] = [(); 4].map(|()| Uuid::now_v7());
+    for (id, status) in [(kept, "completed"), (failed, "error"), (working, "processing"), (deleted, "completed")] {
         house.tracker.create(id, NewTask::default(), None).await.unwrap();
         let report = serde_json::from_value(json!({ "status": status })).unwrap();
         house.ask(id, Intent::Report { report, token: None }).await;
         fs::write(root.join("files").join(id.to_string()), "whole").unwrap();
     }
+    house.ask(deleted, Intent::Delete).await;
     tokio::time::sleep(Duration::from_secs(601)).await;
-    while house.listed("files").contains(&failed.to_string()) {
+    while [failed, deleted].iter().any(|id| house.listed("files").contains(&id.to_string())) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut left = house.listed("files");
@@ -36,6 +53,98 @@ async fn files_that_no_task_answers_for_are_removed() {
     let mut expected = ["README".to_owned(), kept.to_string(), working.to_string()];
     expected.sort();
     assert_eq!(left, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_the_journal_does_not_know_yet_or_any_more_is_left_for_the_retention() {
+    let plan = Plan::default();
+    let unknown = Uuid::now_v7().to_string();
+    with_files(&plan, &unknown, RETENTION / 2);
+    let house = plan.build().await;
+    tokio::time::sleep(RETENTION / 2 - Duration::from_secs(60)).await;
+    assert_eq!(house.listed("files"), [unknown]);
+    tokio::time::sleep(Duration::from_secs(60 + 601)).await;
+    while !house.listed("files").is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_half_received_is_removed_at_the_start_and_what_is_not_ours_is_left() {
+    let plan = Plan::default();
+    let root = with_files(&plan, "README", Duration::ZERO);
+    let half = format!("{}.{}", Uuid::now_v7(), Uuid::new_v4());
+    fs::write(root.join("incoming").join(half), "half").unwrap();
+    fs::create_dir(root.join("incoming").join("lost+found")).unwrap();
+    // Ours by its name, but nothing that we make: it is no reason not to start.
+    let directory = format!("{}.{}", Uuid::now_v7(), Uuid::new_v4());
+    fs::create_dir(root.join("incoming").join(&directory)).unwrap();
+    let _house = plan.build().await;
+    assert_eq!(names(root.join("incoming")), [directory.as_str(), "lost+found", "store"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_another_store_are_set_aside_and_come_back_with_it() {
+    let directory = Arc::new(TempDir::new().unwrap());
+    let stores = [MemoryJournal::new(), MemoryJournal::new()];
+    let epochs = [0, 1].map(|nth: usize| stores[nth].epoch().to_string());
+    let root = directory.path().to_path_buf();
+    for round in 0..3 {
+        for (nth, store) in stores.iter().enumerate() {
+            let plan = Plan { journal: store.reopened(), directory: Arc::clone(&directory), ..Plan::default() };
+            let house = plan.build().await;
+            assert_eq!(house.listed("files").len(), round, "one of each round before");
+            let id = house.create(uploading()).await;
+            fs::write(root.join("files").join(id.to_string()), "whole").unwrap();
+            fs::write(root.join("incoming").join(format!("round {round}")), "").unwrap();
+            house.end_run(End::InOrder).await;
+            let other = &epochs[1 - nth];
+            let mut expected = ["files".to_owned(), "incoming".to_owned()].to_vec();
+            if (round, nth) != (0, 0) {
+                expected.extend([format!("files.{other}"), format!("incoming.{other}")]);
+            }
+            expected.sort();
+            assert_eq!(names(root.clone()), expected);
+            assert_eq!(fs::read_to_string(root.join("files").join("store")).unwrap().trim(), epochs[nth]);
+            assert_eq!(names(root.join("incoming")).len(), round + 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_from_before_there_were_names_of_stores_are_taken_over() {
+    let plan = Plan::default();
+    let id = Uuid::now_v7().to_string();
+    let root = with_files(&plan, &id, Duration::ZERO);
+    // What a crash right before the first start's end would leave.
+    fs::create_dir(root.join(".files")).unwrap();
+    let epoch = plan.journal.epoch().to_string();
+    let house = plan.build().await;
+    assert_eq!(house.listed("files"), [id]);
+    for directory in ["incoming", "files"] {
+        assert_eq!(fs::read_to_string(root.join(directory).join("store")).unwrap().trim(), epoch);
+    }
+}
+
+#[tokio::test]
+async fn files_whose_store_cannot_be_told_or_set_aside_are_not_touched() {
+    for (marker, aside, told) in
+        [("../x\n", "unused", "does not name a store"), ("other\n", "files.other", "cannot move")]
+    {
+        let plan = Plan::default();
+        let root = with_files(&plan, "a file", Duration::ZERO);
+        fs::write(root.join("files").join("store"), marker).unwrap();
+        fs::create_dir(root.join(aside)).unwrap();
+        fs::write(root.join(aside).join("there already"), "").unwrap();
+        let shutdown = Shutdown::default();
+        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
+        let config = Config { data_dir: root.clone(), ..Config::default() };
+        let refused = Jobs::start(tracker, "ours", &config, crate::http::UPLOAD_WORDS, Metrics::new(), &shutdown.jobs)
+            .err()
+            .unwrap();
+        assert!(refused.to_string().contains(told), "{refused}");
+        assert_eq!(names(root.join("files")), ["a file", "store"]);
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! Jobs on a tracker with a journal in memory, in paused time.
 
+mod claiming;
 mod files;
+mod leases;
+mod resuming;
 mod running;
 mod uploading;
 
@@ -13,16 +16,18 @@ use tokio::{sync::watch, time::Instant};
 
 use super::*;
 use crate::{
-    channel::{Limits, Registry},
+    channel::{Registry, StreamLimits},
+    config::{TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::{Journal, memory::MemoryJournal},
     shutdown::Shutdown,
-    task::{Entry, Intent, Lease, Payload, Policy, Status, Task},
+    task::{Entry, Intent, Lease, Payload, Policy, Status, StepSpec, Task},
     tracker::{Answer, Clock, Found, Options},
 };
 use std::time::Duration;
 
 const LEASE: Duration = Duration::from_secs(30);
+const RETENTION: Duration = Duration::from_secs(3600);
 
 /// A running tracker with its jobs.
 struct House {
@@ -36,6 +41,7 @@ struct House {
 /// What a house is built with.
 struct Plan {
     journal: MemoryJournal,
+    clock: Clock,
     directory: Arc<TempDir>,
     concurrency: usize,
     uploads: UploadConfig,
@@ -47,6 +53,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             journal: MemoryJournal::new(),
+            clock: Clock::runtime(),
             directory: Arc::new(TempDir::new().unwrap()),
             concurrency: 4,
             uploads: UploadConfig::default(),
@@ -59,34 +66,61 @@ impl Default for Plan {
 impl Plan {
     async fn build(self) -> House {
         let shutdown = Shutdown::default();
-        let tracker = tracker(&self.journal, &shutdown).await;
-        let setup = Setup {
-            config: JobConfig { concurrency: self.concurrency, lease: LEASE },
+        let tracker = tracker(&self.journal, self.clock, &shutdown).await;
+        let config = Config {
+            data_dir: self.directory.path().to_owned(),
+            jobs: JobConfig { concurrency: self.concurrency, lease: LEASE },
+            tasks: TaskConfig { retention: RETENTION, ..TaskConfig::default() },
             uploads: self.uploads,
-            data_dir: self.directory.path(),
-            metrics: Metrics::new(),
-            disk: self.disk,
-            jobs: self.jobs,
+            ..Config::default()
         };
+        let epoch = self.journal.epoch();
+        let (store, metrics) = (epoch.as_str(), Metrics::new());
+        let words = crate::http::UPLOAD_WORDS;
+        let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
         let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
         House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
     }
 }
 
-async fn tracker(journal: &MemoryJournal, shutdown: &Shutdown) -> Tracker {
+async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
     let limits =
-        Limits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
+        StreamLimits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
     let options = Options {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
-        retention: Duration::from_secs(3600),
-        clock: Clock::runtime(),
+        retention: RETENTION,
+        clock,
     };
     let registry = Registry::new(journal.epoch(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 
+/// How a run of the service ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    InOrder,
+    Killed,
+}
+
+/// A new upload, with its steps.
+fn uploading() -> NewTask {
+    let step = |(name, weight): (&str, f64)| StepSpec { name: name.into(), weight };
+    let steps = [("receive", 6.0), ("validate", 1.0), ("transform", 2.0), ("save", 1.0)].map(step).into();
+    NewTask { kind: Some(UPLOAD_KIND.into()), unit: Some("bytes".into()), steps, ..NewTask::default() }
+}
+
 impl House {
+    /// What the next run is built with, once this one has ended.
+    async fn end_run(self, end: End) -> Plan {
+        let bound = if end == End::InOrder { Duration::from_secs(5) } else { Duration::ZERO };
+        let in_order = self.shutdown.jobs.end(bound).await;
+        assert_eq!(in_order, end == End::InOrder);
+        self.shutdown.tracker.end(bound).await;
+        let clock = self.tracker.clock();
+        Plan { journal: self.journal.reopened(), clock, directory: self.directory, ..Plan::default() }
+    }
+
     async fn submit(&self, kind: &str, input: Value) -> Uuid {
         self.create(NewTask { kind: Some(kind.into()), input: Payload::of(&input), ..NewTask::default() }).await
     }
@@ -112,19 +146,24 @@ impl House {
         }
     }
 
-    /// Waits until the task is as asked for. A tick wakes nobody, so it looks again at intervals.
+    /// Waits until the task is as asked for.
     async fn until(&self, id: Uuid, is_so: impl Fn(&Task) -> bool) -> Task {
+        self.until_entry(id, |entry| is_so(&entry.task)).await.task.clone()
+    }
+
+    /// The same, with what is kept beside it. A tick wakes nobody, so it looks again at intervals.
+    async fn until_entry(&self, id: Uuid, is_so: impl Fn(&Entry) -> bool) -> Arc<Entry> {
         let looking = async {
             loop {
-                let task = self.task(id).await;
-                if is_so(&task) {
-                    return task;
+                let entry = self.entry(id).await;
+                if is_so(&entry) {
+                    return entry;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         match tokio::time::timeout(Duration::from_secs(3600), looking).await {
-            Ok(task) => task,
+            Ok(entry) => entry,
             Err(_) => panic!("it never was: {:?}", self.task(id).await),
         }
     }
@@ -146,10 +185,11 @@ impl House {
         log.events.iter().map(|event| String::from_utf8(event.draft.data.to_vec()).unwrap()).collect()
     }
 
-    /// The files in one of the directories.
+    /// The files in one of the directories, but for the one that names its store.
     fn listed(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.directory.path().join(directory)).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "store").collect()
     }
 
     #[track_caller]

@@ -36,7 +36,7 @@ async fn a_simulation_fails_where_it_is_told_to() {
     assert_eq!(house.error_code(id).await, "simulated_failure");
     assert_eq!(house.task(id).await.current, Some(2));
     let id = house.submit("simulate", json!({"steps": 0})).await;
-    assert_eq!(house.error_code(id).await, "invalid_input");
+    assert_eq!(house.error_code(id).await, "invalid_input", "also where it was accepted unchecked");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,10 +88,14 @@ async fn a_job_that_does_not_listen_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_wait_for_a_place_and_go_in_their_order() {
-    let house = Plan { concurrency: 2, ..Plan::default() }.build().await;
+    let work = scripted("work", |context: JobContext| async move {
+        context.sleep(Duration::from_secs(2)).await?;
+        Ok(Value::Null)
+    });
+    let house = Plan { concurrency: 2, jobs: vec![work], ..Plan::default() }.build().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(house.submit("simulate", json!({"steps": 2, "intervalMs": 1000})).await);
+        ids.push(house.submit("work", json!({})).await);
     }
     let mut most = 0;
     loop {
@@ -127,7 +131,7 @@ async fn a_job_whose_lease_is_lost_stops_and_says_nothing_more() {
         entered.send_modify(|count| *count += 1);
         let left = left.clone();
         async move {
-            context.stopped().cancelled().await;
+            let _ = context.unless_stopped(std::future::pending::<()>()).await;
             left.send_modify(|count| *count += 1);
             Ok(json!("too late"))
         }
@@ -149,7 +153,7 @@ async fn a_job_whose_lease_is_lost_stops_and_says_nothing_more() {
 async fn what_a_dead_process_held_is_tried_again_or_has_failed() {
     let journal = MemoryJournal::new();
     let before = Shutdown::default();
-    let tracker = tracker(&journal, &before).await;
+    let tracker = tracker(&journal, Clock::runtime(), &before).await;
     let mut ids = Vec::new();
     for max_attempts in [2, 1] {
         let id = Uuid::now_v7();

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Phases, TRANSFORM, disk_error};
+use super::{Phases, TRANSFORM};
 use crate::{
     jobs::{
         JobError,
@@ -31,9 +31,9 @@ pub(super) struct Digests {
 impl Phases {
     /// Reads the file back and digests it, telling how far that is.
     pub(super) async fn digest(&self, file: &IncomingFile) -> Result<Digests, JobError> {
-        let reader = file.reader().map_err(|error| disk_error(&error))?;
+        let reader = file.reader().map_err(|error| self.disk_error(&error))?;
         let size = file.size().max(1) as f64;
-        let phases = Self { context: self.context.clone(), has_steps: self.has_steps };
+        let phases = self.clone();
         let abandoned = Abandoned::default();
         let flag = Arc::clone(&abandoned.0);
         let work = blocking(move || {
@@ -43,7 +43,7 @@ impl Phases {
             })
         });
         let digests = self.context.unless_stopped(work).await?;
-        Ok(digests.map_err(|error| disk_error(&error))?)
+        Ok(digests.map_err(|error| self.disk_error(&error))?)
     }
 }
 

@@ -1,31 +1,36 @@
 //! The job `upload`: receives a file, checks it, digests it, saves it.
 //!
-//! The bytes come as a [`Form`]; whoever hands it over may go once it is received whole. Memory does not grow with the
-//! file. However an upload ends before its file is saved, nothing of it stays on the disk.
+//! The bytes come as a [`Form`]; its sender may leave once it is received whole. From then on the upload survives the
+//! end of the service: the file is synced, and a checkpoint is committed from which a later run resumes. Memory does not
+//! grow with the file. If an upload ends without a saved file, nothing of it stays on the disk.
 
 mod digest;
 mod receive;
 mod sniff;
-mod title;
+mod file_name;
 
 use std::{io, sync::Arc};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use uuid::Uuid;
 
 use super::{
-    Inner, JobContext, JobError, Jobs,
-    attempt::{Ended, supervise},
-    files::IncomingFile,
-    janitor,
+    Inner, Job, JobContext, JobError, Jobs,
+    attempt::{Ended, attempt},
+    files::{Files, IncomingFile},
+    janitor::Janitor,
     lease::Held,
-    with_steps,
+    runner::release,
 };
 use crate::{
-    task::{Entry, NewTask, Report, StepSpec, TaskError},
+    config::UploadConfig,
+    task::{Entry, Memo, NewTask, Report, StepSpec, TaskError},
+    telemetry::Metrics,
     tracker::TrackerError,
 };
 use digest::Digests;
@@ -60,6 +65,35 @@ pub enum Piece {
     Bytes(Bytes),
 }
 
+/// Why a file cannot be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// There is none.
+    NoFile,
+    /// It has more bytes than this.
+    TooLarge(u64),
+    /// It is of a type that is not accepted.
+    TypeNotAllowed {
+        /// What its own bytes say that it is.
+        found: String,
+        /// What is accepted.
+        accepted: Vec<String>,
+    },
+    /// There is no room left on the disk.
+    DiskFull,
+    /// The disk failed; the log says how.
+    DiskFailed,
+}
+
+/// What is said of uploads, in the words of the interface that they came through.
+#[derive(Clone, Copy)]
+pub struct UploadWords {
+    /// The error of a task whose file cannot be kept.
+    pub error: fn(&ReceiveError) -> TaskError,
+    /// Where the file of a task is.
+    pub file_url: fn(Uuid) -> String,
+}
+
 /// Why a file was not received.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum UploadError {
@@ -77,21 +111,15 @@ pub enum UploadError {
     GivenUp,
 }
 
-/// The steps of an upload, for a new task.
-pub(super) fn steps() -> Vec<StepSpec> {
-    STEPS.into_iter().map(|(name, weight)| StepSpec { name: name.into(), weight }).collect()
-}
-
 impl Jobs {
     /// Takes a pending task of kind [`super::UPLOAD_KIND`], or makes it first, and does it with the file of `form`; back
-    /// as soon as the file is received whole, while work on it goes on.
+    /// as soon as the file is received whole and durable, while the work continues.
     ///
     /// # Errors
     /// When the task cannot be made or taken, or the file was not received; the task says the same.
     ///
     /// # Cancel safety
-    /// The work goes on, or ends with an error, whether anybody waits or not: a task that is made here is never left
-    /// without somebody who works on it.
+    /// The work continues, or ends with an error, even if nobody waits: a task that is created here is never left pending.
     pub async fn upload(&self, id: Uuid, new: Option<NewTask>, form: Form) -> Result<(), UploadError> {
         let (received, receipt) = oneshot::channel();
         let (ended, end) = oneshot::channel();
@@ -113,14 +141,13 @@ async fn carry(
 ) {
     let error = match begin(&inner, id, new).await {
         Ok((held, entry)) => {
-            let token = held.token;
-            let work = Upload { inner: Arc::clone(&inner), token };
-            let end = supervise(&inner.stage, held, entry, |context| work.run(context, form, received)).await;
-            clean_up(&inner, id, token, &end).await;
-            match end {
+            let (upload, places) = (Arc::clone(&inner.upload), Arc::clone(&inner.upload_kind.places));
+            let file = held.token;
+            let work = |context| async move { upload.work(&context, file, form, received, &places).await };
+            match attempt(&*inner.upload, &inner.stage, held, entry, work).await {
                 Ended::Failed(error) => UploadError::Failed(error),
                 Ended::Cancelled => UploadError::Cancelled,
-                Ended::Completed | Ended::Lost | Ended::GivenBack => UploadError::GivenUp,
+                Ended::Completed | Ended::Lost | Ended::GivenBack | Ended::Left => UploadError::GivenUp,
             }
         }
         Err(error) => {
@@ -133,60 +160,119 @@ async fn carry(
 }
 
 async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, Arc<Entry>), TrackerError> {
-    if let Some(new) = new {
-        inner.tracker.create(id, with_steps(new), None).await?;
-    }
-    Held::claim(&inner.tracker, id, inner.config.lease).await
+    let held = Held::new(&inner.tracker, id, inner.config.lease);
+    let entry = match new {
+        Some(new) => held.create(new).await?,
+        None => {
+            let entry = held.claim().await?;
+            if inner.stage.stop().is_cancelled() {
+                release(&held).await;
+                return Err(TrackerError::Stopping);
+            }
+            entry
+        }
+    };
+    Ok((held, entry))
 }
 
-async fn clean_up(inner: &Inner, id: Uuid, token: Uuid, end: &Ended) {
-    if matches!(end, Ended::Completed) {
-        return;
-    }
-    // After a panic it is still there.
-    discard(inner, id, token).await;
-    janitor::tidy(&inner.tracker, &inner.files, id).await;
+/// Does tasks of kind [`KIND`]. They have no runner: [`Jobs::upload`] begins them.
+pub(super) struct Upload {
+    pub(super) files: Files,
+    pub(super) janitor: Janitor,
+    pub(super) config: UploadConfig,
+    pub(super) words: UploadWords,
+    pub(super) metrics: Metrics,
 }
 
-async fn discard(inner: &Inner, id: Uuid, token: Uuid) {
-    if let Err(error) = inner.files.discard(id, token).await {
-        tracing::warn!(%error, task = %id, "what was received could not be removed; the next start does");
-    }
+/// The checkpoint of an upload whose file is received.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received {
+    /// The token of the attempt that received it: part of the file's name on the disk.
+    attempt: Uuid,
+    /// The name that the client gave the file, made safe.
+    name: String,
+    /// Its size in bytes.
+    size: u64,
 }
 
-/// One upload at work.
-struct Upload {
-    inner: Arc<Inner>,
-    token: Uuid,
+#[async_trait]
+impl Job for Upload {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> (Vec<StepSpec>, Option<&'static str>) {
+        let step = |(name, weight): (&str, f64)| StepSpec { name: name.into(), weight };
+        (STEPS.map(step).into(), Some(UNIT))
+    }
+
+    /// Resumes with a file that an earlier run of the service received.
+    async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
+        let received: Received = context.last_checkpoint()?.ok_or_else(|| (self.words.error)(&ReceiveError::NoFile))?;
+        let phases = self.phases(context);
+        let found = context.unless_stopped(self.files.find(context.task_id(), received.attempt)).await?;
+        let file = found.map_err(|error| phases.disk_error(&error))?;
+        if file.size() != received.size {
+            let error = format!("{} bytes were received, {} are there", received.size, file.size());
+            return Err(phases.disk_error(&io::Error::other(error)).into());
+        }
+        self.finish(&phases, received.name, file).await
+    }
+
+    async fn clean_up(&self, entry: &Entry) {
+        let Memo { checkpoint, lease, .. } = &entry.memo;
+        let received = checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse::<Received>().ok());
+        let attempt = received.map(|received| received.attempt).or(lease.as_ref().map(|lease| lease.token));
+        if let Some(attempt) = attempt {
+            self.discard(entry.task.task_id, attempt).await;
+        }
+        self.janitor.tidy(entry.task.task_id).await;
+    }
 }
 
 impl Upload {
-    async fn run(self, context: JobContext, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
-        let phases = Phases { has_steps: has_steps(&context.entry), context };
-        let outcome = self.process(&phases, form, received).await;
-        if outcome.is_err() {
-            // Before the task is told: on a full disk, the store needs the room to write down why.
-            discard(&self.inner, phases.context.task_id(), self.token).await;
-        }
-        outcome
+    /// Receives a file and processes it; sends `told` when it is received.
+    async fn work(
+        &self,
+        context: &JobContext,
+        attempt: Uuid,
+        form: Form,
+        told: oneshot::Sender<()>,
+        places: &Semaphore,
+    ) -> Result<Value, JobError> {
+        let (id, phases) = (context.task_id(), self.phases(context));
+        let (name, file) = match self.receive(&phases, attempt, form).await {
+            Ok(received) => received,
+            Err(error) => {
+                // Before the error is reported: on a full disk, the store needs the room to write it.
+                self.discard(id, attempt).await;
+                return Err(error);
+            }
+        };
+        // The announced size was a guess.
+        let size = file.size();
+        let report = Report { current: Some(size), total: Some(size), ..Report::default() };
+        let received = Received { attempt, name, size };
+        context.checkpoint(phases.at(RECEIVE, Some(1.0), report), &received).await?;
+        // A client that has hung up changes nothing.
+        let _hung_up = told.send(());
+        // Receiving needs no place; the steps from here on use the disk and the processor.
+        let _place = context.unless_stopped(places.acquire()).await?;
+        self.finish(&phases, received.name, file).await
     }
 
-    async fn process(&self, phases: &Phases, form: Form, received: oneshot::Sender<()>) -> Result<Value, JobError> {
-        let Received { name, file } = self.receive(phases, form).await?;
-        // Whoever hung up meanwhile has no more part in it.
-        let _hung_up = received.send(());
+    /// The steps after the file is received. If the service ends during them, its next run repeats them all.
+    async fn finish(&self, phases: &Phases, name: String, file: IncomingFile) -> Result<Value, JobError> {
         let context = &phases.context;
         let size = file.size();
-        // Senders cost a place nothing; from here on, disk and processor are used.
-        let place = context.unless_stopped(self.inner.places.acquire()).await?;
         phases.begin(VALIDATE, format!("Checking {name}")).await?;
         let content_type = self.validate(phases, &file).await?;
         phases.begin(TRANSFORM, format!("Digesting {name}")).await?;
         let Digests { blake3, sha256 } = phases.digest(&file).await?;
         phases.begin(SAVE, format!("Saving {name}")).await?;
-        let saved = context.unless_stopped(self.inner.files.save(context.task_id(), file)).await?;
-        saved.map_err(|error| disk_error(&error))?;
-        drop(place);
+        let saved = context.unless_stopped(self.files.save(context.task_id(), file)).await?;
+        saved.map_err(|error| phases.disk_error(&error))?;
         context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
         Ok(json!({
             "fileName": name,
@@ -194,41 +280,59 @@ impl Upload {
             "contentType": content_type,
             "blake3": blake3,
             "sha256": sha256,
-            "file": format!("/api/tasks/{}/file", context.task_id()),
+            "file": (self.words.file_url)(context.task_id()),
         }))
     }
 
     async fn validate(&self, phases: &Phases, file: &IncomingFile) -> Result<String, JobError> {
-        let reader = file.reader().map_err(|error| disk_error(&error))?;
+        let reader = file.reader().map_err(|error| phases.disk_error(&error))?;
         let found = phases.context.unless_stopped(sniff::content_type(reader)).await?;
-        let content_type = found.map_err(|error| disk_error(&error))?;
-        let types = &self.inner.uploads.types;
+        let content_type = found.map_err(|error| phases.disk_error(&error))?;
+        let types = &self.config.types;
         if types.is_empty() || types.iter().any(|allowed| sniff::matches(allowed, &content_type)) {
             return Ok(content_type);
         }
-        let detail = format!("The file's own bytes say that it is {content_type}. Accepted: {}.", types.join(", "));
-        Err(TaskError::new("type_not_allowed", "Files of this type are not accepted", 415, detail).into())
+        Err(phases.error(&ReceiveError::TypeNotAllowed { found: content_type, accepted: types.clone() }).into())
+    }
+
+    fn phases(&self, context: &JobContext) -> Phases {
+        let names = context.task().steps.iter().map(|step| step.name.as_str());
+        let has_steps = names.eq(STEPS.map(|(name, _)| name));
+        Phases { context: context.clone(), words: self.words, has_steps }
+    }
+
+    async fn discard(&self, id: Uuid, attempt: Uuid) {
+        if let Err(error) = self.files.discard(id, attempt).await {
+            tracing::warn!(%error, task = %id, "a received file could not be removed; the next start removes it");
+        }
     }
 }
 
-/// What was received.
-struct Received {
-    /// What the file is called, made safe.
-    name: String,
-    file: IncomingFile,
-}
-
 /// How an upload tells where it stands: in the steps of its task, or where that declares others, in a share of the whole.
+#[derive(Clone)]
 struct Phases {
     context: JobContext,
+    words: UploadWords,
     has_steps: bool,
 }
 
-fn has_steps(entry: &Entry) -> bool {
-    entry.task.steps.iter().map(|step| step.name.as_str()).eq(STEPS.map(|(name, _)| name))
-}
-
 impl Phases {
+    /// The task's error.
+    fn error(&self, error: &ReceiveError) -> TaskError {
+        (self.words.error)(error)
+    }
+
+    /// The task's error when the disk fails; how it failed is only logged.
+    fn disk_error(&self, error: &io::Error) -> TaskError {
+        tracing::error!(%error, task = %self.context.task_id(), "cannot store an uploaded file");
+        self.error(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                &ReceiveError::DiskFull
+            }
+            _ => &ReceiveError::DiskFailed,
+        })
+    }
+
     /// Begins a step.
     async fn begin(&self, step: usize, message: String) -> Result<(), JobError> {
         let report = Report { message: Some(message), unit: Some(UNIT.into()), ..Report::default() };
@@ -250,27 +354,5 @@ impl Phases {
         let (before, from) = STEPS.split_at(step.min(SAVE));
         let share = |fraction: f64| (weight(before) + weight(&from[..1]) * fraction) / weight(&STEPS) * 100.0;
         Report { progress: fraction.map(share), ..report }
-    }
-}
-
-/// A file is larger than this.
-pub(super) fn too_large(limit_bytes: u64) -> TaskError {
-    let detail = format!("A file of more than {limit_bytes} bytes is not accepted.");
-    TaskError::new("upload_too_large", "The file is too large", 413, detail)
-}
-
-/// A form has no file.
-pub(super) fn file_missing() -> TaskError {
-    TaskError::new("file_missing", "There is no file", 422, "The form has no file in a field named file.")
-}
-
-/// What a trouble of the disk is to the task; what it is to the operator goes into the log.
-fn disk_error(error: &io::Error) -> TaskError {
-    tracing::error!(%error, "an upload met a trouble of the disk");
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            TaskError::new("disk_full", "The disk is full", 507, "There is no room left for this file.")
-        }
-        _ => TaskError::new("io_error", "The disk failed", 500, "The file could not be stored."),
     }
 }

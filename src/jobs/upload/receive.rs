@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::Fuse};
+use uuid::Uuid;
 
-use super::{Form, Phases, Piece, RECEIVE, Received, Upload, disk_error, file_missing, title, too_large};
+use super::{Form, Phases, Piece, RECEIVE, ReceiveError, Upload, file_name};
 use crate::{
     jobs::{JobError, files::IncomingFile},
     task::{Report, TaskError},
@@ -13,8 +14,14 @@ use crate::{
 const WRITE_BYTES: usize = 256 * 1024;
 
 impl Upload {
-    /// Writes the file of the form, and counts what is written.
-    pub(super) async fn receive(&self, phases: &Phases, form: Form) -> Result<Received, JobError> {
+    /// Writes the file of the form, durably, and reports how many bytes are written. Returns the name of the file, made
+    /// safe, and the file.
+    pub(super) async fn receive(
+        &self,
+        phases: &Phases,
+        attempt: Uuid,
+        form: Form,
+    ) -> Result<(String, IncomingFile), JobError> {
         let mut form = form.fuse();
         let context = &phases.context;
         phases.begin(RECEIVE, "Receiving".into()).await?;
@@ -22,28 +29,26 @@ impl Upload {
             Some(Ok(Piece::File { name, size })) => (name, size),
             Some(Err(error)) => return Err(error.into()),
             // The stream must begin with it.
-            Some(Ok(Piece::Bytes(_))) | None => return Err(file_missing().into()),
+            Some(Ok(Piece::Bytes(_))) | None => return Err(phases.error(&ReceiveError::NoFile).into()),
         };
-        let name = title::safe_name(name.as_deref());
+        let name = file_name::safe_name(name.as_deref());
         let total = announced.or(context.task().total);
         if let Some(size) = announced {
             self.check_size(size)?;
         }
         phases.tick(RECEIVE, None, receiving(&name, total));
-        let file = context.unless_stopped(self.inner.files.begin(context.task_id(), self.token)).await?;
-        let mut file = file.map_err(|error| disk_error(&error))?;
+        let file = context.unless_stopped(self.files.begin(context.task_id(), attempt)).await?;
+        let mut file = file.map_err(|error| phases.disk_error(&error))?;
         loop {
-            let chunks = context.unless_stopped(gather(&mut form)).await??;
+            let chunks = context.unless_stopped(gather(&mut form, phases)).await??;
             if chunks.is_empty() {
                 break;
             }
             self.check_size(file.size() + total_len(&chunks))?;
             file = self.write(phases, file, chunks, total).await?;
         }
-        // What was announced was a guess; what came is known.
-        let size = file.size();
-        phases.tick(RECEIVE, Some(1.0), Report { current: Some(size), total: Some(size), ..Report::default() });
-        Ok(Received { name, file })
+        let kept = context.unless_stopped(self.files.keep(file)).await?;
+        Ok((name, kept.map_err(|error| phases.disk_error(&error))?))
     }
 
     async fn write(
@@ -55,8 +60,8 @@ impl Upload {
     ) -> Result<IncomingFile, JobError> {
         let bytes = total_len(&chunks);
         let written = phases.context.unless_stopped(file.write(chunks)).await?;
-        let file = written.map_err(|error| disk_error(&error))?;
-        self.inner.metrics.upload_bytes.inc_by(bytes);
+        let file = written.map_err(|error| phases.disk_error(&error))?;
+        self.metrics.upload_bytes.inc_by(bytes);
         let current = file.size();
         let fraction = total.filter(|total| *total > 0).map(|total| current as f64 / total as f64);
         phases.tick(RECEIVE, fraction, Report { current: Some(current), ..Report::default() });
@@ -64,16 +69,16 @@ impl Upload {
     }
 
     fn check_size(&self, size: u64) -> Result<(), TaskError> {
-        let limit = self.inner.uploads.max_upload_bytes;
+        let limit = self.config.max_upload_bytes;
         if size <= limit {
             return Ok(());
         }
-        Err(too_large(limit))
+        Err((self.words.error)(&ReceiveError::TooLarge(limit)))
     }
 }
 
 /// Waits for bytes, then takes what else is there already; nothing at the end.
-async fn gather(form: &mut Fuse<Form>) -> Result<Vec<Bytes>, TaskError> {
+async fn gather(form: &mut Fuse<Form>, phases: &Phases) -> Result<Vec<Bytes>, TaskError> {
     let (mut chunks, mut len) = (Vec::new(), 0);
     let mut next = form.next().await;
     loop {
@@ -83,7 +88,7 @@ async fn gather(form: &mut Fuse<Form>) -> Result<Vec<Bytes>, TaskError> {
                 chunks.extend(Some(bytes).filter(|bytes| !bytes.is_empty()));
             }
             // A second file in one form: the form's reader refuses it before.
-            Some(Ok(Piece::File { .. })) => return Err(file_missing()),
+            Some(Ok(Piece::File { .. })) => return Err(phases.error(&ReceiveError::NoFile)),
             Some(Err(error)) => return Err(error),
             None => return Ok(chunks),
         }

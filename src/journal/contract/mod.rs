@@ -255,5 +255,6 @@ hold_to_contract! {
         never_lists_tombstones,
         finds_what_finished_before_a_time,
         lists_with_memo_and_origin,
+        counts_by_a_member,
     }
 }

@@ -174,8 +174,7 @@ pub(super) async fn answers_nothing_once_closed<S: Store>() {
     add(journal, &task(1), Class::Change, "{}").await;
     journal.close().await.unwrap();
     let unavailable = |error: JournalError| assert!(matches!(error, JournalError::Unavailable(_)), "{error:?}");
-    let listing =
-        Listing { kind: ChannelKind::Task, members: Vec::new(), live_only: false, created_before: None, limit: 1 };
+    let listing = Listing { kind: ChannelKind::Task, members: Vec::new(), created_before: None, limit: 1 };
     unavailable(journal.head().await.unwrap_err());
     unavailable(journal.append(Seq(1), vec![group([draft(&task(1), Class::Tick, "")])]).await.unwrap_err());
     unavailable(journal.tail(Seq::ZERO, 1).await.unwrap_err());

@@ -9,7 +9,7 @@ mod model;
 pub use inject::{AppendGate, LostAnswer};
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,7 +17,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail, member::Members,
+    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail,
+    member::{Member, Members},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
 use inject::{Gate, Injected};
@@ -126,6 +127,14 @@ impl Journal for MemoryJournal {
         Ok(Log { floor: state.stored.floor, events })
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        let mut logs = Vec::with_capacity(channels.len());
+        for channel in channels {
+            logs.push(self.read(channel, Seq::ZERO).await?);
+        }
+        Ok(logs)
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
         Ok(self.open_store()?.state(channel).map(|state| state.stored))
     }
@@ -142,7 +151,6 @@ impl Journal for MemoryJournal {
             .map(|state| state.stored)
             .filter(|stored| stored.channel.kind() == listing.kind && !stored.gone)
             .filter(|stored| listing.created_before.is_none_or(|before| stored.created < before))
-            .filter(|stored| !listing.live_only || stored.finished_at.is_none())
             .filter(|stored| {
                 let members = stored.visible.as_ref().map(|event| Members::of(&event.draft.data));
                 members.unwrap_or_default().match_all(&listing.members)
@@ -151,6 +159,16 @@ impl Journal for MemoryJournal {
         listed.sort_by_key(|stored| std::cmp::Reverse(stored.created));
         listed.truncate(listing.limit);
         Ok(listed)
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        let store = self.open_store()?;
+        let mut counts = BTreeMap::new();
+        for state in store.states().filter(|state| state.stored.channel.kind() == kind && !state.stored.gone) {
+            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft.data)).unwrap_or_default();
+            members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += 1);
+        }
+        Ok(counts.into_iter().collect())
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {

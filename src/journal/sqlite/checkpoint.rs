@@ -76,7 +76,7 @@ impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.wake = None;
         if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the thread that carries the journal's write-ahead log has failed");
+            tracing::error!("the thread that checkpoints the journal panicked");
         }
     }
 }

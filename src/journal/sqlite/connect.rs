@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, types::Value};
 
 use super::error::StoreError;
 
@@ -24,11 +24,24 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
 }
 
 /// Sets a connection up for durable commits: each commit is on the disk when it returns.
+///
+/// SQLite does not report a mode that it cannot enter, so what promises rest on is read back.
 pub(super) fn make_durable(connection: &Connection) -> Result<(), StoreError> {
-    connection.pragma_update(None, "journal_mode", "wal")?;
-    connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "cache_size", -16_384)?;
+    let full = 2;
+    for (pragma, wanted) in [
+        ("journal_mode", Value::from("wal".to_owned())),
+        ("synchronous", Value::from(full)),
+        ("wal_autocheckpoint", Value::from(CHECKPOINT_PAGES)),
+    ] {
+        connection.pragma_update(None, pragma, &wanted)?;
+        let found: Value = connection.pragma_query_value(None, pragma, |row| row.get(0))?;
+        if found != wanted {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            let what = format!("SQLite answers {found:?} to {pragma} = {wanted:?}");
+            return Err(rusqlite::Error::SqliteFailure(code, Some(what)).into());
+        }
+    }
     Ok(())
 }
 
@@ -40,4 +53,16 @@ pub(super) fn checkpoint(connection: &Connection) -> Result<(), StoreError> {
         return Err(rusqlite::Error::SqliteFailure(code, None).into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_database_that_cannot_be_durable() {
+        let in_memory = Connection::open_in_memory().unwrap();
+        let refused = make_durable(&in_memory).unwrap_err();
+        assert!(refused.to_string().contains("journal_mode"), "{refused}");
+    }
 }

@@ -37,7 +37,7 @@ pub enum OpenError {
         supported: i32,
     },
     /// The store holds something that it cannot have been given. Nothing of it was changed.
-    #[error("{} is damaged: {what}; restore it from a backup, or move it away to begin anew", path.display())]
+    #[error("{} is damaged: {what}; restore it from a backup, or move it away to start with an empty journal", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -151,7 +151,7 @@ fn write_record(connection: &Connection, before: Option<&Record>, record: &Recor
     let visible = stored.visible.as_ref();
     connection.prepare_cached(&sql)?.execute(params![
         signed(stored.created),
-        stored.channel.as_str(),
+        stored.channel.text(),
         stored.channel.kind().as_str(),
         signed(stored.last),
         record.last_at.as_millis(),

@@ -98,7 +98,7 @@ pub(super) fn insert(connection: &Connection, events: &[Event]) -> Result<(), St
             signed(event.seq),
             event.at.as_millis(),
             record::class_code(draft.class),
-            draft.channel.as_str(),
+            draft.channel.text(),
             event.group.as_bytes(),
             draft.name.as_deref(),
             &draft.data[..],

@@ -51,9 +51,9 @@ use self::{
     fold::Bounds,
     open::Home,
     pool::{Line, Pool},
-    writer::Writer,
+    writer::JournalWriter,
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail};
+use super::{Appended, Group, Journal, JournalError, Listing, Log, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epoch, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
@@ -114,7 +114,7 @@ impl SqliteJournal {
         let gauges = Arc::<Gauges>::default();
         let no_thread = |source| OpenError::Io { path: directory.into(), source };
         let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
-        let writer = Writer::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let writer = JournalWriter::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
         let thread =
             thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;
@@ -203,6 +203,14 @@ impl Journal for SqliteJournal {
         self.read_shared(move |connection| read::read(connection, history_max, &channel, after)).await
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        let (channels, history_max) = (channels.to_vec(), self.bounds.history);
+        let read = move |connection: &Connection| {
+            channels.iter().map(|channel| read::read(connection, history_max, channel, Seq::ZERO)).collect()
+        };
+        self.read_shared(read).await
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
         let (channels, history_max) = ([channel.clone()], self.bounds.history);
         let states = self.read_shared(move |connection| read::last(connection, history_max, &channels)).await;
@@ -217,6 +225,11 @@ impl Journal for SqliteJournal {
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         let history_max = self.bounds.history;
         self.read_shared(move |connection| read::list(connection, history_max, &listing)).await
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        let history_max = self.bounds.history;
+        self.read_shared(move |connection| read::count(connection, history_max, kind, member)).await
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
@@ -259,7 +272,7 @@ impl Journal for SqliteJournal {
             // It has answered, or is gone: there is next to nothing to wait for.
             let joined = tokio::task::spawn_blocking(|| thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
-                return Err(JournalError::Unavailable("the journal's writer has failed".into()));
+                return Err(JournalError::Unavailable("the thread that writes the journal panicked".into()));
             }
         }
         closed
@@ -271,7 +284,7 @@ impl Drop for SqliteJournal {
         self.calls = None;
         let thread = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(Err(_)) = thread.map(JoinHandle::join) {
-            tracing::error!("the journal's writer has failed");
+            tracing::error!("the thread that writes the journal panicked");
         }
     }
 }

@@ -44,10 +44,7 @@ pub(super) struct Home {
 impl Home {
     /// Makes the directory if it is missing, and locks it.
     pub(super) fn enter(directory: &Path) -> Result<Self, OpenError> {
-        if !directory.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(at(directory))?;
-            sync_directory(directory.parent())?;
-        }
+        make_directory(directory)?;
         let path = directory.join(LOCK);
         let lock = private_file().open(&path).map_err(at(&path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -73,7 +70,7 @@ pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, 
         tracing::warn!(
             journal.unfolded_events = head.0 - facts.folded_through.0,
             journal.cut_off_bytes = cut_off_bytes,
-            "the journal was not closed by the last process; what it committed has been recovered"
+            "the last process did not close the journal; everything it committed was recovered"
         );
     }
     if let Some(pages) = options.pages_max {
@@ -120,14 +117,13 @@ fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
         Wal::CutOff { bytes } => {
             tracing::warn!(
                 journal.cut_off_bytes = bytes,
-                "the journal ends with a write that was cut off; nobody was told that it was done, and it is dropped"
+                "the journal ends with an incomplete write that was never acknowledged; it is discarded"
             );
             Ok(bytes)
         }
-        Wal::Damaged => Err(OpenError::Damaged {
-            path: wal_path,
-            what: "a frame before committed ones is not what was written".into(),
-        }),
+        Wal::Damaged => {
+            Err(OpenError::Damaged { path: wal_path, what: "its checksum is wrong before the last commit".into() })
+        }
     }
 }
 
@@ -208,6 +204,20 @@ fn private_file() -> OpenOptions {
 }
 
 /// A new name is on the disk only when its directory has been synced.
+/// Makes a directory, and those above it that are missing, each for good.
+fn make_directory(directory: &Path) -> Result<(), OpenError> {
+    if directory.as_os_str().is_empty() || directory.is_dir() {
+        return Ok(());
+    }
+    directory.parent().map_or(Ok(()), make_directory)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        // Another process was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+        made => made.map_err(at(directory))?,
+    }
+    sync_directory(directory.parent())
+}
+
 fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
     let Some(directory) = directory else { return Ok(()) };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };

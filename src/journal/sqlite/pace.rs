@@ -18,11 +18,11 @@ const SLICE: Duration = Duration::from_millis(2);
 /// The least and the most weight of a slice.
 const SLICE_WEIGHT: (usize, usize) = if cfg!(test) { (2, 4) } else { (128, 2_048) };
 
-pub(super) struct Pace {
+pub(super) struct FoldPace {
     slice_weight: usize,
 }
 
-impl Pace {
+impl FoldPace {
     pub(super) fn new() -> Self {
         Self { slice_weight: SLICE_WEIGHT.0 }
     }
@@ -61,7 +61,7 @@ mod tests {
     fn the_bound_is_not_met_however_much_comes() {
         // An event of a new channel weighs two: its row and its history.
         for appended in [1, 64, 1_024, 4_000] {
-            let pace = Pace::new();
+            let pace = FoldPace::new();
             let (mut lag, mut most) = (0, 0);
             for _ in 0..10_000 {
                 lag += appended;
@@ -75,14 +75,14 @@ mod tests {
     #[test]
     fn a_slice_takes_as_long_as_its_commit_but_not_less_than_its_time() {
         let learned = |committed| {
-            let mut pace = Pace { slice_weight: 3 };
+            let mut pace = FoldPace { slice_weight: 3 };
             pace.learn(3, SLICE, committed);
             pace.slice()
         };
         assert_eq!(learned(SLICE / 2), 3);
         assert_eq!(learned(SLICE), 3);
         assert_eq!(learned(SLICE * 2), SLICE_WEIGHT.1);
-        let mut pace = Pace::new();
+        let mut pace = FoldPace::new();
         pace.learn(3, SLICE * 2, Duration::ZERO);
         assert_eq!(pace.slice(), SLICE_WEIGHT.0);
         pace.learn(3, Duration::ZERO, Duration::ZERO);

@@ -30,12 +30,12 @@ pub(super) struct Pool {
     path: PathBuf,
     shared: Arc<Semaphore>,
     own: Arc<Semaphore>,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     idle: Vec<Connection>,
     in_use: usize,
     paused: bool,
@@ -81,7 +81,7 @@ impl Pool {
         }
         state.in_use += 1;
         drop(state);
-        let _slot = Slot { connection: None, pool: Arc::clone(self) };
+        let _slot = ReaderSlot { connection: None, pool: Arc::clone(self) };
         let connection = connect::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connect::make_durable(&connection)?;
         work(&connection)
@@ -111,7 +111,7 @@ impl Pool {
         self.resume();
     }
 
-    fn take(self: Arc<Self>) -> Result<Option<Slot>, StoreError> {
+    fn take(self: Arc<Self>) -> Result<Option<ReaderSlot>, StoreError> {
         let mut state = self.state();
         while state.paused {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -122,26 +122,26 @@ impl Pool {
         state.in_use += 1;
         let idle = state.idle.pop();
         drop(state);
-        let mut slot = Slot { connection: idle, pool: self };
+        let mut slot = ReaderSlot { connection: idle, pool: self };
         if slot.connection.is_none() {
             slot.connection = Some(connect::connect(&slot.pool.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
         }
         Ok(Some(slot))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         // The state is whole between its changes, so a panic elsewhere is no reason to stop reading.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A connection in use; it goes back when its work has succeeded, and is closed otherwise.
-struct Slot {
+struct ReaderSlot {
     connection: Option<Connection>,
     pool: Arc<Pool>,
 }
 
-impl Slot {
+impl ReaderSlot {
     fn run<T>(mut self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let Some(mut connection) = self.connection.take() else { return Err(rusqlite::Error::InvalidQuery.into()) };
         let transaction = connection.transaction()?;
@@ -152,7 +152,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ReaderSlot {
     fn drop(&mut self) {
         let connection = self.connection.take();
         let mut state = self.pool.state();

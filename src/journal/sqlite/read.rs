@@ -16,14 +16,14 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp},
-    journal::{Listing, Log, Member, Stored, Tail},
+    journal::{Listing, Log, Member, Stored, Tail, member::Members},
 };
 
 /// The row of one channel, without its origin.
 pub(super) fn record(connection: &Connection, channel: &ChannelName) -> Result<Option<Record>, StoreError> {
     let mut statement =
         connection.prepare_cached(&format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE channel = ?1"))?;
-    let mut rows = statement.query([channel.as_str()])?;
+    let mut rows = statement.query([channel.text()])?;
     rows.next()?.map(Record::read).transpose()
 }
 
@@ -31,7 +31,7 @@ pub(super) fn record(connection: &Connection, channel: &ChannelName) -> Result<O
 pub(super) fn last_seq(connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
     let last = connection
         .prepare_cached("SELECT last FROM channels WHERE channel = ?1")?
-        .query_row([channel.as_str()], |row| Ok(record::seq_at(row, 0)))
+        .query_row([channel.text()], |row| Ok(record::seq_at(row, 0)))
         .optional()?;
     last.transpose()
 }
@@ -109,7 +109,6 @@ pub(super) fn list(connection: &Connection, history_max: u64, listing: &Listing)
         let stored = &record.stored;
         stored.channel.kind() == listing.kind
             && !stored.gone
-            && (!listing.live_only || stored.finished_at.is_none())
             && listing.created_before.is_none_or(|before| stored.created < before)
             && record.members.match_all(&listing.members)
     };
@@ -210,6 +209,33 @@ pub(super) fn finished_before(
     Ok(finished.into_iter().take(limit).map(|(_, stored)| (stored.channel, stored.last)).collect())
 }
 
+/// How many channels of a kind have each value of a member.
+pub(super) fn count(
+    connection: &Connection,
+    history_max: u64,
+    kind: ChannelKind,
+    member: Member,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let column = column(member);
+    let sql = format!(
+        "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let counted = statement.query_map([kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut counts = counted.collect::<Result<BTreeMap<String, i64>, _>>()?;
+    let mut add = |members: &Members, by: i64| {
+        members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += by);
+    };
+    for (channel, fresh) in unfolded_channels(connection, history_max)? {
+        if channel.kind() == kind {
+            record(connection, &channel)?.iter().for_each(|folded| add(&folded.members, -1));
+            add(&fresh.members, 1);
+        }
+    }
+    let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
+    Ok(counted.filter(|(_, count)| *count > 0).collect())
+}
+
 /// Verifies every row of channels, origins and histories, and that histories are what their rows count.
 pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> {
     let mut statement = connection.prepare(&format!("SELECT {CHANNEL_COLUMNS} FROM channels"))?;
@@ -271,7 +297,7 @@ fn unfolded_channels(connection: &Connection, history_max: u64) -> Result<BTreeM
 /// The events of these channels that are not folded, found in one pass of the log.
 fn unfolded_events(connection: &Connection, channels: &[ChannelName]) -> Result<Vec<Event>, StoreError> {
     let folded_through = schema::read_facts(connection)?.folded_through;
-    let names: Vec<&str> = channels.iter().map(ChannelName::as_str).collect();
+    let names: Vec<_> = channels.iter().map(ChannelName::text).collect();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {EVENT_COLUMNS} FROM events
          WHERE seq > ?1 AND channel IN (SELECT value FROM json_each(?2)) ORDER BY seq"
@@ -338,9 +364,6 @@ fn take_others(
 fn listing_condition(listing: &Listing) -> (String, Vec<String>) {
     let mut condition = String::from("channel_kind = ?1 AND gone = 0");
     let mut values = vec![listing.kind.as_str().to_owned()];
-    if listing.live_only {
-        condition.push_str(" AND finished_at IS NULL");
-    }
     if let Some(before) = listing.created_before {
         // A number of our own; as text it would compare greater than all.
         condition.push_str(&format!(" AND created < CAST(?{} AS INTEGER)", values.len() + 1));

@@ -84,7 +84,7 @@ impl Record {
         let stored = &self.stored;
         let mut sum = Checksum::new()
             .seq(stored.created)
-            .bytes(stored.channel.as_str().as_bytes())
+            .bytes(stored.channel.text().as_bytes())
             .seq(stored.last)
             .number(self.last_at.as_millis())
             .seq(stored.floor)
@@ -145,7 +145,7 @@ pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreE
 
 /// The checksum of a row of `events`.
 pub(super) fn event_checksum(event: &Event) -> i64 {
-    envelope(Checksum::new().bytes(event.channel().as_str().as_bytes()), event)
+    envelope(Checksum::new().bytes(event.channel().text().as_bytes()), event)
         .optional(event.draft.memo.as_deref())
         .optional(event.draft.origin.as_deref())
         .finish()

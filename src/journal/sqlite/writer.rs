@@ -26,7 +26,7 @@ use super::{
     fold::{self, Bounds},
     log::{self, Batch},
     open::{self, Home},
-    pace::{self, Pace},
+    pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -40,13 +40,13 @@ use crate::{
 /// After the fold has failed, it is not tried again for so long, unless an append needs it.
 const FOLD_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) struct Writer {
+pub(super) struct JournalWriter {
     // Fields are dropped in this order: the lock goes last.
     connection: Option<Connection>,
     facts: Facts,
     head: Seq,
     edge: Edge,
-    pace: Pace,
+    pace: FoldPace,
     bounds: Bounds,
     fold_not_before: Option<Instant>,
     /// Whether all must be written again when it is opened again.
@@ -59,7 +59,7 @@ pub(super) struct Writer {
     home: Home,
 }
 
-impl Writer {
+impl JournalWriter {
     /// A writer on a store of which everything is folded.
     pub(super) fn new(
         home: Home,
@@ -74,7 +74,7 @@ impl Writer {
             facts,
             head: facts.folded_through,
             edge: Edge::default(),
-            pace: Pace::new(),
+            pace: FoldPace::new(),
             bounds,
             fold_not_before: None,
             rewrite: false,
@@ -121,7 +121,7 @@ impl Writer {
             return None;
         }
         let retry = self.fold_not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(retry.unwrap_or(Duration::ZERO).max(Pace::time_off(self.edge.lag())))
+        Some(retry.unwrap_or(Duration::ZERO).max(FoldPace::time_off(self.edge.lag())))
     }
 
     /// Does what is asked. Answers whose caller is gone are dropped: no caller needs them.
@@ -226,7 +226,7 @@ impl Writer {
         tracing::error!(
             error = %error,
             sqlite.code = error.extended_code(),
-            "the journal is closed after an error and will be opened again"
+            "the journal failed; it is closed and will be reopened"
         );
         self.rewrite |= error.may_hide_loss();
         self.gauges.unsettled.store(true, Ordering::Release);
@@ -257,7 +257,7 @@ impl Writer {
         self.rewrite = false;
         self.publish();
         self.gauges.unsettled.store(false, Ordering::Release);
-        tracing::info!(journal.head = head.0, "the journal is open again");
+        tracing::info!(journal.head = head.0, "the journal was reopened");
         Ok(())
     }
 
@@ -298,7 +298,7 @@ impl Writer {
 
     fn fold_or_log(&mut self, weight: usize) {
         if let Err(error) = self.fold_slice(weight) {
-            tracing::error!(error = %error, "the journal cannot fold its log; it will try again");
+            tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
         }
     }
 
@@ -346,7 +346,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.pool.close();
     }

@@ -7,8 +7,8 @@ use tokio::time::sleep;
 
 use super::*;
 
-fn pace() -> Arc<Pace> {
-    Arc::new(Pace::new(&ConnectionConfig {
+fn pace() -> Arc<ClientPace> {
+    Arc::new(ClientPace::new(&ConnectionConfig {
         first_byte_timeout: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
         idle_timeout: Duration::from_secs(60),
@@ -18,7 +18,7 @@ fn pace() -> Arc<Pace> {
 }
 
 /// Runs `script` and then nothing; gives what the client is blamed for, and after how many seconds.
-async fn blame(pace: &Arc<Pace>, script: impl Future<Output = ()>) -> (TimedOut, u64) {
+async fn blame(pace: &Arc<ClientPace>, script: impl Future<Output = ()>) -> (TimedOut, u64) {
     let start = Instant::now();
     let connection = async {
         script.await;

@@ -18,7 +18,7 @@ fn lease(holder: &str) -> Lease {
 async fn a_report_on_a_task_that_another_node_completed_is_refused() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let answer = beaten(&rig, id, &reported(r#"{"status":"completed"}"#), reported(r#"{"progress":40}"#)).await;
     assert_eq!(refused(answer), Refusal::Final(Status::Completed));
     assert_eq!(rig.events().await.len(), 2, "nothing of ours was written");
@@ -143,7 +143,7 @@ async fn those_that_do_not_conflict_commit_at_once() {
 async fn what_other_nodes_do_comes_along_with_any_commit() {
     let rig = Rig::start().await;
     let theirs = Uuid::now_v7();
-    let (_, mut watcher) = rig.watch(theirs, None).await;
+    let (_, mut watcher) = rig.watch(theirs, Resume::First).await;
     rig.journal.foreign(rig.foreign(theirs, &create(r#"{"start":true}"#)).await);
     assert!(rig.tracker.live(theirs).is_none());
     let work = rig.tracker.work();
@@ -180,7 +180,7 @@ async fn who_is_beaten_again_and_again_is_told_to_come_again() {
 async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
     let rig = Rig::on(MemoryJournal::with_bounds(100, 4)).await;
     let (one, two) = (rig.started().await, rig.started().await);
-    let (_, mut watcher) = rig.watch(one, None).await;
+    let (_, mut watcher) = rig.watch(one, Resume::First).await;
     let theirs = Uuid::now_v7();
     for nth in 1..10 {
         rig.journal.foreign(rig.foreign(one, &reported(&format!(r#"{{"progress":{nth}}}"#))).await);
@@ -194,7 +194,7 @@ async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
     assert!(rig.tracker.live(theirs).is_some());
     assert!(matches!(shown(&mut watcher), (progress, Some(Delivery::HungUp)) if progress.is_empty()));
     let position = rig.tracker.cursor(watcher.position());
-    let (join, mut resumed) = rig.watch(one, Some(Some(position))).await;
+    let (join, mut resumed) = rig.watch(one, Resume::After(position)).await;
     assert!(matches!(join, Join::Resumed), "{join:?}");
     assert_eq!(shown(&mut resumed).0.last(), Some(&Some(100.0)));
     assert_eq!(refused(rig.report(one, "{}").await), Refusal::Final(Status::Completed));

@@ -6,7 +6,7 @@ use super::*;
 async fn nobody_sees_a_report_before_its_commit() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let gate = rig.journal.hold_appends();
     let tracker = rig.tracker.clone();
     let mut caller = JoinSet::new();
@@ -18,7 +18,7 @@ async fn nobody_sees_a_report_before_its_commit() {
     assert_eq!(rig.task(id).await.task.progress, None, "the table does not show it");
     assert_eq!(rig.tracker.live(id).unwrap().task.progress, None);
     assert_eq!(shown(&mut watcher).0, [], "the watcher does not see it");
-    let (join, _) = rig.watch(id, None).await;
+    let (join, _) = rig.watch(id, Resume::First).await;
     assert!(matches!(&join, Join::First(Some(state)) if state.seq() == Seq(1)), "nor does who joins now: {join:?}");
 
     gate.release();
@@ -40,7 +40,7 @@ async fn a_failed_append_changes_nothing_and_tells_every_caller() {
     ] {
         let rig = Rig::start().await;
         let (one, two) = (rig.started().await, rig.started().await);
-        let (_, mut watcher) = rig.watch(one, None).await;
+        let (_, mut watcher) = rig.watch(one, Resume::First).await;
         let before = (rig.task(one).await, rig.task(two).await, rig.events().await);
         let gate = rig.journal.hold_appends();
         let mut callers = JoinSet::new();

@@ -1,11 +1,14 @@
-//! A journal on which something happens before every append.
+//! A journal on which something happens before every append, which counts what is looked up, and whose sweeps can be
+//! held.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
 use super::*;
 use crate::{
     event::{ChannelKind, Epoch, Timestamp},
-    journal::{Appended, Listing, Log, Stored},
+    journal::{Appended, Listing, Log, Member, Stored},
 };
 
 type Before = dyn Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync;
@@ -13,6 +16,18 @@ type Before = dyn Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Sen
 pub(super) struct Haunted {
     inner: MemoryJournal,
     before: Box<Before>,
+    seen: Arc<Seen>,
+}
+
+/// What it was asked, and what it does not answer.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Look-ups of single channels.
+    pub(super) single: AtomicUsize,
+    /// Look-ups of many at once.
+    pub(super) many: AtomicUsize,
+    /// While it is set, no sweep comes back.
+    pub(super) holds_sweeps: AtomicBool,
 }
 
 impl Haunted {
@@ -21,9 +36,16 @@ impl Haunted {
     pub(super) async fn rig(
         before: impl Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync + 'static,
     ) -> Rig {
-        let journal = MemoryJournal::new();
-        let haunted = Self { inner: journal.clone(), before: Box::new(before) };
-        Rig::behind(journal, Arc::new(haunted), 4_096, Clock::runtime()).await
+        Self::seen_rig(before).await.0
+    }
+
+    /// The same, with what it was asked.
+    pub(super) async fn seen_rig(
+        before: impl Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync + 'static,
+    ) -> (Rig, Arc<Seen>) {
+        let (journal, seen) = (MemoryJournal::new(), Arc::<Seen>::default());
+        let haunted = Self { inner: journal.clone(), before: Box::new(before), seen: Arc::clone(&seen) };
+        (Rig::behind(journal, Arc::new(haunted), 4_096, Clock::runtime()).await, seen)
     }
 }
 
@@ -56,16 +78,26 @@ impl Journal for Haunted {
         self.inner.read(channel, after).await
     }
 
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+        self.inner.read_many(channels).await
+    }
+
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
+        self.seen.single.fetch_add(1, Ordering::Relaxed);
         self.inner.last(channel).await
     }
 
     async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        self.seen.many.fetch_add(1, Ordering::Relaxed);
         self.inner.last_many(channels).await
     }
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         self.inner.list(listing).await
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        self.inner.count(kind, member).await
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
@@ -77,6 +109,9 @@ impl Journal for Haunted {
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
+        if self.seen.holds_sweeps.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         self.inner.sweep(at, limit).await
     }
 

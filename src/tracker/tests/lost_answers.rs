@@ -15,7 +15,7 @@ async fn a_lost_answer_is_asked_for_again_and_told_once() {
     for lost in BOTH {
         let rig = Rig::start().await;
         let id = rig.started().await;
-        let (_, mut watcher) = rig.watch(id, None).await;
+        let (_, mut watcher) = rig.watch(id, Resume::First).await;
         rig.journal.lose_next_answer(lost);
         let answer = rig.report(id, r#"{"progress":40}"#).await.unwrap();
         assert_eq!((answer.seq, answer.changed), (Seq(2), true));
@@ -38,7 +38,7 @@ async fn a_lost_end_and_a_lost_creation_are_not_refused() {
         assert_eq!(answer.entry.unwrap().task.status, Status::Completed);
         rig.journal.lose_next_answer(lost);
         assert!(rig.tracker.submit(id, Intent::Delete).await.unwrap().changed);
-        assert_eq!(rig.events().await.len(), 4);
+        assert_eq!(rig.events().await.len(), 5, "the task and its key, an end, and both are gone");
     }
 }
 
@@ -81,18 +81,24 @@ async fn an_error_after_a_lost_answer_does_not_mean_that_nothing_was_written() {
     }
 }
 
+/// A tracker, and how many of the next answers are lost to it.
+async fn losing(lost: LostAnswer) -> (Rig, Arc<AtomicUsize>) {
+    let armed = Arc::new(AtomicUsize::new(0));
+    let losses = Arc::clone(&armed);
+    let rig = haunted::Haunted::rig(move |journal, _| {
+        if losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            journal.lose_next_answer(lost);
+        }
+        Ok(())
+    })
+    .await;
+    (rig, armed)
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up() {
     for lost in BOTH {
-        let armed = Arc::new(AtomicUsize::new(0));
-        let losses = Arc::clone(&armed);
-        let rig = haunted::Haunted::rig(move |journal, _| {
-            if losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                journal.lose_next_answer(lost);
-            }
-            Ok(())
-        })
-        .await;
+        let (rig, armed) = losing(lost).await;
         let id = rig.started().await;
         armed.store(6, Ordering::Relaxed);
         let answer = rig.report(id, r#"{"progress":40}"#).await;
@@ -107,4 +113,26 @@ async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up() {
         assert_eq!(classes.len(), if written { 2 } else { 1 }, "{classes:?}");
         assert_eq!(rig.report(id, r#"{"progress":50}"#).await.unwrap().entry.unwrap().task.progress, Some(50.0));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_and_lists_follow_what_was_never_told() {
+    let (rig, armed) = losing(LostAnswer::Committed).await;
+    let finished = rig.finished().await;
+    let (_, mut list) = rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap();
+    let made = Uuid::now_v7();
+    armed.store(6, Ordering::Relaxed);
+    rig.tracker.create(made, new_task(r#"{"start":true}"#), None).await.unwrap_err();
+    // It is looked up in the journal before its creation has been followed.
+    assert_eq!(refused(rig.tracker.submit(made, Intent::Delete).await), Refusal::NotFinished);
+    armed.store(6, Ordering::Relaxed);
+    rig.tracker.submit(finished, Intent::Delete).await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut counts = Counts::default();
+    counts[Status::Processing as usize] = 1;
+    assert_eq!(rig.tracker.counts(), counts);
+    let told = std::future::poll_fn(|context| crate::channel::Watch::poll_next(&mut list, context)).await;
+    let Delivery::Bytes(told) = told else { panic!("{told:?}") };
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains(&made.to_string()) && told.contains("event: removed"), "{told}");
 }

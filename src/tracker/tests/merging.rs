@@ -45,7 +45,7 @@ async fn different_tasks_do_not_merge() {
 async fn only_ticks_merge() {
     let rig = Rig::start().await;
     let id = rig.made(r#"{"start":true,"steps":[{"name":"a"},{"name":"b"}]}"#).await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let reports = [
         r#"{"stepProgress":10}"#,
         r#"{"stepProgress":20}"#,
@@ -144,7 +144,7 @@ async fn one_key_is_one_task_within_a_batch() {
 async fn texts_to_a_user_do_not_merge() {
     let rig = Rig::start().await;
     let user = ChannelName::user("alice").unwrap();
-    let (_, mut watcher) = rig.tracker.watch(&user, None).await.unwrap().unwrap();
+    let (_, mut watcher) = rig.tracker.watch(&user, Resume::First).await.unwrap();
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
     for nth in 0..5 {

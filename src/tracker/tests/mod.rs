@@ -3,22 +3,24 @@
 mod conflicts;
 mod durability;
 mod evicted;
+mod fairness;
 mod faults;
 mod haunted;
 mod lost_answers;
 mod merging;
 mod timers;
+mod unreadable;
 mod watching;
 
 use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    channel::{Delivery, Join, Limits, Subscriber},
-    event::{ChannelName, Event},
+    channel::{Delivery, Join, StreamLimits, Subscriber},
+    event::{ChannelName, Event, Resume},
     journal::{Group, Tail, memory::MemoryJournal},
     shutdown::Shutdown,
-    task::{Status, decide},
+    task::{Decision, Row, Status, decide},
 };
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -55,7 +57,8 @@ impl Rig {
         queue_length: usize,
         clock: Clock,
     ) -> Self {
-        let limits = Limits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits =
+            StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let options = Options { policy: POLICY, queue_length, retention: RETENTION, clock };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epoch(), limits);
@@ -93,15 +96,15 @@ impl Rig {
         self.task(id).await.task.status
     }
 
-    pub(super) async fn watch(&self, id: Uuid, cursor: Option<Option<Cursor>>) -> (Join, Subscriber) {
-        self.tracker.watch(&ChannelName::task(id), cursor).await.unwrap().unwrap()
+    pub(super) async fn watch(&self, id: Uuid, cursor: Resume) -> (Join, Subscriber) {
+        self.tracker.watch(&ChannelName::task(id), cursor).await.unwrap()
     }
 
     /// What another node would commit for this intent.
     pub(super) async fn foreign(&self, id: Uuid, intent: &Intent) -> Group {
         let entry = self.tracker.find(id).await.unwrap().entry().ok();
         let now = self.tracker.clock().now();
-        let drafts = decide(id, entry.as_deref(), intent, now, &POLICY).unwrap();
+        let drafts = drafts(decide(id, entry.as_deref(), intent, now, &POLICY).unwrap());
         Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts }
     }
 
@@ -126,7 +129,7 @@ impl Rig {
             callers.spawn(async move {
                 let answer = match intent {
                     Intent::Create { new, .. } => tracker.create(id, new, None).await,
-                    other => tracker.ask(Change::Task(id, other), None).await,
+                    other => tracker.ask(Ask::Task(id, other)).await,
                 };
                 (nth, answer)
             });
@@ -140,6 +143,11 @@ impl Rig {
         answers.pop();
         answers.into_iter().map(|(_, answer)| answer).collect()
     }
+}
+
+/// What is appended of a decision.
+pub(super) fn drafts(decision: Decision) -> Vec<Draft> {
+    decision.into_iter().map(|decided| decided.draft).collect()
 }
 
 pub(super) fn new_task(json: &str) -> NewTask {

@@ -19,7 +19,7 @@ async fn claimed(rig: &Rig, new: &str) -> (Uuid, Lease) {
 async fn silence_is_told_by_an_event_and_a_word_ends_it() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     tokio::time::sleep(STALLED_AFTER - A_MOMENT).await;
     assert!(!rig.task(id).await.task.stalled);
     assert_eq!(shown(&mut watcher).0.len(), 0);
@@ -69,10 +69,35 @@ async fn a_worker_that_is_lost_loses_its_lease_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_start_holders_have_time_to_say_that_they_live() {
+    let rig = Rig::start().await;
+    let (kept, lease) = claimed(&rig, "{}").await;
+    let (lost, _) = claimed(&rig, "{}").await;
+    assert!(rig.stage.end(Duration::from_secs(60)).await);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    let rig = rig.restarted().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let _guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    assert_eq!((rig.status(kept).await, rig.status(lost).await), (Status::Processing, Status::Error));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_left_does_not_end_by_time_in_this_run() {
+    let rig = Rig::start().await;
+    let (left, lease) = claimed(&rig, "{}").await;
+    let guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
+    guard.leave();
+    drop(guard);
+    tokio::time::sleep(STALLED_AFTER * 10).await;
+    assert_eq!(rig.status(left).await, Status::Processing);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody() {
     let rig = Rig::start().await;
     let (id, lease) = claimed(&rig, "{}").await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let before = rig.task(id).await;
     for _ in 0..3 {
         tokio::time::sleep(STALLED_AFTER * 2 / 3).await;
@@ -106,7 +131,7 @@ async fn another_node_may_fire_the_timer_first() {
     let id = rig.started().await;
     let entry = rig.task(id).await;
     let later = rig.tracker.clock().now() + STALLED_AFTER;
-    let drafts = decide(id, Some(&entry), &Intent::Due, later, &POLICY).unwrap();
+    let drafts = drafts(decide(id, Some(&entry), &Intent::Due, later, &POLICY).unwrap());
     let theirs = Group { id: Uuid::now_v7(), at: later, expects: Vec::new(), drafts };
     tokio::time::sleep(STALLED_AFTER - A_MOMENT).await;
     rig.journal.foreign_before_next_append(theirs);
@@ -161,7 +186,7 @@ async fn a_queue_that_is_never_empty_does_not_stop_the_clock() {
         let tracker = rig.tracker.clone();
         callers.spawn(async move {
             loop {
-                tracker.ask(Change::Task(busy, reported("{}")), None).await.unwrap();
+                tracker.ask(Ask::Task(busy, reported("{}"))).await.unwrap();
             }
         });
     }

@@ -1,6 +1,7 @@
 //! Watching through the tracker: what the journal holds and what is happening, as one.
 
 use super::*;
+use crate::channel::WatchError;
 
 #[tokio::test]
 async fn who_resumes_gets_what_it_missed_from_the_journal() {
@@ -9,7 +10,7 @@ async fn who_resumes_gets_what_it_missed_from_the_journal() {
     for nth in [10, 20, 30] {
         rig.report(id, &format!(r#"{{"progress":{nth}}}"#)).await.unwrap();
     }
-    let (join, mut resumed) = rig.watch(id, Some(Some(rig.tracker.cursor(Seq(1))))).await;
+    let (join, mut resumed) = rig.watch(id, Resume::After(rig.tracker.cursor(Seq(1)))).await;
     assert!(matches!(join, Join::Resumed), "{join:?}");
     assert_eq!(shown(&mut resumed).0, [Some(30.0)], "of the ticks the latest");
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
@@ -17,9 +18,9 @@ async fn who_resumes_gets_what_it_missed_from_the_journal() {
     assert_eq!(progress, [Some(100.0)]);
     assert!(matches!(end, Some(Delivery::Ended { .. })));
 
-    let (join, _) = rig.watch(id, Some(Some(rig.tracker.cursor(Seq(5))))).await;
+    let (join, _) = rig.watch(id, Resume::After(rig.tracker.cursor(Seq(5)))).await;
     assert!(matches!(join, Join::Ended), "{join:?}");
-    let (join, mut first) = rig.watch(id, None).await;
+    let (join, mut first) = rig.watch(id, Resume::First).await;
     assert!(matches!(&join, Join::First(Some(state)) if state.seq() == Seq(5)), "{join:?}");
     assert!(matches!(shown(&mut first), (progress, Some(Delivery::Ended { .. })) if progress.is_empty()));
 }
@@ -29,8 +30,8 @@ async fn a_cursor_that_another_node_gave_is_not_from_the_future() {
     let rig = Rig::start().await;
     let id = rig.started().await;
     rig.journal.foreign(rig.foreign(id, &reported(r#"{"progress":40}"#)).await);
-    assert_eq!(rig.tracker.registry().head(), Seq(1));
-    let at = |seq| Some(Some(rig.tracker.cursor(Seq(seq))));
+    assert_eq!(rig.tracker.head(), Seq(1));
+    let at = |seq| Resume::After(rig.tracker.cursor(Seq(seq)));
     let (join, _) = rig.watch(id, at(3)).await;
     assert!(matches!(join, Join::Reset(_)), "the store has not got there: {join:?}");
     let (join, mut resumed) = rig.watch(id, at(2)).await;
@@ -43,9 +44,9 @@ async fn a_cursor_that_another_node_gave_is_not_from_the_future() {
 async fn who_has_seen_the_end_elsewhere_is_not_kept_waiting() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, _local) = rig.watch(id, None).await;
+    let (_, _local) = rig.watch(id, Resume::First).await;
     rig.journal.foreign(rig.foreign(id, &reported(r#"{"status":"completed"}"#)).await);
-    let (_, mut returning) = rig.watch(id, Some(Some(rig.tracker.cursor(Seq(2))))).await;
+    let (_, mut returning) = rig.watch(id, Resume::After(rig.tracker.cursor(Seq(2)))).await;
     rig.started().await;
     assert!(matches!(shown(&mut returning), (progress, Some(Delivery::Ended { .. })) if progress.is_empty()));
 }
@@ -59,7 +60,7 @@ async fn what_the_journal_trimmed_leads_to_a_reset() {
     }
     // 1 and 2 are trimmed; 3 and 4 are kept.
     for (seq, resumes) in [(1, false), (2, true), (3, true)] {
-        let (join, _) = rig.watch(id, Some(Some(rig.tracker.cursor(Seq(seq))))).await;
+        let (join, _) = rig.watch(id, Resume::After(rig.tracker.cursor(Seq(seq)))).await;
         assert_eq!(matches!(join, Join::Resumed), resumes, "{seq}: {join:?}");
     }
 }
@@ -68,11 +69,11 @@ async fn what_the_journal_trimmed_leads_to_a_reset() {
 async fn a_deleted_task_ends_its_streams() {
     let rig = Rig::start().await;
     let id = rig.started().await;
-    let (_, mut watcher) = rig.watch(id, None).await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
     rig.tracker.submit(id, Intent::Delete).await.unwrap();
     assert_eq!(shown(&mut watcher).0, [Some(100.0)]);
-    let (join, _) = rig.watch(id, None).await;
+    let (join, _) = rig.watch(id, Resume::First).await;
     assert!(matches!(join, Join::First(None)), "{join:?}");
 }
 
@@ -81,9 +82,9 @@ async fn a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place() 
     let rig = Rig::start().await;
     let id = rig.started().await;
     rig.journal.close().await.unwrap();
-    let opened = rig.tracker.watch(&ChannelName::task(id), None).await;
-    assert!(matches!(opened, Err(TrackerError::Unavailable(_))));
-    assert_eq!((rig.tracker.registry().streams(), rig.tracker.registry().channels()), (0, 0));
+    let opened = rig.tracker.watch(&ChannelName::task(id), Resume::First).await;
+    assert!(matches!(opened, Err(WatchError::Load(TrackerError::Unavailable(_)))));
+    assert_eq!((rig.tracker.streams(), rig.tracker.shared.registry.channels()), (0, 0));
 }
 
 /// Watchers join at any moment while reports are made; each sees progress rise to the end without a change missing.
@@ -96,7 +97,7 @@ async fn watchers_that_join_while_reports_are_made_see_every_step() {
     for nth in 0..20 {
         let tracker = rig.tracker.clone();
         watchers.spawn(async move {
-            let (join, mut watcher) = tracker.watch(&ChannelName::task(id), None).await.unwrap().unwrap();
+            let (join, mut watcher) = tracker.watch(&ChannelName::task(id), Resume::First).await.unwrap();
             let step = |frame: &crate::wire::Frame| {
                 let task: crate::task::Task = serde_json::from_slice(&frame.event().draft.data).unwrap();
                 task.step.unwrap()
@@ -117,5 +118,28 @@ async fn watchers_that_join_while_reports_are_made_see_every_step() {
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
     for seen in watchers.join_all().await {
         assert_eq!(seen, (seen[0]..20).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_that_were_shown_for_a_moment_are_corrected() {
+    let rig = Rig::start().await;
+    let watch = || rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap().1;
+    let _first = watch();
+    rig.made("{}").await;
+    // These counts are sent; the next follow a second later.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = rig.tracker.counts();
+    let finished = rig.finished().await;
+    let mut watcher = watch();
+    assert_ne!(rig.tracker.counts(), before, "its page says so");
+    rig.tracker.submit(finished, Intent::Delete).await.unwrap();
+    assert_eq!(rig.tracker.counts(), before);
+    let mut told = String::new();
+    while !told.contains(&format!("event: counts\ndata: {}", counts_json(&before))) {
+        let next = std::future::poll_fn(|context| crate::channel::Watch::poll_next(&mut watcher, context));
+        let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("it is told");
+        let Delivery::Bytes(bytes) = next else { panic!("{next:?}") };
+        told.push_str(&String::from_utf8_lossy(&bytes));
     }
 }

@@ -5,31 +5,21 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
-    channel::{Limits, Registry},
     config::Config,
-    http::{App, router},
-    jobs::Jobs,
-    journal::{Journal, memory::MemoryJournal},
-    presence::Presence,
-    server,
-    shutdown::Shutdown,
-    task::Policy,
-    telemetry::Metrics,
-    tracker::{Clock, Options, Tracker},
+    journal::memory::MemoryJournal,
+    service::{Clock, Service},
 };
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
-use super::{Answer, Events};
+use super::{Answer, Events, described};
 
 /// A running service; it ends with the test.
 pub(crate) struct TestApp {
-    pub(crate) app: App,
+    pub(crate) service: Service,
     pub(crate) journal: MemoryJournal,
-    pub(crate) router: Router,
-    pub(crate) shutdown: Shutdown,
-    socket: Option<(SocketAddr, AbortOnDropHandle<()>)>,
+    socket: Option<(SocketAddr, AbortOnDropHandle<Option<()>>)>,
     _data: TempDir,
 }
 
@@ -44,31 +34,11 @@ impl TestApp {
         let mut config = Config::default();
         config.streams.tick_interval = Duration::from_millis(1);
         change(&mut config);
-        let journal = MemoryJournal::with_bounds(config.streams.history, 65_536);
-        let shutdown = Shutdown::default();
-        let metrics = Metrics::new();
-        let limits = Limits {
-            history: config.streams.history,
-            tick_interval: config.streams.tick_interval,
-            streams: config.streams.max_streams,
-            streams_per_channel: config.streams.max_streams_per_channel,
-        };
-        let registry = Registry::new(journal.epoch(), limits);
-        let options = Options {
-            policy: Policy { stalled_after: config.tasks.stalled_after },
-            queue_length: config.tasks.queue_length,
-            retention: config.tasks.retention,
-            clock: Clock::runtime(),
-        };
-        let store = Arc::new(journal.clone());
-        let tracker = Tracker::start(store, registry, options, metrics.clone(), &shutdown.tracker).await.unwrap();
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await.unwrap();
         let data = tempfile::tempdir().unwrap();
-        let (jobs, uploads) = (config.jobs.clone(), config.uploads.clone());
-        let jobs = Jobs::start(tracker.clone(), jobs, uploads, data.path(), metrics.clone(), &shutdown.jobs).unwrap();
-        let draining = shutdown.server.stop();
-        let app = App { tracker, presence, jobs, config: Arc::new(config), metrics, draining };
-        Self { router: router(app.clone()), app, journal, shutdown, socket: None, _data: data }
+        config.data_dir = data.path().to_owned();
+        let journal = MemoryJournal::with_bounds(config.streams.history, 65_536);
+        let service = Service::start(config, Arc::new(journal.clone()), Clock::runtime()).await.unwrap();
+        Self { service, journal, socket: None, _data: data }
     }
 
     /// With small bounds, on a socket.
@@ -80,14 +50,7 @@ impl TestApp {
     pub(crate) async fn listening(mut self) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = server::serve(
-            listener,
-            self.router.clone(),
-            self.app.config.connections.clone(),
-            self.shutdown.server.stop(),
-            self.app.metrics.clone(),
-        );
-        self.socket = Some((address, AbortOnDropHandle::new(tokio::spawn(serving))));
+        self.socket = Some((address, AbortOnDropHandle::new(self.service.serve(listener))));
         self
     }
 
@@ -104,7 +67,7 @@ impl TestApp {
     /// A request to the router.
     pub(crate) fn request(&self, method: &str, path: &str) -> Asking {
         let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
-        Asking { router: self.router.clone(), request, body: Body::empty(), named: false }
+        Asking { router: self.service.router.clone(), request, body: Body::empty(), named: false }
     }
 
     pub(crate) fn get(&self, path: &str) -> Asking {
@@ -179,7 +142,10 @@ impl Asking {
 
     /// The whole answer.
     pub(crate) async fn send(self) -> Answer {
-        Answer::read(self.open().await).await
+        let (method, uri) = (self.request.method_ref().cloned(), self.request.uri_ref().map(ToString::to_string));
+        let answer = Answer::read(self.open().await).await;
+        described::check(&method.unwrap(), &uri.unwrap(), &answer);
+        answer
     }
 
     /// The answer as a stream.

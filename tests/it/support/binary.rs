@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use rustix::process::{Pid, Signal};
+
 /// A running server; dropping it kills it.
 pub(crate) struct Binary {
     child: Child,
@@ -15,7 +17,13 @@ pub(crate) struct Binary {
 impl Binary {
     /// Starts it on this data directory and waits until it listens.
     pub(crate) fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(data, arguments, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_progressd"))
+            .envs(environment.iter().copied())
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
             .arg(data)
             .args(arguments)
@@ -34,10 +42,23 @@ impl Binary {
         format!("http://{}", self.address)
     }
 
+    /// Its memory that is resident, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is told");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Kills it with SIGKILL and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it was running");
         self.child.wait().expect("it ends");
+    }
+
+    /// Asks it to end, with SIGTERM, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM).expect("it was running");
+        assert!(self.child.wait().expect("it ends").success());
     }
 }
 

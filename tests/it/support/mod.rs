@@ -3,8 +3,11 @@
 mod answer;
 mod app;
 pub(crate) mod binary;
+mod described;
 mod events;
+mod golden;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::TestApp;
 pub(crate) use events::Events;
+pub(crate) use golden::golden;

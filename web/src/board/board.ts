@@ -1,19 +1,18 @@
 /**
- * The board: every task that the page knows, newest first, from two sources that may disagree.
+ * The board: every active task and the newest finished ones, from two sources that may disagree.
  *
- * A stream tells of one task at once and in order; the list tells of all, some time after it was
- * asked for. The rule: an answer never replaces what was learned after its question was sent.
- * Pure: each function returns a new board. Times are milliseconds of one local, monotonic clock.
+ * The live list tells of each change at once and in order; a list that is asked for tells of all,
+ * some time after it was asked for. The rule: an answer never replaces what was learned after its
+ * question was sent. Pure: each function returns a new board. Times are milliseconds of one local,
+ * monotonic clock.
  */
 
 import { isFinal, type Task } from "../client/task.ts";
 
 export interface Board {
   readonly entries: ReadonlyMap<string, Entry>;
-  /** When a task was deleted here, so that a list asked for earlier does not bring it back. */
+  /** When a task was removed, so that a list asked for earlier does not bring it back. */
   readonly removed: ReadonlyMap<string, number>;
-  /** Where the list goes on beyond what is shown. */
-  readonly nextPage?: string;
 }
 
 interface Entry {
@@ -21,87 +20,93 @@ interface Entry {
   readonly seenAtMs: number;
 }
 
-export interface Page {
-  tasks: readonly Task[];
-  nextPage?: string;
-}
+/** No answer takes longer than this, so what was removed earlier need not be remembered. */
+const REMOVED_KEPT_MS = 120_000;
 
 export const emptyBoard: Board = { entries: new Map(), removed: new Map() };
 
-/** All tasks, newest first by creation, as the server orders its list. */
-export function tasksOf(board: Board): Task[] {
-  return Array.from(board.entries.values(), (entry) => entry.task).sort(newestFirst);
+/** Active tasks, newest first by creation. */
+export function activeOf(board: Board): Task[] {
+  const active = tasksOf(board).filter((task) => !isFinal(task.status));
+  return active.sort((left, right) => later(left.createdAt, right.createdAt, left, right));
 }
 
-/** A task as a stream or the answer to a command told it just now. */
-export function withTask(board: Board, task: Task, nowMs: number): Board {
-  return { ...board, entries: new Map(board.entries).set(task.taskId, entry(board, task, nowMs)) };
+/** Finished tasks, the last one to finish first. */
+export function finishedOf(board: Board): Task[] {
+  const finished = tasksOf(board).filter((task) => isFinal(task.status));
+  return finished.sort((left, right) => later(endOf(left), endOf(right), left, right));
+}
+
+export function taskOf(board: Board, taskId: string): Task | undefined {
+  return board.entries.get(taskId)?.task;
+}
+
+/** Tasks as the live list or the answer to a command told them just now. */
+export function withTasks(board: Board, tasks: readonly Task[], nowMs: number): Board {
+  const entries = new Map(board.entries);
+  for (const task of tasks) entries.set(task.taskId, merged(entries.get(task.taskId), task, nowMs));
+  return { ...board, entries };
 }
 
 /** A task that is no more. */
 export function withoutTask(board: Board, taskId: string, nowMs: number): Board {
   const entries = new Map(board.entries);
   entries.delete(taskId);
-  return { ...board, entries, removed: new Map(board.removed).set(taskId, nowMs) };
+  const removed = [...board.removed].filter(([, atMs]) => nowMs - atMs < REMOVED_KEPT_MS);
+  return { entries, removed: new Map(removed).set(taskId, nowMs) };
 }
 
 /**
- * The first page of the list, which was asked for at `askedAtMs`. What it does not hold any more
- * is gone, unless it is older than the page reaches or was learned of after the question.
+ * All active tasks and the newest finished ones, which were asked for at `askedAtMs`. What is not
+ * among them is gone, unless it was learned of after the question.
  */
-export function withFirstPage(board: Board, page: Page, askedAtMs: number): Board {
-  const listed = new Set(page.tasks.map((task) => task.taskId));
-  const oldest = page.nextPage === undefined ? undefined : page.tasks.at(-1);
-  const isBeyond = (task: Task) => oldest !== undefined && newestFirst(oldest, task) < 0;
-  const kept = [...board.entries].filter(
-    ([taskId, { task, seenAtMs }]) => listed.has(taskId) || seenAtMs > askedAtMs || isBeyond(task),
-  );
-  const removed = [...board.removed].filter(([, removedAtMs]) => removedAtMs > askedAtMs);
-  // What lies beyond the first page was told by a later one, and only that knows what follows.
-  const goesOnAt = kept.some(([, { task }]) => isBeyond(task)) ? board.nextPage : page.nextPage;
-  const { nextPage: _old, ...rest } = board;
-  return {
-    ...rest,
-    ...(goesOnAt !== undefined && { nextPage: goesOnAt }),
-    entries: merged(board, new Map(kept), page.tasks, askedAtMs),
-    removed: new Map(removed),
-  };
-}
-
-/** A further page of the list, below the first. */
-export function withOlderPage(board: Board, page: Page, askedAtMs: number): Board {
-  const { nextPage: _old, ...rest } = board;
-  return {
-    ...rest,
-    ...(page.nextPage !== undefined && { nextPage: page.nextPage }),
-    entries: merged(board, new Map(board.entries), page.tasks, askedAtMs),
-  };
-}
-
-function merged(
-  board: Board,
-  entries: Map<string, Entry>,
-  tasks: readonly Task[],
-  askedAtMs: number,
-): Map<string, Entry> {
+export function withList(board: Board, tasks: readonly Task[], askedAtMs: number): Board {
+  const isNewer = (entry: Entry) => entry.seenAtMs > askedAtMs;
+  const entries = new Map([...board.entries].filter(([, entry]) => isNewer(entry)));
   for (const task of tasks) {
-    const seenAtMs = board.entries.get(task.taskId)?.seenAtMs ?? Number.NEGATIVE_INFINITY;
+    const known = board.entries.get(task.taskId);
     const removedAtMs = board.removed.get(task.taskId) ?? Number.NEGATIVE_INFINITY;
-    if (seenAtMs > askedAtMs || removedAtMs > askedAtMs) continue;
-    entries.set(task.taskId, entry(board, task, askedAtMs));
+    if (removedAtMs > askedAtMs || (known !== undefined && isNewer(known))) continue;
+    // A task that ended while the list was read is told twice: the end counts.
+    entries.set(task.taskId, merged(entries.get(task.taskId) ?? known, task, askedAtMs));
   }
-  return entries;
+  return { ...board, entries };
 }
 
-/** A final status is final, whoever tells otherwise. */
-function entry(board: Board, task: Task, seenAtMs: number): Entry {
-  const known = board.entries.get(task.taskId);
-  const keep = known !== undefined && isFinal(known.task.status) && !isFinal(task.status);
-  return keep ? known : { task, seenAtMs };
+/** No more than this many finished tasks: a page that is open for days must not grow. */
+export function withFinishedUpTo(board: Board, most: number): Board {
+  const surplus = finishedOf(board).slice(most);
+  if (surplus.length === 0) return board;
+  const entries = new Map(board.entries);
+  for (const { taskId } of surplus) entries.delete(taskId);
+  return { ...board, entries };
 }
 
-function newestFirst(left: Task, right: Task): number {
-  const byTime = compare(sortable(right.createdAt), sortable(left.createdAt));
+/**
+ * A final status is final, whoever tells otherwise. What never changes is told once only: a later
+ * event leaves it out.
+ */
+function merged(known: Entry | undefined, task: Task, seenAtMs: number): Entry {
+  if (known === undefined) return { task, seenAtMs };
+  if (isFinal(known.task.status) && !isFinal(task.status)) return known;
+  const { input, metadata } = known.task;
+  const constant = {
+    ...(input !== undefined && { input }),
+    ...(metadata !== undefined && { metadata }),
+  };
+  return { task: { ...constant, ...task }, seenAtMs };
+}
+
+function tasksOf(board: Board): Task[] {
+  return Array.from(board.entries.values(), (entry) => entry.task);
+}
+
+function endOf({ finishedAt, updatedAt, createdAt }: Task): string {
+  return finishedAt ?? updatedAt ?? createdAt;
+}
+
+function later(leftTime: string, rightTime: string, left: Task, right: Task): number {
+  const byTime = compare(sortable(rightTime), sortable(leftTime));
   return byTime === 0 ? compare(right.taskId, left.taskId) : byTime;
 }
 

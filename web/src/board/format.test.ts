@@ -11,6 +11,7 @@ import {
   formatStep,
   formatTime,
   taskName,
+  visible,
 } from "./format.ts";
 
 it.each([
@@ -84,8 +85,26 @@ it("calls a silent task stalled only while it is in processing", () => {
 
 it("has a name for a task without a title", () => {
   expect(taskName(task({ taskId: "t", title: "" }))).toBe("simulate");
+  expect(taskName(task({ taskId: "t", title: " " }))).toBe("simulate");
   const result = { fileName: "a.mp4", size: 3, file: "/api/tasks/t/file" };
   expect(taskName(task({ taskId: "t", kind: "upload", result }))).toBe("a.mp4");
+});
+
+it("does not say 99 of 100 of what is done", () => {
+  const rows = { taskId: "t", current: 99, total: 100, unit: "rows" };
+  expect(formatAmount(task({ ...rows, status: "completed" }))).toBeUndefined();
+  expect(formatAmount(task({ ...rows, status: "error" }))).toBe("99 of 100 rows");
+  expect(formatAmount(task({ ...rows, current: 100, status: "completed" }))).toBe(
+    "100 of 100 rows",
+  );
+});
+
+it("shows what would deceive a reader", () => {
+  expect(visible("invoice_\u202Efdp.exe")).toBe("invoice_\\u202Efdp.exe");
+  expect(visible("a\u0000b\u0085c\u200Bd")).toBe("a\\u0000b\\u0085c\\u200Bd");
+  const innocent = "größe \u{1F469}\u200D\u{1F680} \u0645\u06CC\u200C\u0631\u0648\u062F";
+  expect(visible(innocent)).toBe(innocent);
+  expect(taskName(task({ taskId: "t", title: "a\u2066b" }))).toBe("a\\u2066b");
 });
 
 it("has no words for a time that is none", () => {

@@ -35,9 +35,13 @@ export function formatPercent(progress: number): string {
   return `${Math.floor(progress)} %`;
 }
 
-/** `5.2 MB of 20 MB`, `3 of 10 rows`; nothing where the task does not count. */
-export function formatAmount({ current, total, unit }: Task): string | undefined {
+/**
+ * `5.2 MB of 20 MB`, `3 of 10 rows`; nothing where the task does not count, nor where it is done
+ * and its last count says otherwise.
+ */
+export function formatAmount({ current, total, unit, status }: Task): string | undefined {
   if (current === undefined) return undefined;
+  if (status === "completed" && total !== undefined && current !== total) return undefined;
   const say = (value: number) => (unit === "bytes" ? formatBytes(value) : formatNumber(value));
   const suffix = unit === undefined || unit === "bytes" ? "" : ` ${unit}`;
   if (total === undefined) return `${say(current)}${suffix}`;
@@ -83,8 +87,24 @@ export function formatStatus({ status, stalled }: Task): string {
 
 /** What to call a task: its title, or the file that it became, or else its kind. */
 export function taskName(task: Task): string {
-  const { title = "", kind } = task;
-  return title || uploadResult(task)?.fileName || kind;
+  const names = [task.title, uploadResult(task)?.fileName, task.kind];
+  return visible(names.find((name) => name !== undefined && name.trim() !== "") ?? task.taskId);
+}
+
+/** What cannot be seen, or turns the order of what can: `invoice_\u202Efdp.exe` is no PDF. */
+const UNSEEN = /[\p{Cc}\p{Bidi_Control}\u200B\u2028\u2029\u2060\uFEFF]/gu;
+
+/** Text of others, with the characters that would deceive its reader shown as escapes. */
+export function visible(text: string): string {
+  return text.replaceAll(UNSEEN, (letter) => {
+    const code = letter.codePointAt(0) ?? 0;
+    return `\\u${code.toString(16).toUpperCase().padStart(4, "0")}`;
+  });
+}
+
+/** `14 s ago`. */
+export function formatAgo(ms: number): string {
+  return `${formatSeconds(ms / 1000)} ago`;
 }
 
 /** A time in the reader's own language and zone; nothing for one that cannot be read. */

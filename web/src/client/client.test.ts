@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { jsonResponse, problemResponse, scriptedFetch, task } from "../testing/fixtures.ts";
+import {
+  jsonResponse,
+  noCounts,
+  problemResponse,
+  scriptedFetch,
+  task,
+} from "../testing/fixtures.ts";
 import { createClient } from "./client.ts";
 import { uuidV7 } from "./identifier.ts";
 import { explain, ProblemError } from "./problem.ts";
@@ -8,10 +14,13 @@ import { WireError } from "./task.ts";
 describe("createClient", () => {
   it("asks for a page of the list", async () => {
     const one = task({ taskId: "one" });
-    const { fetch, requests } = scriptedFetch(() => jsonResponse({ tasks: [one], nextPage: "p2" }));
-    const page = await createClient({ fetch }).list({ limit: 20, page: "p 1" });
-    expect(page).toEqual({ tasks: [one], nextPage: "p2" });
-    expect(requests[0]?.url).toBe("/api/tasks?limit=20&page=p+1");
+    const { fetch, requests } = scriptedFetch(() =>
+      jsonResponse({ tasks: [one], nextPage: "p2", counts: { error: 3 } }),
+    );
+    const query = { limit: 20, page: "p 1", status: ["error", "completed"], kind: [] } as const;
+    const page = await createClient({ fetch }).page(query);
+    expect(page).toEqual({ tasks: [one], nextPage: "p2", counts: { ...noCounts, error: 3 } });
+    expect(requests[0]?.url).toBe("/api/tasks?limit=20&page=p+1&status=error%2Ccompleted");
   });
 
   it("creates a task under an id of its own choice", async () => {
@@ -52,6 +61,7 @@ describe("explain", () => {
     [new ProblemError(502, {}), "The server has a problem."],
     [new ProblemError(418, {}), "The server refused this (418)."],
     [new TypeError("Failed to fetch"), "The server does not answer."],
+    [new DOMException("signal timed out", "TimeoutError"), "The server does not answer."],
     [new WireError("no taskId"), "The server's answer could not be understood."],
   ])("says %s in plain words", (error, sentence) => {
     expect(explain(error)).toBe(sentence);

@@ -5,8 +5,15 @@
  */
 
 import { problemOf } from "./problem.ts";
-import { type StreamEvent, watchStream } from "./stream.ts";
-import { parseTask, parseTaskPage, type Task } from "./task.ts";
+import {
+  type ChannelEvent,
+  type ListEvent,
+  type StreamEvent,
+  watchChannels,
+  watchList,
+  watchStream,
+} from "./stream.ts";
+import { parseTask, parseTaskPage, type Status, type Task, type TaskPage } from "./task.ts";
 
 export interface ClientOptions {
   /** Injected by tests; the platform's own otherwise. */
@@ -24,8 +31,18 @@ export interface NewTask {
   input?: unknown;
 }
 
-export interface ListQuery {
+/** Which tasks are listed; a filter that is absent or empty lets every task pass. */
+export interface ListFilters {
+  status?: readonly Status[];
+  kind?: readonly string[];
+  userId?: readonly string[];
+  queue?: readonly string[];
+  /** Tasks on a page. */
   limit?: number;
+}
+
+export interface PageQuery extends ListFilters {
+  /** The `nextPage` of the page before. */
   page?: string;
   signal?: AbortSignal;
 }
@@ -36,18 +53,26 @@ export interface WatchQuery {
 }
 
 export interface Client {
-  list(query?: ListQuery): Promise<{ tasks: Task[]; nextPage?: string }>;
+  /** One page of the list as it stands now. */
+  page(query?: PageQuery): Promise<TaskPage>;
+  /** The list and every change of it, on one stream. */
+  list(filters: ListFilters, query: WatchQuery): AsyncGenerator<ListEvent, void, undefined>;
   get(taskId: string): Promise<Task>;
   /** Creates a task under an id of the server's choice. */
   create(task: NewTask): Promise<Task>;
   /** Creates a task under an id of the caller's choice, so that it can be watched at once. */
   put(taskId: string, task: NewTask): Promise<Task>;
   cancel(taskId: string): Promise<Task>;
-  /** Forgets a finished task and its file. */
+  /** Forgets a finished task and its file; goes on when the page is left meanwhile. */
   remove(taskId: string): Promise<void>;
   /** Sends a file into a task of the kind `upload`; resolves when the server has taken it. */
   sendFile(taskId: string, file: File, signal: AbortSignal): Promise<void>;
   watch(taskId: string, query: WatchQuery): AsyncGenerator<StreamEvent, void, undefined>;
+  /** Up to 100 channels on one stream with one cursor: `task:{id}`, `user:{name}`. */
+  watchMany(
+    channels: readonly string[],
+    query: WatchQuery,
+  ): AsyncGenerator<ChannelEvent, void, undefined>;
   /** Where the progress of a task can be watched, by any client. */
   progressUrl(taskId: string): string;
 }
@@ -56,6 +81,13 @@ export function createClient(options: ClientOptions = {}): Client {
   const { fetch: send = globalThis.fetch.bind(globalThis), baseUrl = "" } = options;
   const taskUrl = (taskId: string) => `${baseUrl}/api/tasks/${encodeURIComponent(taskId)}`;
   const progressUrl = (taskId: string) => `${taskUrl(taskId)}/progress`;
+
+  function listUrl({ limit = 50, page, ...filters }: Omit<PageQuery, "signal">): string {
+    const query = new URLSearchParams({ limit: String(limit), ...(page && { page }) });
+    for (const [name, values] of Object.entries(filters))
+      if (values.length > 0) query.set(name, values.join());
+    return `${baseUrl}/api/tasks?${query}`;
+  }
 
   async function call(url: string, init: RequestInit = {}): Promise<Response> {
     const response = await send(url, { cache: "no-store", ...init });
@@ -69,17 +101,17 @@ export function createClient(options: ClientOptions = {}): Client {
   }
 
   return {
-    async list({ limit = 50, page, signal } = {}) {
-      const query = new URLSearchParams({ limit: String(limit), ...(page && { page }) });
-      const response = await call(`${baseUrl}/api/tasks?${query}`, signal ? { signal } : {});
+    async page({ signal, ...query } = {}) {
+      const response = await call(listUrl(query), signal ? { signal } : {});
       return parseTaskPage(await response.json());
     },
+    list: (filters, query) => watchList(listUrl(filters), { fetch: send, ...query }),
     get: (taskId) => callTask(taskUrl(taskId)),
     create: (task) => callTask(`${baseUrl}/api/tasks`, json("POST", task)),
     put: (taskId, task) => callTask(taskUrl(taskId), json("PUT", task)),
     cancel: (taskId) => callTask(`${taskUrl(taskId)}/cancel`, { method: "POST" }),
     async remove(taskId) {
-      await call(taskUrl(taskId), { method: "DELETE" });
+      await call(taskUrl(taskId), { method: "DELETE", keepalive: true });
     },
     async sendFile(taskId, file, signal) {
       const form = new FormData();
@@ -88,6 +120,10 @@ export function createClient(options: ClientOptions = {}): Client {
       await call(`${baseUrl}/api/tasks/upload?${query}`, { method: "POST", body: form, signal });
     },
     watch: (taskId, query) => watchStream(progressUrl(taskId), { fetch: send, ...query }),
+    watchMany(channels, query) {
+      const names = new URLSearchParams(channels.map((channel) => ["channel", channel]));
+      return watchChannels(`${baseUrl}/api/stream?${names}`, { fetch: send, ...query });
+    },
     progressUrl,
   };
 }

@@ -35,8 +35,12 @@ export function explain(error: unknown): string {
   if (error instanceof ProblemError) return sentence(explainProblem(error));
   if (error instanceof WireError) return "The server's answer could not be understood.";
   // `fetch` rejects with a TypeError for every failure of the network, and says no more.
-  if (error instanceof TypeError) return "The server does not answer.";
+  if (error instanceof TypeError || isTimeout(error)) return "The server does not answer.";
   return sentence(error instanceof Error ? error.message : String(error));
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "TimeoutError";
 }
 
 function explainProblem({ status, problem }: ProblemError): string {

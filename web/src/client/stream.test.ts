@@ -2,11 +2,14 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   frame,
   openStreamResponse,
+  pacedStreamResponse,
   problemResponse,
   scriptedFetch,
   streamResponse,
+  whenAborted,
 } from "../testing/fixtures.ts";
-import { reconnectDelayMs, type StreamEvent, watchStream } from "./stream.ts";
+import { reconnectDelayMs } from "./events.ts";
+import { type StreamEvent, watchStream } from "./stream.ts";
 
 const URL_ = "/api/tasks/t/progress";
 const active = (id: string, progress: number) => frame(id, { taskId: "t", progress });
@@ -88,7 +91,12 @@ describe("watchStream", () => {
       () => streamResponse("retry: 750\n\n", active("a-1", 1)),
       noContent,
     );
-    expect(await readAll(fetch)).toContainEqual({ type: "waiting", delayMs: 750 });
+    expect(await readAll(fetch)).toContainEqual({
+      type: "waiting",
+      delayMs: 750,
+      reason: "closed",
+      idleMs: 0,
+    });
   });
 
   it("passes a reset on and forgets the cursor until the fresh state came", async () => {
@@ -110,7 +118,7 @@ describe("watchStream", () => {
     expect(await readAll(fetch)).toEqual([
       { type: "open" },
       { type: "refused", code: "too_many", detail: "no room" },
-      { type: "waiting", delayMs: 5000 },
+      { type: "waiting", delayMs: 5000, reason: "closed", idleMs: 0 },
     ]);
   });
 
@@ -122,6 +130,8 @@ describe("watchStream", () => {
     );
     const waits = (await readAll(fetch)).filter((event) => event.type === "waiting");
     expect(waits.map((event) => event.delayMs)).toEqual([2000, 4000, 8000]);
+    const reasons = waits.map((event) => event.reason);
+    expect(reasons).toEqual(["unreachable", "unavailable", "unreachable"]);
   });
 
   it.each([404, 410, 401, 406])("throws on a real refusal (%i)", async (status) => {
@@ -140,8 +150,25 @@ describe("watchStream", () => {
       ({ signal }) => openStreamResponse(signal, active("a-1", 10)),
       noContent,
     );
-    expect(kinds(await readAll(fetch))).toEqual(["open", "a-1:10", "waiting"]);
+    const events = await readAll(fetch);
+    expect(kinds(events)).toEqual(["open", "a-1:10", "waiting"]);
+    expect(events.at(-1)).toMatchObject({ reason: "silent", idleMs: 20_000 });
     expect(sentCursors(requests)).toEqual([null, "a-1"]);
+  });
+
+  it("gives up a server that takes a request and says nothing", async () => {
+    const { fetch } = scriptedFetch(
+      ({ signal }) => new Promise((_, reject) => whenAborted(signal, reject)),
+      noContent,
+    );
+    expect((await readAll(fetch)).at(-1)).toMatchObject({ reason: "unreachable", idleMs: 20_000 });
+  });
+
+  it("takes a comment for a sign of life", async () => {
+    const { fetch } = scriptedFetch(({ signal }) =>
+      pacedStreamResponse(signal, 15_000, ": alive\n\n", ": alive\n\n", completed("a-1")),
+    );
+    expect(kinds(await readAll(fetch))).toEqual(["open", "a-1:100"]);
   });
 
   it("ends quietly when it is aborted in the middle of a stream", async () => {

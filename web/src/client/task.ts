@@ -45,6 +45,7 @@ export interface Task {
   kind: string;
   title?: string;
   userId?: string;
+  queue?: string;
   status: Status;
   /** 0–100; absent while the task is indeterminate. */
   progress?: number;
@@ -60,14 +61,29 @@ export interface Task {
   eta?: Eta;
   stalled: boolean;
   attempt: number;
+  maxAttempts?: number;
   createdAt: string;
   startedAt?: string;
   updatedAt?: string;
   finishedAt?: string;
   cursor?: string;
+  /** What the submitter gave. Never changes, and is not in the events of a stream. */
+  input?: unknown;
+  metadata?: unknown;
   /** What the task made; its shape depends on the kind. */
   result?: unknown;
   error?: Problem;
+}
+
+/** How many tasks there are of each status. */
+export type Counts = Record<Status, number>;
+
+/** One page of the list. */
+export interface TaskPage {
+  tasks: Task[];
+  /** Where the list goes on; absent on its last page. */
+  nextPage?: string;
+  counts: Counts;
 }
 
 /** The result of a task of the kind `upload`. */
@@ -110,6 +126,7 @@ export function parseTask(value: unknown): Task {
     ...present({
       title: text(fields, "title"),
       userId: text(fields, "userId"),
+      queue: text(fields, "queue"),
       progress: number(fields, "progress"),
       message: text(fields, "message"),
       current: number(fields, "current"),
@@ -119,10 +136,13 @@ export function parseTask(value: unknown): Task {
       steps: parseSteps(fields["steps"]),
       rate: number(fields, "rate"),
       eta: parseEta(fields["eta"]),
+      maxAttempts: number(fields, "maxAttempts"),
       startedAt: text(fields, "startedAt"),
       updatedAt: text(fields, "updatedAt"),
       finishedAt: text(fields, "finishedAt"),
       cursor: text(fields, "cursor"),
+      input: fields["input"],
+      metadata: fields["metadata"],
       result: fields["result"],
       error: parseProblem(fields["error"]),
     }),
@@ -130,12 +150,31 @@ export function parseTask(value: unknown): Task {
 }
 
 /** Reads one page of the list. */
-export function parseTaskPage(value: unknown): { tasks: Task[]; nextPage?: string } {
+export function parseTaskPage(value: unknown): TaskPage {
   const fields = record(value);
   const tasks = fields?.["tasks"];
   if (fields === undefined || !Array.isArray(tasks))
     throw new WireError("a list of tasks has an array `tasks`");
-  return { tasks: tasks.map(parseTask), ...present({ nextPage: text(fields, "nextPage") }) };
+  return {
+    tasks: tasks.map(parseTask),
+    counts: parseCounts(fields["counts"]),
+    ...present({ nextPage: text(fields, "nextPage") }),
+  };
+}
+
+/** Reads the counts by status; a status that is not counted has no tasks. */
+export function parseCounts(value: unknown): Counts {
+  const fields = record(value) ?? {};
+  const entries = STATUSES.map((status) => [status, number(fields, status) ?? 0]);
+  return Object.fromEntries(entries) as Counts;
+}
+
+/** Reads which task is no more. */
+export function parseRemoved(value: unknown): string {
+  const fields = record(value);
+  const taskId = fields && text(fields, "taskId");
+  if (taskId === undefined) throw new WireError("a removed task has a taskId");
+  return taskId;
 }
 
 export function parseProblem(value: unknown): Problem | undefined {

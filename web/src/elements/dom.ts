@@ -18,9 +18,10 @@ export function make<Name extends keyof HTMLElementTagNameMap>(
 
 /** Sets a text only where it differs, and hides the element that has none. */
 export function setText(element: HTMLElement, text: string | undefined): void {
-  const hidden = text === undefined || text === "";
+  const shown = text ?? "";
+  const hidden = shown === "";
   if (element.hidden !== hidden) element.hidden = hidden;
-  if (!hidden && element.textContent !== text) element.textContent = text;
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 export function setAttribute(element: Element, name: string, value: string | undefined): void {

@@ -3,20 +3,19 @@
  * id, its times, the digests of its file. Closed until asked for.
  */
 
-import { formatTime } from "../board/format.ts";
+import { formatTime, visible } from "../board/format.ts";
 import { type Task, uploadResult } from "../client/task.ts";
-import { CopyText } from "./copy-text.ts";
 import { make } from "./dom.ts";
+import { FactList } from "./fact-list.ts";
 
 export class TaskDetails extends HTMLElement {
   readonly #disclosure = make("details");
-  readonly #list = make("dl");
-  readonly #rows = new Map<string, { term: HTMLElement; description: HTMLElement }>();
+  readonly #facts = new FactList();
   #latest: { task: Task; progressUrl: string } | undefined;
 
   connectedCallback(): void {
     if (this.#disclosure.isConnected) return;
-    this.#disclosure.append(make("summary", {}, "Details"), this.#list);
+    this.#disclosure.append(make("summary", {}, "Details"), this.#facts);
     this.append(this.#disclosure);
     // A closed disclosure is not kept up to date: most cards are never opened.
     this.#disclosure.addEventListener("toggle", () => this.#render());
@@ -30,37 +29,22 @@ export class TaskDetails extends HTMLElement {
   #render(): void {
     if (!this.#disclosure.open || this.#latest === undefined) return;
     const { task, progressUrl } = this.#latest;
-    const file = uploadResult(task);
-    this.#row("Follow in a shell", `curl -N ${progressUrl}`, true);
-    this.#row("Progress URL", progressUrl, true);
-    this.#row("Task", task.taskId, true);
-    this.#row("SHA-256", file?.sha256, true);
-    this.#row("BLAKE3", file?.blake3, true);
-    this.#row("Error code", task.error?.code, false);
-    this.#row("For user", task.userId, false);
-    this.#row("Created", formatTime(task.createdAt), false);
-    this.#row("Last change", formatTime(task.updatedAt), false);
+    this.#facts.copyable("Follow in a shell", `curl -N ${progressUrl}`);
+    this.#facts.copyable("Progress URL", progressUrl);
+    showIdentity(this.#facts, task);
   }
+}
 
-  #row(name: string, value: string | undefined, copyable: boolean): void {
-    if (value === undefined || value === "") return;
-    const row = this.#rows.get(name) ?? this.#addRow(name, copyable);
-    const [content] = row.description.children;
-    if (content instanceof CopyText) content.text = value;
-    else if (row.description.textContent !== value) row.description.textContent = value;
-  }
-
-  #addRow(name: string, copyable: boolean) {
-    const row = { term: make("dt", {}, name), description: make("dd") };
-    if (copyable) {
-      const copy = new CopyText();
-      copy.setAttribute("label", name);
-      row.description.append(copy);
-    }
-    this.#rows.set(name, row);
-    this.#list.append(row.term, row.description);
-    return row;
-  }
+/** What a task is and was, without what it is about just now. */
+export function showIdentity(facts: FactList, task: Task): void {
+  const file = uploadResult(task);
+  facts.copyable("Task", task.taskId);
+  facts.copyable("SHA-256", file?.sha256);
+  facts.copyable("BLAKE3", file?.blake3);
+  facts.fact("Error code", task.error?.code);
+  facts.fact("For user", task.userId && visible(task.userId));
+  facts.fact("Created", formatTime(task.createdAt));
+  facts.fact("Last change", formatTime(task.updatedAt));
 }
 
 customElements.define("task-details", TaskDetails);

@@ -1,71 +1,74 @@
 /**
- * The page's one place of state: joins the client, the board, the streams, the list and the
- * uploads, and shows the result. Elements tell it what a person wants; it tells them what to show.
+ * The page's one place of state: joins the client, the board, the live list and the uploads, and
+ * shows the result. Elements tell it what a person wants; it tells them what to show.
  */
 
 import { announcement } from "../board/announce.ts";
 import {
+  activeOf,
   type Board,
   emptyBoard,
-  tasksOf,
-  withFirstPage,
-  withOlderPage,
+  finishedOf,
+  taskOf,
+  withFinishedUpTo,
+  withList,
   withoutTask,
-  withTask,
+  withTasks,
 } from "../board/board.ts";
-import { formatPercent, taskName } from "../board/format.ts";
+import { formatAgo, formatPercent, taskName } from "../board/format.ts";
 import type { Client } from "../client/client.ts";
 import { explain, isGone } from "../client/problem.ts";
-import { isFinal, type Task } from "../client/task.ts";
-import type { TaskView } from "../client/view.ts";
+import { type Counts, isFinal, type Task } from "../client/task.ts";
 import type { CardContext } from "../elements/task-card.ts";
+import { type Change, joinHub, type Link } from "../live/hub.ts";
+import { type Election, electByLock, electWhileVisible } from "../live/leader.ts";
 import { createUploadQueue, type UploadState } from "../upload/queue.ts";
-import { createPoller } from "../watch/poller.ts";
-import { createWatchPool } from "../watch/pool.ts";
 import { createCommands } from "./commands.ts";
 import type { PageElements } from "./elements.ts";
+import { createLoader } from "./loader.ts";
+import { createNews } from "./news.ts";
+import { createRouter, taskPath } from "./route.ts";
 
-const PAGE_SIZE = 50;
-/** A list that takes longer than this is a server that is away. */
-const LIST_TIMEOUT_MS = 10_000;
-/** More changes than this at once (a page that was hidden for long) are told as a number. */
-const MAX_ANNOUNCEMENTS = 4;
+/** Finished tasks that are shown at first, and how many more at a time. */
+const FINISHED_STEP = 50;
+/** A connection that is away for less than this is not worth a word: streams end and come again. */
+const STALE_AFTER_MS = 3_000;
+const HUB = "progressd-live";
 
 export function createApp(client: Client, page: PageElements): { start(): void } {
   let board: Board = emptyBoard;
-  /** What the running streams know. */
-  const views = new Map<string, TaskView>();
-  let loaded = false;
+  let counts: Counts | undefined;
+  let link: Link = { state: "connecting" };
+  let finishedWanted = FINISHED_STEP;
+  /** Why the last question failed. */
+  let trouble: unknown;
+  /** The task of this view that cannot be shown, and why. */
+  let missing: { taskId: string; reason: string } | undefined;
   let renderAsked = false;
 
-  const pool = createWatchPool({
-    watch: client.watch,
-    onView(taskId, view) {
-      if (view.connection === "ended") views.delete(taskId);
-      else views.set(taskId, view);
-      if (view.task === undefined) render();
-      else learn(view.task);
-    },
-    onError(taskId, error) {
-      views.delete(taskId);
-      // Any other refusal leaves the task to the list, which goes on telling its state.
-      if (isGone(error)) forget(taskId);
-    },
+  const news = createNews((text) => page.announcer.say(text));
+  const router = createRouter(() => {
+    refresh();
+    show();
+    page.focusView();
   });
 
-  const poller = createPoller({
-    async poll(signal) {
-      const askedAtMs = performance.now();
-      const within = AbortSignal.any([signal, AbortSignal.timeout(LIST_TIMEOUT_MS)]);
-      const first = await client.list({ limit: PAGE_SIZE, signal: within });
-      const next = withFirstPage(board, first, askedAtMs);
+  const loader = createLoader({
+    client,
+    finishedWanted: () => finishedWanted,
+    onList(tasks, listed, askedAtMs) {
+      const isFirst = counts === undefined;
+      counts = listed;
+      const next = withList(board, tasks, askedAtMs);
       // The first list is what was there before anybody listened: nothing of it is news.
-      if (loaded) announce(board, next);
-      loaded = true;
-      replace(next);
+      if (!isFirst) announce(board, next, tasks);
+      board = next;
+      render();
     },
-    onOutcome: (_failures, error) =>
-      page.showServer(error === undefined ? undefined : explain(error)),
+    onOutcome(error) {
+      trouble = error;
+      render();
+    },
   });
 
   const uploads = createUploadQueue({
@@ -83,43 +86,72 @@ export function createApp(client: Client, page: PageElements): { start(): void }
     client,
     learn,
     forget(taskId) {
-      forget(taskId);
+      board = withoutTask(board, taskId, performance.now());
       page.announcer.say("Deleted");
+      render();
     },
-    refresh: poller.refresh,
+    refresh,
+    render,
     notify: (notice) => page.notices.add(notice),
     send: uploads.add,
   });
 
-  function learn(task: Task): void {
-    const next = withTask(board, task, performance.now());
-    announce(board, next);
-    replace(next);
+  function learn(...tasks: readonly Task[]): void {
+    const next = withTasks(board, tasks, performance.now());
+    announce(board, next, tasks);
+    board = withFinishedUpTo(next, finishedWanted + FINISHED_STEP);
     // What nobody waits for any more need not be sent to its end.
-    if (isFinal(task.status) && task.status !== "completed") uploads.stop(task.taskId);
-  }
-
-  function forget(taskId: string): void {
-    replace(withoutTask(board, taskId, performance.now()));
-  }
-
-  function replace(next: Board): void {
-    board = next;
+    for (const { status, taskId } of tasks)
+      if (isFinal(status) && status !== "completed") uploads.stop(taskId);
     render();
   }
 
-  function announce(before: Board, after: Board): void {
-    const texts = tasksOf(after).flatMap((task) => {
-      const previous = before.entries.get(task.taskId)?.task;
-      return previous === task ? [] : (announcement(previous, task) ?? []);
+  function onChanges(changes: readonly Change[]): void {
+    learn(...changes.flatMap((change) => (change.type === "progress" ? [change.task] : [])));
+    for (const change of changes) {
+      if (change.type === "removed") board = withoutTask(board, change.taskId, performance.now());
+      else if (change.type === "counts") counts = change.counts;
+      // A page is a fresh start: what happened before it may never have been told.
+      else if (change.type === "page") refresh();
+    }
+  }
+
+  function onLink(next: Link): void {
+    link = next;
+    // A leader gets a page and asks for the list then; a tab that joins later does not.
+    if (counts === undefined && next.state !== "connecting") loader.loadSoon();
+    render();
+  }
+
+  /** Asks for what this view shows. */
+  function refresh(): void {
+    const taskId = router.taskId();
+    if (taskId === undefined) loader.load();
+    else void readTask(taskId);
+  }
+
+  async function readTask(taskId: string): Promise<void> {
+    try {
+      const task = await client.get(taskId);
+      missing = undefined;
+      learn(task);
+    } catch (error) {
+      if (isGone(error)) board = withoutTask(board, taskId, performance.now());
+      missing = { taskId, reason: explain(error) };
+      render();
+    }
+  }
+
+  function announce(before: Board, after: Board, tasks: readonly Task[]): void {
+    const texts = tasks.flatMap(({ taskId }) => {
+      const [previous, next] = [taskOf(before, taskId), taskOf(after, taskId)];
+      return next === undefined || next === previous ? [] : (announcement(previous, next) ?? []);
     });
-    if (texts.length > MAX_ANNOUNCEMENTS) page.announcer.say(`${texts.length} tasks have changed`);
-    else for (const text of texts) page.announcer.say(text);
+    news.add(...texts);
   }
 
   /** Many events within one frame are one rendering; of a hidden page, only the title is seen. */
   function render(): void {
-    choosePool();
     showTitle();
     if (renderAsked) return;
     renderAsked = true;
@@ -130,58 +162,118 @@ export function createApp(client: Client, page: PageElements): { start(): void }
   }
 
   function show(): void {
-    const tasks = tasksOf(board);
-    page.taskList.show(tasks, contextOf);
-    page.showSummary(loaded ? tasks : undefined);
-    page.older.hidden = board.nextPage === undefined;
+    const taskId = router.taskId();
+    page.showView(taskId !== undefined);
+    page.showServer(serverTrouble());
+    if (taskId === undefined) showList();
+    else showTask(taskId);
+  }
+
+  function showList(): void {
+    const finished = finishedOf(board);
+    const wanted = [...activeOf(board), ...finished].map((task) => task.taskId);
+    page.taskList.show(wanted, (taskId) => {
+      const task = taskOf(board, taskId);
+      return task && { task, context: contextOf(task, taskPath(taskId)) };
+    });
+    page.showCounts(counts);
+    const { completed = 0, error = 0, cancelled = 0 } = counts ?? {};
+    page.older.hidden = completed + error + cancelled <= finished.length;
+  }
+
+  function showTask(taskId: string): void {
+    const task = taskOf(board, taskId);
+    page.task.hidden = task === undefined;
+    if (task !== undefined) page.task.show(task, contextOf(task));
+    const reason = missing?.taskId === taskId ? missing.reason : "This task is no more.";
+    const isAsking = missing?.taskId !== taskId && !board.removed.has(taskId);
+    page.showMissing(task !== undefined || isAsking ? undefined : reason);
   }
 
   function showTitle(): void {
-    const sending = board.entries.get(uploads.state().sending ?? "")?.task;
-    page.showTitle(sending && `${formatPercent(sending.progress ?? 0)} ${taskName(sending)}`);
+    const sending = taskOf(board, uploads.state().sending ?? "");
+    const shown = sending ?? taskOf(board, router.taskId() ?? "");
+    const percent = shown?.progress === undefined ? "" : `${formatPercent(shown.progress)} `;
+    page.showTitle(shown && `${percent}${taskName(shown)}`);
   }
 
-  function contextOf({ taskId, status }: Task): CardContext {
-    const progressUrl = new URL(client.progressUrl(taskId), location.href).href;
-    const view = views.get(taskId);
-    const broken = !isFinal(status) && view?.connection === "waiting";
-    return { progressUrl, ...(broken && { note: view.refusal ?? "reconnecting" }) };
+  function contextOf({ taskId, status }: Task, path?: string): CardContext {
+    const silentMs = silence();
+    const isAsked = commands.deletions.has(taskId);
+    return {
+      progressUrl: new URL(client.progressUrl(taskId), location.href).href,
+      ...(path !== undefined && { page: path }),
+      ...(isAsked && { deletion: "asked" as const }),
+      ...(!isFinal(status) &&
+        silentMs !== undefined && { note: `last update ${formatAgo(silentMs)}` }),
+    };
   }
 
-  /** A hidden page gives its connections to the tab in front, but for what it is sending. */
-  function choosePool(): void {
-    const { sending } = uploads.state();
-    const active = tasksOf(board).filter((task) => !isFinal(task.status));
-    const candidates = active.map(({ taskId }) => ({
-      taskId,
-      sending: taskId === sending,
-      onScreen: page.taskList.onScreen.has(taskId),
-    }));
-    pool.update(document.hidden ? candidates.filter((candidate) => candidate.sending) : candidates);
+  /** For how long nothing is known any more; nothing while the connection is good. */
+  function silence(): number | undefined {
+    if (link.state === "live" || link.heardAtMs === undefined) return undefined;
+    const silentMs = Date.now() - link.heardAtMs;
+    return silentMs < STALE_AFTER_MS ? undefined : silentMs;
   }
 
-  async function loadOlder(): Promise<void> {
-    const askedAtMs = performance.now();
-    const query = board.nextPage === undefined ? {} : { page: board.nextPage };
-    const older = await client.list({ limit: PAGE_SIZE, ...query });
-    replace(withOlderPage(board, older, askedAtMs));
+  function serverTrouble(): string | undefined {
+    if (link.refusal !== undefined) return explain(new Error(link.refusal));
+    if (link.state === "live") return trouble === undefined ? undefined : explain(trouble);
+    const isAway =
+      link.reason !== undefined && link.reason !== "closed" && link.reason !== "broken";
+    if (isAway || silence() !== undefined) return "The server does not answer.";
+    return trouble === undefined ? undefined : explain(trouble);
+  }
+
+  function joinLive(): void {
+    const { election, channel } = liveParts();
+    joinHub({
+      open: (query) => client.list({ limit: 1 }, query),
+      elect: election,
+      channel,
+      onChanges,
+      onLink,
+    });
+    // What says how long ago the last update was has to be said anew.
+    setInterval(() => {
+      if (link.state !== "live") render();
+    }, 1_000);
   }
 
   return {
     start() {
-      page.onFiles(uploads.add);
+      page.onFiles((files) => {
+        page.taskList.reveal();
+        uploads.add(files);
+      });
       page.onFoldersRefused(commands.foldersRefused);
       page.onTenSteps(commands.tenSteps);
       page.onAction(commands.act);
-      page.onOlder(() => commands.attempt("Loading older tasks", loadOlder));
-      page.onScreenChange(choosePool);
-      document.addEventListener("visibilitychange", () => {
-        poller.setVisible(!document.hidden);
-        render();
+      page.onOlder(() => {
+        finishedWanted += FINISHED_STEP;
+        loader.load();
       });
-      poller.refresh();
+      window.addEventListener("pagehide", commands.deletions.flush);
+      // A page that was asleep has missed what the others were told.
+      window.addEventListener("pageshow", ({ persisted }) => persisted && refresh());
+      document.addEventListener("resume", refresh);
+      if (router.taskId() !== undefined) refresh();
+      joinLive();
+      show();
     },
   };
+}
+
+/** How the tabs of this browser find each other; without locks each is on its own. */
+function liveParts(): {
+  election: Election;
+  channel: Pick<BroadcastChannel, "postMessage" | "addEventListener">;
+} {
+  const locks: LockManager | undefined = navigator.locks;
+  if (locks !== undefined)
+    return { election: electByLock(locks, HUB), channel: new BroadcastChannel(HUB) };
+  const nobody = { postMessage: () => undefined, addEventListener: () => undefined };
+  return { election: electWhileVisible(document), channel: nobody };
 }
 
 /** Leaving the page would cut an upload whose bytes are still being sent, and nothing else. */

@@ -1,7 +1,8 @@
 /**
  * What a person can ask for, each as one call that either changes the board or says why not.
  *
- * Keeps no state: what the server answered goes to `learn` and `forget`.
+ * Keeps no state but the deletions that can be undone: what the server answered goes to `learn` and
+ * `forget`.
  */
 
 import type { Client } from "../client/client.ts";
@@ -9,6 +10,7 @@ import { explain, isGone } from "../client/problem.ts";
 import { isFinal, type Task } from "../client/task.ts";
 import type { Notice } from "../elements/notice-list.ts";
 import type { TaskAction } from "../elements/task-card.ts";
+import { createDeletions } from "./deletions.ts";
 
 const TEN_STEPS = {
   kind: "simulate",
@@ -20,8 +22,10 @@ export interface CommandOptions {
   client: Client;
   learn(task: Task): void;
   forget(taskId: string): void;
-  /** Asks for the list again, because what is shown may be wrong. */
+  /** Asks again for what is shown, because it may be wrong. */
   refresh(): void;
+  /** Shows again what has changed here without the server. */
+  render(): void;
   notify(notice: Notice): void;
   /** Sends these files. */
   send(files: readonly File[]): void;
@@ -52,16 +56,22 @@ export function createCommands(options: CommandOptions) {
     options.forget(taskId);
   }
 
+  const deletions = createDeletions({
+    send: (taskId) => attempt("Deleting", () => remove(taskId)),
+    onChange: options.render,
+  });
+
   return {
-    attempt,
+    deletions,
 
     tenSteps: () =>
       attempt("Starting the task", async () => options.learn(await client.create(TEN_STEPS))),
 
-    act: ({ action, taskId }: TaskAction) =>
-      action === "cancel"
-        ? attempt("Cancelling", async () => options.learn(await client.cancel(taskId)))
-        : attempt("Deleting", () => remove(taskId)),
+    act({ action, taskId }: TaskAction): void {
+      if (action === "delete") deletions.add(taskId);
+      else if (action === "undo") deletions.undo(taskId);
+      else void attempt("Cancelling", async () => options.learn(await client.cancel(taskId)));
+    },
 
     /** A file that did not get through: its task tells why, or else a notice does. */
     async uploadFailed(file: File, taskId: string, error: unknown): Promise<void> {

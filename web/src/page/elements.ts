@@ -4,25 +4,30 @@
  * The only place that knows the ids of `index.html`. Keeps no state of tasks.
  */
 
-import { isFinal, type Task } from "../client/task.ts";
+import { type Counts, isFinal, STATUSES } from "../client/task.ts";
 import { CopyText } from "../elements/copy-text.ts";
 import { byId, setAttribute, setText } from "../elements/dom.ts";
 import { LiveAnnouncer } from "../elements/live-announcer.ts";
 import { NoticeList } from "../elements/notice-list.ts";
 import type { TaskAction } from "../elements/task-card.ts";
 import { TaskList } from "../elements/task-list.ts";
+import { TaskView } from "../elements/task-view.ts";
 import { UploadForm } from "../elements/upload-form.ts";
 
 export type PageElements = ReturnType<typeof findPageElements>;
 
 export function findPageElements() {
   const taskList = byId("task-list", TaskList);
+  const task = byId("task", TaskView);
+  const missing = byId("task-missing", HTMLParagraphElement);
   const uploadForm = byId("upload-form", UploadForm);
   const announcer = byId("announcer", LiveAnnouncer);
   const heading = byId("tasks-heading", HTMLHeadingElement);
   const summary = byId("tasks-summary", HTMLParagraphElement);
   const empty = byId("tasks-empty", HTMLParagraphElement);
   const server = byId("server-state", HTMLParagraphElement);
+  const listView = byId("list-view", HTMLElement);
+  const taskView = byId("task-view", HTMLElement);
   const older = byId("older", HTMLButtonElement);
   const ownTitle = document.title;
   let wasAway = false;
@@ -32,26 +37,48 @@ export function findPageElements() {
 
   return {
     taskList,
+    task,
     uploadForm,
     announcer,
     older,
     notices: byId("notices", NoticeList),
 
-    /** How many tasks there are; nothing while the first list is on its way. */
-    showSummary(tasks: readonly Task[] | undefined): void {
-      const active = tasks?.filter((task) => !isFinal(task.status)).length ?? 0;
-      const finished = (tasks?.length ?? 0) - active;
-      setText(summary, tasks?.length ? `${active} active, ${finished} finished` : undefined);
-      setAttribute(taskList, "aria-busy", String(tasks === undefined));
-      empty.hidden = tasks === undefined || tasks.length > 0;
+    /** Shows the list, or the page of one task. */
+    showView(isTask: boolean): void {
+      listView.hidden = isTask;
+      taskView.hidden = !isTask;
     },
 
-    /** Says that the server is away, and why; nothing when it is back. */
-    showServer(reason: string | undefined): void {
-      const away = reason !== undefined;
-      setText(server, away ? `${reason} Trying again until it does.` : undefined);
-      if (away !== wasAway) announcer.say(away ? reason : "The server answers again.");
-      wasAway = away;
+    /** Puts the keyboard where the view that was just chosen begins. */
+    focusView(): void {
+      (taskView.hidden ? heading : task).focus({ preventScroll: true });
+    },
+
+    /** Why there is nothing to be shown of the task; nothing when there is. */
+    showMissing(reason: string | undefined): void {
+      setText(missing, reason);
+    },
+
+    /** How many tasks there are; nothing while the first list is on its way. */
+    showCounts(counts: Counts | undefined): void {
+      const of = (wanted: boolean) =>
+        STATUSES.filter((status) => isFinal(status) === wanted)
+          .map((status) => counts?.[status] ?? 0)
+          .reduce((sum, count) => sum + count, 0);
+      const [active, finished] = [of(false), of(true)];
+      const say = (count: number) => count.toLocaleString("en");
+      const isEmpty = active + finished === 0;
+      setText(summary, isEmpty ? undefined : `${say(active)} active, ${say(finished)} finished`);
+      setAttribute(taskList, "aria-busy", String(counts === undefined));
+      empty.hidden = counts === undefined || !isEmpty;
+    },
+
+    /** Says what is wrong with the connection; nothing when it is good again. */
+    showServer(trouble: string | undefined): void {
+      const isAway = trouble !== undefined;
+      setText(server, isAway ? `${trouble} Trying again…` : undefined);
+      if (isAway !== wasAway) announcer.say(isAway ? trouble : "The server answers again.");
+      wasAway = isAway;
     },
 
     showTitle(state: string | undefined): void {
@@ -72,10 +99,7 @@ export function findPageElements() {
       older.addEventListener("click", run);
     },
     onAction(run: (action: TaskAction) => void): void {
-      listen<TaskAction>(taskList, "task-action", run);
-    },
-    onScreenChange(run: () => void): void {
-      taskList.addEventListener("screen-change", run);
+      for (const place of [taskList, task]) listen<TaskAction>(place, "task-action", run);
     },
   };
 }

@@ -38,10 +38,37 @@ export function openStreamResponse(signal: AbortSignal | null, ...chunks: string
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
       for (const chunk of chunks) controller.enqueue(new TextEncoder().encode(chunk));
-      signal?.addEventListener("abort", () => controller.error(new DOMException("", "AbortError")));
+      whenAborted(signal, (error) => controller.error(error));
     },
   });
   return eventStream(body);
+}
+
+/** A stream that says one chunk after the other, each after a while, and then ends. */
+export function pacedStreamResponse(
+  signal: AbortSignal | null,
+  everyMs: number,
+  ...chunks: string[]
+): Response {
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      const timer = setInterval(() => {
+        const chunk = chunks.shift();
+        if (chunk !== undefined) return controller.enqueue(new TextEncoder().encode(chunk));
+        clearInterval(timer);
+        controller.close();
+      }, everyMs);
+      whenAborted(signal, (error) => {
+        clearInterval(timer);
+        controller.error(error);
+      });
+    },
+  });
+  return eventStream(body);
+}
+
+export function whenAborted(signal: AbortSignal | null, run: (error: Error) => void): void {
+  signal?.addEventListener("abort", () => run(new DOMException("", "AbortError")));
 }
 
 function eventStream(body: ReadableStream<Uint8Array>): Response {
@@ -50,8 +77,23 @@ function eventStream(body: ReadableStream<Uint8Array>): Response {
 
 /** One frame of the progress stream. */
 export function frame(id: string, fields: Partial<Task> & { taskId: string }): string {
-  return `id: ${id}\nevent: progress\ndata: ${JSON.stringify(task(fields))}\n\n`;
+  return `event: progress\ndata: ${JSON.stringify(task(fields))}\nid: ${id}\n\n`;
 }
+
+/** One event of any name. */
+export function event(name: string | undefined, data: unknown, id?: string): string {
+  const lines = [name && `event: ${name}`, `data: ${JSON.stringify(data)}`, id && `id: ${id}`];
+  return `${lines.filter((line) => line !== undefined).join("\n")}\n\n`;
+}
+
+export const noCounts = {
+  pending: 0,
+  processing: 0,
+  cancelling: 0,
+  completed: 0,
+  error: 0,
+  cancelled: 0,
+};
 
 /** A `fetch` that gives one prepared answer after the other and keeps what it was asked. */
 export function scriptedFetch(

@@ -52,7 +52,7 @@ async fn inject(journal: &SqliteJournal, injected: Injected) {
 }
 
 fn tasks() -> Listing {
-    Listing { kind: ChannelKind::Task, members: Vec::new(), live_only: false, created_before: None, limit: usize::MAX }
+    Listing { kind: ChannelKind::Task, members: Vec::new(), created_before: None, limit: usize::MAX }
 }
 
 /// All that can be read of a journal.

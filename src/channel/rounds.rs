@@ -1,0 +1,120 @@
+//! Several channels as one sequence: a stream delivers in rounds.
+//!
+//! A round is in seq order, with the ticks of each channel merged to the latest. There is at most one in a tick interval;
+//! an event other than a tick ends the round at once and takes everything before it along, so that the cursor never
+//! passes something undelivered. Only what is at or before the published mark is looked at: behind it, a channel may have
+//! got its event before another got an earlier one.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep};
+
+use super::{Delivery, seat::Seat};
+use crate::{
+    event::{Class, Seq},
+    wire::Frame,
+};
+
+/// After so long, what was committed is published.
+const PUBLISHING: Duration = Duration::from_millis(1);
+
+/// A watcher of several channels.
+pub(super) struct Rounds {
+    seats: Vec<Seat>,
+    /// That of the last event that was given.
+    position: Seq,
+    published: Arc<AtomicU64>,
+    /// What is left of the round under way.
+    ready: VecDeque<Arc<Frame>>,
+    interval: Duration,
+    next_at: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Rounds {
+    pub(super) fn new(seats: Vec<Seat>, position: Seq, published: Arc<AtomicU64>, interval: Duration) -> Self {
+        let next_at = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until(next_at));
+        Self { seats, position, published, ready: VecDeque::new(), interval, next_at, timer }
+    }
+
+    pub(super) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    /// Everything at or before it has been given.
+    pub(super) fn position(&self) -> Seq {
+        self.position
+    }
+
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                self.position = frame.seq();
+                return Poll::Ready(Delivery::Frame(frame));
+            }
+            // Before anything is looked at: what comes meanwhile wakes again.
+            self.seats.iter().for_each(|seat| seat.wait(context.waker()));
+            let through = Seq(self.published.load(Ordering::Acquire));
+            let looks: Vec<_> = self.seats.iter().map(|seat| seat.look(through)).collect();
+            if let Some(end) = looks.iter().find_map(|look| look.end.clone()) {
+                return Poll::Ready(end);
+            }
+            let is_draining = looks.iter().any(|look| look.is_draining);
+            let is_over = looks.iter().all(|look| look.is_over);
+            let has_more = looks.iter().any(|look| look.has_more);
+            let mut frames: Vec<_> = looks.into_iter().flat_map(|look| look.frames).collect();
+            frames.sort_unstable_by_key(|frame| frame.seq());
+            let is_due = is_draining || Instant::now() >= self.next_at;
+            let lasting = frames.iter().rposition(|frame| frame.class() != Class::Tick).map_or(0, |last| last + 1);
+            if lasting == 0 && (frames.is_empty() || !is_due) {
+                if has_more {
+                    // It is being published this very moment.
+                    self.poll_at(Instant::now() + PUBLISHING, context);
+                    return Poll::Pending;
+                }
+                if frames.is_empty() && is_over {
+                    return Poll::Ready(Delivery::Ended { watchers: 1 });
+                }
+                if frames.is_empty() && is_draining {
+                    return Poll::Ready(Delivery::Draining);
+                }
+                if !frames.is_empty() {
+                    self.poll_at(self.next_at, context);
+                }
+                return Poll::Pending;
+            }
+            if !is_due {
+                frames.truncate(lasting);
+            }
+            self.begin(frames);
+        }
+    }
+
+    /// Gives these next, and nothing but what cannot wait before the interval is over.
+    fn begin(&mut self, frames: Vec<Arc<Frame>>) {
+        if let Some(last) = frames.last() {
+            self.seats.iter_mut().for_each(|seat| seat.move_to(last.seq()));
+        }
+        self.next_at = Instant::now() + self.interval;
+        self.ready = frames.into();
+    }
+
+    /// Wakes at this time.
+    fn poll_at(&mut self, at: Instant, context: &mut Context<'_>) {
+        self.timer.as_mut().reset(at);
+        if self.timer.as_mut().poll(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
+    }
+}

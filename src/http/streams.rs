@@ -1,0 +1,259 @@
+//! Watching several channels at once: one stream, or one long poll, with one cursor for all of them.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{FromRequestParts, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use garde::Validate;
+use http::{HeaderMap, Method, StatusCode, request::Parts};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    App,
+    extract::{query_problem, valid},
+    negotiate::{preferred_wait, wants_json},
+    problem::{Finds, Problem, kinds},
+    progress::{AcceptsStream, RETRY, event_stream, head, refused, resume},
+    refusals::{Refusals, refuses},
+    tasks::json_response,
+    urlencoded::Fields,
+};
+use crate::{
+    channel::{Delivery, Join, Joined, Subscriber},
+    event::{ChannelKind, ChannelName, Resume},
+    stream::{Heartbeat, StreamBody, Style},
+    wire::{self, Dialect, Frame, with_members},
+};
+
+/// Most channels of one stream.
+pub(super) const CHANNELS_MAX: usize = 100;
+/// Most events in one answer to a long poll.
+const BATCH_EVENTS_MAX: usize = 1_000;
+/// An answer to a long poll that has grown to this ends.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long a long poll waits, unless its client prefers otherwise.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The routes of streams of several channels.
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// How the events of a stream are framed.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum StreamDialect {
+    /// `event: progress`, the whole state of the task as data; texts to users as they are, unnamed.
+    Progress,
+    /// `event` with the event's own name, its data as it is.
+    Named,
+    /// Unnamed events; data is `{"channel":"task:…","data":…}`.
+    #[default]
+    Multiplexed,
+}
+
+/// What a stream of several channels is asked for, beside its channels.
+#[derive(Debug, Default, Deserialize, Validate, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+struct StreamQuery {
+    /// How events are framed.
+    #[garde(skip)]
+    #[param(inline, required = false)]
+    dialect: StreamDialect,
+    /// The cursor from which to resume, for clients that cannot set headers.
+    #[garde(skip)]
+    last_event_id: Option<String>,
+}
+
+/// The channels to watch, and how.
+#[derive(Debug)]
+pub(super) struct Watched {
+    channels: Vec<ChannelName>,
+    dialect: Dialect,
+    resume: Resume,
+}
+
+impl FromRequestParts<App> for Watched {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Problem> {
+        let query = parts.uri.query().unwrap_or_default();
+        let (channels, others): (Vec<&str>, Vec<&str>) =
+            query.split('&').partition(|pair| pair.starts_with("channel="));
+        let others = others.join("&");
+        let StreamQuery { dialect, .. } =
+            valid(Fields::of_query(&others).and_then(Fields::read).map_err(query_problem)?)?;
+        let mut names = Vec::new();
+        for channel in channels {
+            let name = read_channel(channel.trim_start_matches("channel="))?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if !(1..=CHANNELS_MAX).contains(&names.len()) {
+            return Err(Problem::invalid("channel", format!("must be given 1 to {CHANNELS_MAX} times")));
+        }
+        let dialect = match dialect {
+            StreamDialect::Progress => Dialect::Progress,
+            StreamDialect::Named => Dialect::Named,
+            StreamDialect::Multiplexed => Dialect::Multiplexed,
+        };
+        Ok(Self { channels: names, dialect, resume: resume(&parts.headers, &others) })
+    }
+}
+
+refuses!(Watched: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
+
+fn read_channel(text: &str) -> Result<ChannelName, Problem> {
+    let text = percent_decode_str(text).decode_utf8().ok();
+    let name = text.and_then(|text| text.parse().ok()).filter(|name: &ChannelName| name.kind() != ChannelKind::Key);
+    name.ok_or_else(|| Problem::invalid("channel", "must be task: and a UUID, or user: and a name"))
+}
+
+/// A batch of events.
+#[derive(Serialize, ToSchema)]
+struct EventBatch {
+    /// The current state of each channel on the first poll or after a reset, then what happened since the cursor.
+    events: Vec<BatchEvent>,
+    /// Channels on which the cursor could not be used; their current state is among the events.
+    reset: Vec<String>,
+    /// The `lastEventId` of the next poll.
+    #[schema(example = "k3f90000-1841")]
+    cursor: String,
+    /// Whether nothing more will come: every channel has ended.
+    ended: bool,
+}
+
+/// One event of a batch.
+#[derive(Serialize, ToSchema)]
+struct BatchEvent {
+    /// The channel on which it happened.
+    #[schema(example = "task:0199c0de-0000-7000-8000-000000000001")]
+    channel: String,
+    /// The whole state of a task, or a text to a user.
+    data: serde_json::Value,
+    /// The event's name.
+    event: Option<String>,
+}
+
+/// Watches several channels.
+///
+/// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}`. First the current
+/// state of each, then every change in one sequence; frequent changes of a task are merged to the latest. A cursor
+/// resumes all of them exactly; `event: reset` names a channel on which it cannot be used. The stream ends when all its
+/// tasks have ended. With `Accept: application/json` the same URL is a long poll: it answers as soon as there is
+/// something, at the latest after `Prefer: wait=` seconds (30 when absent).
+#[utoipa::path(
+    get, path = "/api/stream", operation_id = "watchChannels", tag = "streams",
+    params(
+        ("channel" = Vec<String>, Query, description = "The channels to watch; give the parameter once for each",
+            min_items = 1, max_items = 100, example = json!(["task:0199c0de-0000-7000-8000-000000000001", "user:alice"])),
+        StreamQuery,
+        ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
+        ("Prefer" = Option<String>, Header, description = "`wait=` and seconds, for a long poll", example = "wait=30")),
+    responses(
+        (status = 200, description = "The stream, or a batch of events", content(
+            (String = "text/event-stream"), (EventBatch = "application/json"))),
+        (status = 204, description = "The client has seen the end of every channel"),
+        Refusals<(Watched, AcceptsStream, Finds)>))]
+async fn watch(
+    State(app): State<App>,
+    watched: Watched,
+    headers: HeaderMap,
+    method: Method,
+    accepts: Result<AcceptsStream, Problem>,
+) -> Result<Response, Problem> {
+    let is_poll = wants_json(&headers);
+    if !is_poll {
+        accepts?;
+    }
+    if let Err(problem) = check_known(&app, &watched.channels).await {
+        return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
+    }
+    if method == Method::HEAD && !is_poll {
+        return Ok(head());
+    }
+    let (joined, mut subscriber) = match app.tracker.watch_several(&watched.channels, watched.resume).await {
+        Ok(opened) => opened,
+        Err(error) if is_poll => return Err(error.into()),
+        Err(error) => return Ok(refused(&error.into())),
+    };
+    if joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended)) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    for user in watched.channels.iter().filter(|channel| channel.kind() == ChannelKind::User) {
+        subscriber.hold(app.presence.connect(user));
+    }
+    if is_poll {
+        let wait = preferred_wait(&headers).unwrap_or(WAIT_DEFAULT);
+        return Ok(poll(&app, &joined, subscriber, wait).await);
+    }
+    let style = Style {
+        dialect: watched.dialect,
+        opening: vec![wire::retry(RETRY)],
+        shows_state: true,
+        heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
+    };
+    Ok(event_stream(StreamBody::of_several(&joined, subscriber, style, app.metrics.clone())))
+}
+
+/// Refuses channels of tasks that are not there.
+async fn check_known(app: &App, channels: &[ChannelName]) -> Result<(), Problem> {
+    let tasks = channels.iter().filter(|channel| channel.kind() == ChannelKind::Task);
+    let found = tasks.filter_map(ChannelName::id).map(async |id| {
+        let found = app.tracker.find(id).await?.entry();
+        found.map_err(|refusal| Problem::from(refusal).with_detail(format!("The channel task:{id}.")))
+    });
+    try_join_all(found).await.map(drop)
+}
+
+/// Answers a long poll: with what there is, or with what comes first.
+async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Duration) -> Response {
+    let mut events: Vec<Bytes> = joined.channels.iter().filter_map(|(_, join)| join.state()).map(listed).collect();
+    let mut size_bytes = 0;
+    let mut wait = if events.is_empty() { wait } else { Duration::ZERO };
+    let ended = loop {
+        match tokio::time::timeout(wait, subscriber.next()).await {
+            Ok(Delivery::Frame(frame)) => {
+                let event = listed(&frame);
+                size_bytes += event.len();
+                events.push(event);
+            }
+            Ok(Delivery::Ended { .. }) => break true,
+            // The next poll goes on from the cursor.
+            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
+        }
+        wait = Duration::ZERO;
+        if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {
+            break false;
+        }
+    };
+    let reset = joined.channels.iter().filter(|(_, join)| join.is_reset()).map(|(channel, _)| format!("\"{channel}\""));
+    let members = [
+        ("events", format!("[{}]", joined_with_commas(&events))),
+        ("reset", format!("[{}]", reset.collect::<Vec<_>>().join(","))),
+        ("cursor", format!("\"{}\"", app.tracker.cursor(subscriber.position()))),
+        ("ended", ended.to_string()),
+    ];
+    let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
+    json_response(StatusCode::OK, with_members(b"{}", &members))
+}
+
+/// An event as it is listed in an answer.
+fn listed(frame: &Arc<Frame>) -> Bytes {
+    let name = frame.event().draft.name.as_deref().map(|name| format!("\"{name}\""));
+    let name = name.as_ref().map(|name| ("event", name.as_bytes()));
+    with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
+}
+
+fn joined_with_commas(events: &[Bytes]) -> String {
+    String::from_utf8_lossy(&events.join(&b","[..])).into_owned()
+}

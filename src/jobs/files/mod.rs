@@ -1,0 +1,269 @@
+//! Files on the disk: those that are being received, and those of completed uploads.
+//!
+//! `incoming/<task>.<attempt>` belongs to one attempt. It is removed when the attempt ends, at the latest at the next start
+//! unless that resumes the attempt. `files/<task>` belongs to its task. Names on the disk are made of ids, never of the
+//! name that a client gave. A file with another name was not created by the service, and is not touched.
+
+mod home;
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::event::Timestamp;
+
+/// Written bytes are pushed to the disk so often: the last push, while somebody waits for the end, stays short, and a
+/// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
+/// one, [`Files::keep`].
+const SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What uploads leave free on the disk.
+const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Where bytes go: tests let it fill up.
+pub trait Disk: Send + Sync + 'static {
+    /// Writes all of them, or fails.
+    ///
+    /// # Errors
+    /// As the disk does.
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes the content of a file, or the names in a directory, durable.
+    ///
+    /// # Errors
+    /// As the disk does.
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+}
+
+/// The disk as it is, but for what uploads leave to the store: a disk that they have filled up stops every task.
+pub struct WholeDisk;
+
+impl Disk for WholeDisk {
+    fn write_all(&self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&*file)?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < RESERVE_BYTES + bytes.len() as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.write_all(bytes)
+    }
+}
+
+/// The directories. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Files {
+    incoming: Arc<Path>,
+    saved: Arc<Path>,
+    disk: Arc<dyn Disk>,
+}
+
+/// A file that a completed upload left.
+#[derive(Debug)]
+pub struct SavedFile {
+    /// The file, at its beginning.
+    pub file: tokio::fs::File,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A file that is being received.
+pub(super) struct IncomingFile {
+    file: File,
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    size: u64,
+    unsynced: u64,
+}
+
+impl Files {
+    /// Opens the directories of this store, and removes what earlier runs received for tasks that are not resumed.
+    pub(super) fn open(
+        data_dir: &Path,
+        store: &str,
+        disk: Arc<dyn Disk>,
+        resumes: impl Fn(Uuid) -> bool,
+    ) -> io::Result<Self> {
+        let incoming = home::enter(data_dir, "incoming", store)?;
+        let saved = home::enter(data_dir, "files", store)?;
+        for entry in fs::read_dir(&incoming)? {
+            let entry = entry?;
+            if received_for(&entry.file_name()).is_none_or(&resumes) {
+                continue;
+            }
+            if let Err(error) = fs::remove_file(entry.path()) {
+                tracing::warn!(%error, "{} is not needed any more, but could not be removed", entry.path().display());
+            }
+        }
+        Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
+    }
+
+    /// Begins a file for one attempt at a task.
+    pub(super) async fn begin(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        let (path, disk) = (self.incoming_path(id, attempt), Arc::clone(&self.disk));
+        blocking(move || {
+            let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            Ok(IncomingFile { file, path, disk, size: 0, unsynced: 0 })
+        })
+        .await
+    }
+
+    /// Makes a received file durable: a later run of the service finds it with [`Files::find`].
+    pub(super) async fn keep(&self, incoming: IncomingFile) -> io::Result<IncomingFile> {
+        let directory = Arc::clone(&self.incoming);
+        blocking(move || {
+            incoming.disk.sync(&incoming.file)?;
+            incoming.disk.sync(&File::open(directory)?)?;
+            Ok(incoming)
+        })
+        .await
+    }
+
+    /// The file that an attempt has kept, even if it is saved already.
+    pub(super) async fn find(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        let (places, disk) = ([self.incoming_path(id, attempt), self.saved_path(id)], Arc::clone(&self.disk));
+        blocking(move || {
+            let mut found = Err(io::ErrorKind::NotFound.into());
+            for path in places {
+                match File::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => {
+                        found = other.map(|file| (file, path));
+                        break;
+                    }
+                }
+            }
+            let (file, path) = found?;
+            let size = file.metadata()?.len();
+            Ok(IncomingFile { file, path, disk, size, unsynced: 0 })
+        })
+        .await
+    }
+
+    /// Makes a kept file the file of its task, durably. A file that is saved already stays as it is.
+    pub(super) async fn save(&self, id: Uuid, incoming: IncomingFile) -> io::Result<()> {
+        let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
+        blocking(move || {
+            fs::rename(&incoming.path, target)?;
+            incoming.disk.sync(&File::open(directory)?)
+        })
+        .await
+    }
+
+    /// Removes what an attempt had received, if it is there.
+    pub(super) async fn discard(&self, id: Uuid, attempt: Uuid) -> io::Result<()> {
+        remove(self.incoming_path(id, attempt)).await
+    }
+
+    /// Opens a task's file, if it is there.
+    pub(super) async fn open_saved(&self, id: Uuid) -> io::Result<Option<SavedFile>> {
+        let file = match tokio::fs::File::open(self.saved_path(id)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let size = file.metadata().await?.len();
+        Ok(Some(SavedFile { file, size }))
+    }
+
+    /// Removes a task's file, if it is there.
+    pub(super) async fn remove_saved(&self, id: Uuid) -> io::Result<()> {
+        remove(self.saved_path(id)).await
+    }
+
+    /// When a task's file was last written to, if it is there.
+    pub(super) async fn saved_at(&self, id: Uuid) -> io::Result<Option<Timestamp>> {
+        let modified = match tokio::fs::metadata(self.saved_path(id)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            metadata => metadata?.modified()?,
+        };
+        let since_1970 = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Ok(Some(Timestamp::default() + since_1970))
+    }
+
+    /// The tasks that have a file.
+    pub(super) async fn saved(&self) -> io::Result<Vec<Uuid>> {
+        let saved = Arc::clone(&self.saved);
+        blocking(move || {
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(saved)? {
+                ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<Uuid>().ok()));
+            }
+            Ok(ids)
+        })
+        .await
+    }
+
+    fn incoming_path(&self, id: Uuid, attempt: Uuid) -> PathBuf {
+        self.incoming.join(format!("{id}.{attempt}"))
+    }
+
+    fn saved_path(&self, id: Uuid) -> PathBuf {
+        self.saved.join(id.to_string())
+    }
+}
+
+impl IncomingFile {
+    /// Adds bytes to the end. The file is gone with an error.
+    pub(super) async fn write(mut self, chunks: Vec<Bytes>) -> io::Result<Self> {
+        blocking(move || {
+            for chunk in &chunks {
+                self.disk.write_all(&mut self.file, chunk)?;
+                self.size += chunk.len() as u64;
+                self.unsynced += chunk.len() as u64;
+            }
+            if self.unsynced >= SYNC_BYTES {
+                self.file.sync_data()?;
+                self.unsynced = 0;
+            }
+            Ok(self)
+        })
+        .await
+    }
+
+    /// How many bytes have been written.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file to read from, wherever its reader last was.
+    pub(super) fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+}
+
+/// The task for which a file in `incoming` was received.
+fn received_for(name: &OsStr) -> Option<Uuid> {
+    let (id, attempt) = name.to_str()?.split_once('.')?;
+    attempt.parse::<Uuid>().ok().and(id.parse().ok())
+}
+
+async fn remove(path: PathBuf) -> io::Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Runs what waits for the disk on a thread for that.
+pub(super) async fn blocking<T, F>(work: F) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(io::Error::other(error)),
+        },
+    }
+}

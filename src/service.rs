@@ -1,0 +1,121 @@
+//! The service: what it is made of, in the order in which it starts and ends. The binary, the tests and the benchmark
+//! start this, so that what is tested is what is shipped.
+//!
+//! It owns the stages of the end; everything else is owned by its parts. Nothing is decided here.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use axum::Router;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+pub use crate::tracker::Clock;
+use crate::{
+    channel::{Registry, StreamLimits},
+    config::{Config, StreamConfig},
+    http::{self, App, AppParts},
+    jobs::Jobs,
+    journal::{
+        Journal,
+        sqlite::{SqliteJournal, SqliteOptions},
+    },
+    presence::Presence,
+    server,
+    shutdown::{Shutdown, Signals},
+    task::Policy,
+    telemetry::Metrics,
+    tracker::{Options, Tracker},
+};
+
+/// A running service.
+pub struct Service {
+    /// What handlers are given.
+    pub app: App,
+    /// Everything that is served.
+    pub router: Router,
+    /// The stages in which it ends.
+    pub shutdown: Shutdown,
+}
+
+impl Service {
+    /// Starts everything but the sockets.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or the files in the data directory cannot be used.
+    pub async fn start(config: Config, journal: Arc<dyn Journal>, clock: Clock) -> anyhow::Result<Self> {
+        let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
+        let store = journal.epoch();
+        let registry = Registry::new(store, limits(&config.streams, config.connections.max_connections));
+        let options = Options {
+            policy: Policy { stalled_after: config.tasks.stalled_after },
+            queue_length: config.tasks.queue_length,
+            retention: config.tasks.retention,
+            clock,
+        };
+        let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
+        let jobs =
+            Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
+                .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
+        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+        let draining = shutdown.server.stop();
+        let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
+        Ok(Self { router: http::router(app.clone()), app, shutdown })
+    }
+
+    /// Answers requests on this socket until the service ends.
+    pub fn serve(&self, listener: TcpListener) -> JoinHandle<Option<()>> {
+        let Self { app, router, shutdown } = self;
+        let stop = shutdown.server.stop();
+        let connections = app.config.connections.clone();
+        shutdown.server.spawn(server::serve(listener, router.clone(), connections, stop, app.metrics.clone()))
+    }
+
+    /// Ends in order; a further signal ends at once what is left. True means that everything ended by itself.
+    pub async fn end(self, signals: &mut Signals) -> bool {
+        self.app.tracker.drain();
+        self.shutdown.run(self.app.config.drain_timeout, signals).await
+    }
+}
+
+/// Serves on the embedded journal until a signal asks it to end. `listening` is told the address once requests are
+/// answered.
+///
+/// # Errors
+/// When something that it needs cannot be had: the address, the data directory, the store.
+pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    // The address first: where another process has it, the data is not touched.
+    let listener = server::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
+
+    let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
+    let directory = config.data_dir.clone();
+    let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
+    let service = Service::start(config, Arc::new(journal), Clock::system()).await?;
+    let accepting = service.serve(listener);
+    listening(address);
+
+    // Without one of these the service is none; whoever supervises the process is to start it anew.
+    let broken = tokio::select! {
+        () = signals.next() => None,
+        () = service.app.tracker.ended() => Some("the journal writer has stopped unexpectedly"),
+        _ = accepting => Some("the accept loop has stopped unexpectedly"),
+    };
+    tracing::info!("stopping: closing streams and finishing running requests and jobs");
+    if !service.end(&mut signals).await {
+        tracing::warn!("shutdown timed out; remaining work was dropped");
+    }
+    broken.map_or(Ok(()), |what| Err(anyhow!(what)))
+}
+
+/// However few connections the system allows, some are left for requests that are no streams.
+fn limits(streams: &StreamConfig, max_connections: usize) -> StreamLimits {
+    let for_streams = max_connections.saturating_sub((max_connections / 16).max(1)).max(1);
+    StreamLimits {
+        history: streams.history,
+        tick_interval: streams.tick_interval,
+        streams: streams.max_streams.min(for_streams),
+        streams_per_channel: streams.max_streams_per_channel,
+    }
+}

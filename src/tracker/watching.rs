@@ -1,0 +1,129 @@
+//! Watching: letting watchers in, and waiting for what a task does next, for those who would rather ask than listen.
+//!
+//! Who waits listens like any watcher: nothing is asked for again in between.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{ListJoin, TaskFilter, Tracker, TrackerError};
+use crate::{
+    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    event::{ChannelName, Class, Resume, Seq},
+    task::Entry,
+};
+
+impl Tracker {
+    /// Lets a watcher in on a channel.
+    ///
+    /// # Errors
+    /// When the store does not answer, when a bound is reached, and when the service is stopping.
+    pub async fn watch(
+        &self,
+        channel: &ChannelName,
+        resume: Resume,
+    ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
+        self.catch_up(resume).await?;
+        let shared = &self.shared;
+        let load = async || {
+            let log = shared.journal.read(channel, Seq::ZERO).await?;
+            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
+        };
+        shared.registry.open(channel, resume, load).await
+    }
+
+    /// Lets a watcher in on several channels, as one stream.
+    ///
+    /// # Errors
+    /// See [`Tracker::watch`].
+    pub async fn watch_several(
+        &self,
+        channels: &[ChannelName],
+        resume: Resume,
+    ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
+        self.catch_up(resume).await?;
+        let shared = &self.shared;
+        let load = async |missing: &[ChannelName]| {
+            let logs = shared.journal.read_many(missing).await?;
+            let histories = logs.into_iter().map(|log| History { floor: log.floor, events: log.events });
+            Ok::<_, TrackerError>(histories.collect())
+        };
+        shared.registry.open_several(channels, resume, load).await
+    }
+
+    /// Lets a watcher in on a list; what it has not in its page, it is given.
+    ///
+    /// # Errors
+    /// When a bound is reached, and when the service is stopping.
+    pub fn watch_list(&self, filter: TaskFilter, resume: Resume) -> Result<(ListJoin, ViewWatcher), StreamRefused> {
+        let permit = self.shared.registry.admit()?;
+        let known = match resume {
+            Resume::After(cursor) => Some(cursor.seq).filter(|_| cursor.epoch == self.shared.journal.epoch()),
+            Resume::First | Resume::Unreadable => None,
+        };
+        let (resumed, watcher) = self.shared.lists.watch(filter, known, permit);
+        let join = match (resumed, resume) {
+            (true, _) => ListJoin::Resumed,
+            (false, Resume::First) => ListJoin::First,
+            (false, _) => ListJoin::Reset,
+        };
+        Ok((join, watcher))
+    }
+
+    /// Only after catching up with the store can it be said that a cursor is from the future.
+    async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+        let shared = &self.shared;
+        if let Resume::After(cursor) = resume
+            && cursor.epoch == shared.journal.epoch()
+            && cursor.seq > shared.registry.head()
+        {
+            shared.registry.advance(shared.journal.head().await.map_err(into_load)?);
+        }
+        Ok(())
+    }
+
+    /// The task after its next visible change, or as it is when there was none for so long.
+    ///
+    /// # Errors
+    /// See [`Tracker::watch`]; and when the task is gone.
+    pub async fn changed_after(&self, entry: &Entry, wait: Duration) -> Result<Arc<Entry>, WatchError<TrackerError>> {
+        let (_, mut subscriber) = self.watch(&entry.channel(), Resume::After(self.cursor(entry.visible))).await?;
+        let delivery = tokio::time::timeout(wait, subscriber.next()).await;
+        let known = self.entry(entry).await?;
+        // A watcher may be shown what is durable a moment before the table has followed; then the event itself tells.
+        match delivery {
+            Ok(Delivery::Frame(frame)) if frame.seq() > known.visible => {
+                Ok(Arc::new(Entry::clone(&known).followed_by(frame.event()).map_err(into_load)?))
+            }
+            _ => Ok(known),
+        }
+    }
+
+    /// The task once it has ended. Whoever waits may go away: the task does not notice.
+    ///
+    /// # Errors
+    /// See [`Tracker::changed_after`].
+    pub async fn ended_state(&self, mut entry: Arc<Entry>) -> Result<Arc<Entry>, WatchError<TrackerError>> {
+        while !entry.task.status.is_final() {
+            let resume = Resume::After(self.cursor(entry.visible));
+            let (_, mut subscriber) = self.watch(&entry.channel(), resume).await?;
+            loop {
+                match subscriber.next().await {
+                    Delivery::Frame(frame) if frame.class() == Class::Final => break,
+                    Delivery::Frame(_) | Delivery::Bytes(_) => {}
+                    Delivery::Draining => return Err(StreamRefused::Draining.into()),
+                    // Too much at once, or deleted: the table knows.
+                    Delivery::Ended { .. } | Delivery::Lapsed | Delivery::HungUp => break,
+                }
+            }
+            entry = self.entry(&entry).await?;
+        }
+        Ok(entry)
+    }
+
+    async fn entry(&self, entry: &Entry) -> Result<Arc<Entry>, WatchError<TrackerError>> {
+        self.find(entry.task.task_id).await.map_err(into_load)?.entry().map_err(into_load)
+    }
+}
+
+fn into_load(error: impl Into<TrackerError>) -> WatchError<TrackerError> {
+    WatchError::Load(error.into())
+}
