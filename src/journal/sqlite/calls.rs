@@ -52,8 +52,8 @@ pub(super) enum Injected {
     CarryFails,
     /// One channel is folded.
     FoldOne,
-    /// From now on the file may have so many pages.
-    PagesMax(u32),
+    /// Something else is done with the connection.
+    With(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
 }
 
 /// What others may read of the writer without asking it.

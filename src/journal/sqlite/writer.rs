@@ -340,9 +340,7 @@ impl JournalWriter {
         match (&self.connection, injected) {
             (_, Injected::CarryFails) => self.checkpointer.fail(),
             (_, Injected::FoldOne) => self.fold_or_log(1),
-            (Some(connection), Injected::PagesMax(pages)) => {
-                connection.pragma_update(None, "max_page_count", pages).expect("the pragma is known");
-            }
+            (Some(connection), Injected::With(work)) => work(connection),
             (_, injected) => self.injected = Some(injected),
         }
     }

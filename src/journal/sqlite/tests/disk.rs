@@ -2,6 +2,35 @@
 
 use super::*;
 
+async fn set_pages_max(journal: &SqliteJournal, pages: u32) {
+    let set = move |connection: &Connection| connection.pragma_update(None, "max_page_count", pages).unwrap();
+    inject(journal, Injected::With(Box::new(set))).await;
+}
+
+/// How the connection that writes is set: what a commit is worth.
+async fn durability(journal: &SqliteJournal) -> (String, i64, i64) {
+    let (tell, told) = oneshot::channel();
+    let read = move |connection: &Connection| {
+        let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap();
+        let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        tell.send((mode, number("synchronous"), number("wal_autocheckpoint"))).unwrap();
+    };
+    inject(journal, Injected::With(Box::new(read))).await;
+    told.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_is_synced_before_and_after_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    let durable = ("wal".to_owned(), 2, 16_384);
+    assert_eq!(durability(&journal).await, durable);
+    inject(&journal, Injected::CommitFails { written: false }).await;
+    append(&journal, vec![group(&task(1), Class::Change, "{}")]).await.unwrap();
+    journal.head().await.unwrap();
+    assert_eq!(durability(&journal).await, durable, "on a connection that was opened again");
+}
+
 #[tokio::test]
 async fn after_a_failed_commit_the_same_group_is_written_once() {
     for written in [false, true] {
@@ -31,7 +60,7 @@ async fn a_full_disk_is_an_error_and_room_again_ends_it() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path()).unwrap();
     add(&journal, &task(1), Class::Change, "{}").await;
-    inject(&journal, Injected::PagesMax(100)).await;
+    set_pages_max(&journal, 100).await;
     let big = "x".repeat(40_000);
     let mut written = 1;
     let full = loop {
@@ -48,7 +77,7 @@ async fn a_full_disk_is_an_error_and_room_again_ends_it() {
     assert!(matches!(folded, Err(JournalError::Full)), "{folded:?}");
     let all = everything(&journal).await.unwrap();
     assert_eq!(all.0, Seq(written));
-    inject(&journal, Injected::PagesMax(100_000)).await;
+    set_pages_max(&journal, 100_000).await;
     assert_eq!(add(&journal, &task(2), Class::Change, &big).await[0].seq, Seq(written + 1));
     journal.fold().await.unwrap();
     let all = everything(&journal).await.unwrap();
