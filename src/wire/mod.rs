@@ -34,13 +34,18 @@ pub enum Dialect {
     Multiplexed,
 }
 
+impl Dialect {
+    /// All of them, in their order.
+    const ALL: [Self; 4] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed];
+}
+
 /// A visible event with its bytes.
 #[derive(Debug)]
 pub struct Frame {
     cursor: Cursor,
     event: Event,
     decided: Option<Instant>,
-    encoded: [OnceLock<Bytes>; 4],
+    encoded: [OnceLock<Bytes>; Dialect::ALL.len()],
 }
 
 impl Frame {
