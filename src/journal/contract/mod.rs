@@ -20,7 +20,7 @@ use super::{
     memory::MemoryJournal,
     sqlite::{SqliteJournal, SqliteOptions},
 };
-use crate::event::{ChannelName, Class, Draft, Event, Seq, Timestamp};
+use crate::event::{ChannelName, Class, Draft, Event, History, Seq, Timestamp};
 
 /// A journal under test, and what can be done to it from outside of the contract.
 #[async_trait]

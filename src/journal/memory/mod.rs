@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail,
+    Appended, Expect, Group, Journal, JournalError, Listing, Outcome, SWEEP_MAX, Stored, Tail,
     member::{Member, Members},
 };
-use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, History, Seq, Timestamp};
 use inject::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
@@ -120,14 +120,14 @@ impl Journal for MemoryJournal {
         Ok(Tail::Events(store.after(after).take(limit).cloned().collect()))
     }
 
-    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
         let store = self.open_store()?;
-        let Some(state) = store.state(channel) else { return Ok(Log::default()) };
+        let Some(state) = store.state(channel) else { return Ok(History::default()) };
         let events = state.kept.into_iter().filter(|event| event.seq > after).collect();
-        Ok(Log { floor: state.stored.floor, events })
+        Ok(History { floor: state.stored.floor, events })
     }
 
-    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
         let mut logs = Vec::with_capacity(channels.len());
         for channel in channels {
             logs.push(self.read(channel, Seq::ZERO).await?);
