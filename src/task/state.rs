@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    eta::{Eta, Pace},
+    eta::{AttemptPace, Eta},
     payload::Payload,
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
@@ -195,7 +195,7 @@ pub struct Memo {
     /// When something was last heard of it.
     pub heard_at: Timestamp,
     /// From which rate and ETA come.
-    pub pace: Pace,
+    pub pace: AttemptPace,
     /// How far a job of the service has come, so that a later run can go on from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Payload>,
@@ -204,7 +204,7 @@ pub struct Memo {
 impl Memo {
     /// Of a task on which nobody works.
     pub(super) fn new(heard_at: Timestamp) -> Self {
-        Self { lease: None, heard_at, pace: Pace::default(), checkpoint: None }
+        Self { lease: None, heard_at, pace: AttemptPace::default(), checkpoint: None }
     }
 }
 
