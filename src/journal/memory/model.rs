@@ -55,5 +55,5 @@ fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
 }
 
 fn is_lasting(event: &Event) -> bool {
-    matches!(event.class(), Class::Change | Class::Final)
+    matches!(event.class(), Class::Change | Class::Notice | Class::Final)
 }

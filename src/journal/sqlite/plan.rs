@@ -100,7 +100,7 @@ impl FoldPlan {
         match event.class() {
             Class::Hidden => {}
             Class::Tick => self.tick(event),
-            Class::Change | Class::Final => self.lasting(event),
+            Class::Change | Class::Notice | Class::Final => self.lasting(event),
             Class::Tombstone => self.end(event.seq),
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     fn classes() -> impl Strategy<Value = Class> {
         prop_oneof![
             6 => Just(Class::Change), 8 => Just(Class::Tick), 3 => Just(Class::Hidden),
-            2 => Just(Class::Final), 1 => Just(Class::Tombstone),
+            2 => Just(Class::Final), 2 => Just(Class::Notice), 1 => Just(Class::Tombstone),
         ]
     }
 
