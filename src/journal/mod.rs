@@ -1,6 +1,6 @@
 //! The journal: the durable, totally ordered log of events. The truth.
 //!
-//! This page is its contract; one suite (`contract.rs`) holds every implementation to it. A journal stores envelopes
+//! This page is its contract; one suite (`contract/`) holds every implementation to it. A journal stores envelopes
 //! and the last state of each channel; it does not know what a task is. It never assumes that it has one writer only,
 //! and neither may its callers.
 //!
@@ -33,13 +33,13 @@
 //! with a `known_head` below which the log was trimmed is [`JournalError::Lapsed`].
 
 mod member;
-pub mod memory;
 pub mod sqlite;
 
 #[cfg(test)]
 mod contract;
 
 pub use member::Member;
+pub(crate) use member::Members;
 
 use async_trait::async_trait;
 use uuid::Uuid;

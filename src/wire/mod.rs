@@ -4,7 +4,6 @@
 //! envelopes and framing; it must not know what the data says, nor who watches.
 
 mod document;
-mod parse;
 mod sse;
 
 use std::{
@@ -16,7 +15,6 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 pub use document::with_members;
-pub use parse::{Parsed, Parser};
 pub use sse::{COMMENT, event, position, refused, reset, retry, text};
 
 use crate::event::{ChannelKind, Class, Cursor, Draft, Epoch, Event, Seq};

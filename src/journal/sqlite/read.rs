@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, History, Seq, Timestamp},
-    journal::{Listing, Member, Stored, Tail, member::Members},
+    journal::{Listing, Member, Members, Stored, Tail},
 };
 
 /// The row of one channel, without its origin.

@@ -1,4 +1,4 @@
-//! The journal in memory, for tests: it forgets everything with its last handle, and it can be told to misbehave.
+//! The journal in memory: it forgets everything with its last handle, and it can be told to misbehave.
 //!
 //! It is written to be plainly right, not fast: it keeps every event of a channel and works out each answer from them
 //! (`model.rs`), so that it is the model to which the other journals are held. It knows nothing of tasks.
@@ -16,18 +16,19 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{
-    Appended, Expect, Group, Journal, JournalError, Listing, Outcome, SWEEP_MAX, Stored, Tail,
-    member::{Member, Members},
+use crate::{
+    event::{ChannelKind, ChannelName, Class, Epoch, Event, History, Seq, Timestamp},
+    journal::{
+        Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
+    },
 };
-use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, History, Seq, Timestamp};
 use inject::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
-pub const HISTORY_DEFAULT: usize = 1_000;
+const HISTORY_DEFAULT: usize = 1_000;
 
 /// Events kept in the log, unless said otherwise.
-pub const LOG_DEFAULT: usize = 65_536;
+const LOG_DEFAULT: usize = 65_536;
 
 /// A journal in memory. Cheap to clone: clones share the store.
 #[derive(Clone)]
