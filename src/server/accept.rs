@@ -97,7 +97,7 @@ async fn serve_on<L: Listener, A: HttpService>(
                 connections.spawn(async move {
                     let _permit = permit;
                     let _open = OpenConnection::new(&metrics);
-                    let end = connection::run(io, peer, app, &limits, shutdown).await;
+                    let end = connection::run(io, peer, app, &limits, shutdown, &metrics).await;
                     note_end(&end, peer, &metrics);
                 });
             }
