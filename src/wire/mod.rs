@@ -3,7 +3,7 @@
 //! An event is encoded at most once a dialect, on first use, and all watchers share the bytes. This module knows
 //! envelopes and framing; it must not know what the data says, nor who watches.
 
-mod document;
+mod json_object;
 mod sse;
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-pub use document::with_members;
+pub use json_object::with_members;
 pub use sse::{COMMENT, event, position, refused, reset, retry, text};
 
 use crate::event::{ChannelKind, Class, Cursor, Draft, Epoch, Event, Seq};
