@@ -23,8 +23,8 @@ use super::{
     connect::checkpoint,
     edge::Edge,
     error::StoreError,
-    fold::{self, Bounds},
-    log::{self, Batch},
+    fold::{self, FoldBounds},
+    log::{self, AppendPlan},
     open::{self, Home},
     pace::{self, FoldPace},
     pool::Pool,
@@ -47,7 +47,7 @@ pub(super) struct JournalWriter {
     head: Seq,
     edge: Edge,
     pace: FoldPace,
-    bounds: Bounds,
+    bounds: FoldBounds,
     fold_not_before: Option<Instant>,
     /// Whether all must be written again when it is opened again.
     rewrite: bool,
@@ -64,7 +64,7 @@ impl JournalWriter {
     pub(super) fn new(
         home: Home,
         (connection, facts): (Connection, Facts),
-        bounds: Bounds,
+        bounds: FoldBounds,
         pool: Arc<Pool>,
         checkpointer: Checkpointer,
         gauges: Arc<Gauges>,
@@ -186,7 +186,8 @@ impl JournalWriter {
         #[cfg(test)]
         let injected = self.injected.take();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
-        let Batch { outcomes, events: fresh } = log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+        let AppendPlan { outcomes, events: fresh } =
+            log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
