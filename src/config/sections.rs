@@ -70,7 +70,7 @@ pub struct ConnectionConfig {
     /// How long a connection is kept open between two requests
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "75s")]
     pub idle_timeout: Duration,
-    /// How long a client may read nothing of a response that waits for it before it is cut off
+    /// How long a client may read nothing of a response that waits for it before the response is cut off
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub write_timeout: Duration,
     /// Maximum size of the head of a request; at least 8KiB

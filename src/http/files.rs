@@ -17,7 +17,7 @@ use super::{
     App,
     extract::TaskId,
     negotiate::etag_matches,
-    problem::{Finds, Kind, Problem, Reads, kinds},
+    problem::{Finds, Problem, ProblemKind, Reads, kinds},
     refusals::{Refusals, refusals},
 };
 use crate::{
@@ -30,9 +30,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// The content type of a file whose own type is unknown or unsafe.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-const FILE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "file_not_found", "The task has no file");
-const RANGE_NOT_SATISFIABLE: Kind =
-    Kind::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The file has no such range");
+const FILE_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "file_not_found", "The task has no file");
+const RANGE_NOT_SATISFIABLE: ProblemKind =
+    ProblemKind::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The file has no such range");
 
 /// The routes of files.
 pub(super) fn router() -> OpenApiRouter<App> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::pace::{ClientPace, RequestGuard};
+use super::stream_pace::StreamPace;
 use super::timer::LazyTimer;
 
 /// The body of a request as it comes from the client. It fails with an [`io::Error`] of kind
@@ -66,35 +67,70 @@ impl Body for RequestBody {
     }
 }
 
+/// Most of a frame that is handed to HTTP/2 at once. That the next piece is asked for shows that the client takes
+/// something, and what is left of a response when nobody watches it any more is never more than this.
+const PIECE_BYTES: usize = 16 * 1024;
+
 /// The body of a response; its request is under way until it is dropped.
 pub(super) struct ResponseBody<B> {
     body: B,
+    /// Of a response of HTTP/2.
+    stream: Option<Arc<StreamPace>>,
+    /// What is left of a large frame.
+    rest: Bytes,
     _request: RequestGuard,
 }
 
 impl<B> ResponseBody<B> {
     /// Keeps `request` under way for as long as `body` lasts.
     pub(super) fn new(body: B, request: RequestGuard) -> Self {
-        Self { body, _request: request }
+        Self { body, stream: StreamPace::current(), rest: Bytes::new(), _request: request }
     }
 }
 
-impl<B: Body + Unpin> Body for ResponseBody<B> {
-    type Data = B::Data;
+/// The next piece of what is left. The last one is copied: it may wait in HTTP/2's buffer until the connection ends, and
+/// would keep the whole frame in memory.
+fn piece(rest: &mut Bytes) -> Bytes {
+    if rest.len() > PIECE_BYTES {
+        return rest.split_to(PIECE_BYTES);
+    }
+    Bytes::copy_from_slice(&std::mem::take(rest))
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        let Some(stream) = &this.stream else { return Pin::new(&mut this.body).poll_frame(context) };
+        // hyper asks only when it has handed over what it was given.
+        stream.is_waiting(false);
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) if data.len() > PIECE_BYTES => this.rest = data,
+                Some(Ok(Ok(data))) => {
+                    stream.is_waiting(true);
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        stream.is_waiting(true);
+        Poll::Ready(Some(Ok(Frame::data(piece(&mut this.rest)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        body.upper().into_iter().for_each(|upper| hint.set_upper(upper + rest));
+        hint
     }
 }

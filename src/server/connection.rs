@@ -25,8 +25,10 @@ use tower::{Service, ServiceExt};
 use super::body::{RequestBody, ResponseBody};
 use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
+use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
 use crate::config::ConnectionConfig;
+use crate::telemetry::Metrics;
 
 /// The most that is read at once of an upload, or queued for a slow client by HTTP/1 beside its last buffer. hyper
 /// starts at 8 KiB and grows only while reads fill the buffer, so connections without uploads never get there.
@@ -61,7 +63,7 @@ where
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// In order: the client hung up between two requests, or the service shuts down.
     Closed,
     /// The client kept the connection waiting for too long.
@@ -79,7 +81,8 @@ pub(super) async fn run<I, A>(
     app: A,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
-) -> End
+    metrics: &Metrics,
+) -> ConnectionEnd
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
@@ -89,14 +92,14 @@ where
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
-        Ok(None) => return End::Closed,
-        Ok(Some(Ok((_, bytes)))) if bytes.is_empty() => return End::Closed,
+        Ok(None) => return ConnectionEnd::Closed,
+        Ok(Some(Ok((_, bytes)))) if bytes.is_empty() => return ConnectionEnd::Closed,
         Ok(Some(Ok((protocol, bytes)))) => {
             io.put_back(bytes.into());
             protocol
         }
-        Ok(Some(Err(error))) => return End::Client(error.into()),
-        Err(timed_out) => return End::TimedOut(timed_out),
+        Ok(Some(Err(error))) => return ConnectionEnd::Client(error.into()),
+        Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
     let handler = Handler { app, peer, pace: Arc::clone(&pace) };
     let outcome = match protocol {
@@ -104,14 +107,14 @@ where
         Protocol::Http2 => {
             pace.multiplex();
             // Boxed, so that the many connections of HTTP/1 need not have room for it.
-            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown)).as_mut()).await
+            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
         }
     };
     match outcome {
-        Ok(Ok(())) | Err(TimedOut::Linger) => End::Closed,
-        Ok(Err(error)) if error.is_user() => End::Response(error),
-        Ok(Err(error)) => End::Client(error.into()),
-        Err(timed_out) => End::TimedOut(timed_out),
+        Ok(Ok(())) | Err(TimedOut::Linger) => ConnectionEnd::Closed,
+        Ok(Err(error)) if error.is_user() => ConnectionEnd::Response(error),
+        Ok(Err(error)) => ConnectionEnd::Client(error.into()),
+        Err(timed_out) => ConnectionEnd::TimedOut(timed_out),
     }
 }
 
@@ -151,6 +154,7 @@ async fn run_http2<I, A>(
     handler: Handler<A>,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
+    metrics: &Metrics,
 ) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -158,8 +162,9 @@ where
 {
     let cut = CancellationToken::new();
     let _cut_requests_at_the_end = cut.clone().drop_guard();
+    let (write_timeout, metrics) = (limits.write_timeout, metrics.clone());
     let mut connection = pin!(
-        http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut })
+        http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut, write_timeout, metrics })
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(MAX_CONCURRENT_REQUESTS)
@@ -175,11 +180,14 @@ where
     connection.await
 }
 
-/// Runs the requests of one HTTP/2 connection, each in a task, none longer than the connection.
+/// Runs the requests of one HTTP/2 connection, each in a task, none longer than the connection. A request that is
+/// dropped before its end is reset.
 #[derive(Clone)]
 struct RequestTasks {
     tasks: TaskTracker,
     cut: CancellationToken,
+    write_timeout: Duration,
+    metrics: Metrics,
 }
 
 impl<F> hyper::rt::Executor<F> for RequestTasks
@@ -187,7 +195,13 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(request));
+        let (write_timeout, metrics) = (self.write_timeout, self.metrics.clone());
+        let answer = async move {
+            if !StreamPace::drive(request, write_timeout).await {
+                metrics.count_time_out(TimedOut::Stream.as_str());
+            }
+        };
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(answer));
     }
 }
 

@@ -12,6 +12,7 @@ mod open_files;
 mod pace;
 mod preface;
 mod socket;
+mod stream_pace;
 mod timed_io;
 mod timer;
 

@@ -54,7 +54,7 @@ fn channels() -> [ChannelName; 5] {
 
 fn random_draft() -> impl Strategy<Value = RandomDraft> {
     let class = prop_oneof![
-        3 => Just(Class::Change), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
+        3 => Just(Class::Change), 1 => Just(Class::Notice), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
         1 => Just(Class::Final), 1 => Just(Class::Tombstone),
     ];
     let status = prop_oneof![Just("pending"), Just("processing"), Just("completed")];

@@ -21,7 +21,7 @@ pub enum LostAnswer {
 
 /// What will go wrong, and what has been counted.
 #[derive(Default)]
-pub(super) struct Injected {
+pub(super) struct Faults {
     pub(super) foreign_before_next_append: Vec<Group>,
     pub(super) lost_answer: Option<LostAnswer>,
     pub(super) failure: Option<JournalError>,
@@ -140,23 +140,23 @@ impl Gate {
         if *holds.borrow_and_update() == 0 {
             return;
         }
-        let _waiting = Waiting::at(self);
+        let _waiting = WaitingAppend::at(self);
         // The sender is held by `self`, so waiting cannot fail.
         let _ = holds.wait_for(|holds| *holds == 0).await;
     }
 }
 
 /// Counts one append that waits, also when its future is dropped.
-struct Waiting<'a>(&'a Gate);
+struct WaitingAppend<'a>(&'a Gate);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingAppend<'a> {
     fn at(gate: &'a Gate) -> Self {
         gate.waiting.send_modify(|waiting| *waiting += 1);
         Self(gate)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingAppend<'_> {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }

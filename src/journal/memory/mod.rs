@@ -21,7 +21,7 @@ use super::{
     member::{Member, Members},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
-use inject::{Gate, Injected};
+use inject::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
 pub const HISTORY_DEFAULT: usize = 1_000;
@@ -35,10 +35,10 @@ pub struct MemoryJournal {
     epoch: Epoch,
     gate: Arc<Gate>,
     // A std mutex: it is never held across an await, and no call under it is long.
-    store: Arc<Mutex<Store>>,
+    store: Arc<Mutex<MemoryStore>>,
 }
 
-struct Store {
+struct MemoryStore {
     history_max: usize,
     log_max: usize,
     /// All events of each channel since it was swept.
@@ -50,7 +50,7 @@ struct Store {
     /// Highest seq that was trimmed from the log.
     trimmed_through: Seq,
     closed: bool,
-    injected: Injected,
+    injected: Faults,
 }
 
 impl Default for MemoryJournal {
@@ -67,7 +67,7 @@ impl MemoryJournal {
 
     /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
     pub fn with_bounds(history_max: usize, log_max: usize) -> Self {
-        let store = Store {
+        let store = MemoryStore {
             history_max: history_max.max(1),
             log_max,
             channels: HashMap::new(),
@@ -76,17 +76,17 @@ impl MemoryJournal {
             folded_through: Seq::ZERO,
             trimmed_through: Seq::ZERO,
             closed: false,
-            injected: Injected::default(),
+            injected: Faults::default(),
         };
         Self { epoch: Epoch::random(), gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
+    fn store(&self) -> MutexGuard<'_, MemoryStore> {
         // No call under the lock leaves the store half-changed, so a panic elsewhere is no reason to stop.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_store(&self) -> Result<MutexGuard<'_, Store>, JournalError> {
+    fn open_store(&self) -> Result<MutexGuard<'_, MemoryStore>, JournalError> {
         let store = self.store();
         if store.closed { Err(JournalError::Unavailable("the journal is closed".into())) } else { Ok(store) }
     }
@@ -215,7 +215,7 @@ impl Journal for MemoryJournal {
     }
 }
 
-impl Store {
+impl MemoryStore {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         if let Some(error) = self.injected.failure.take() {
             return Err(error);
@@ -295,11 +295,11 @@ impl Store {
         }
     }
 
-    fn state(&self, channel: &ChannelName) -> Option<model::State> {
+    fn state(&self, channel: &ChannelName) -> Option<model::ChannelModel> {
         model::state(self.channels.get(channel)?, self.history_max)
     }
 
-    fn states(&self) -> impl Iterator<Item = model::State> {
+    fn states(&self) -> impl Iterator<Item = model::ChannelModel> {
         self.channels.values().filter_map(|events| model::state(events, self.history_max))
     }
 }

@@ -48,7 +48,7 @@ use self::{
     calls::{Call, Gauges, Work},
     checkpoint::Checkpointer,
     error::StoreError,
-    fold::Bounds,
+    fold::FoldBounds,
     open::Home,
     pool::{Line, Pool},
     writer::JournalWriter,
@@ -79,8 +79,8 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    fn bounds(&self) -> Bounds {
-        Bounds { history: self.history.max(1) as u64, log: self.log as u64 }
+    fn bounds(&self) -> FoldBounds {
+        FoldBounds { history: self.history.max(1) as u64, log: self.log as u64 }
     }
 }
 
@@ -90,7 +90,7 @@ impl SqliteOptions {
 /// drop waits for the writer to finish what it is doing.
 pub struct SqliteJournal {
     epoch: Epoch,
-    bounds: Bounds,
+    bounds: FoldBounds,
     places: Arc<Semaphore>,
     // Each call has a place, so sending never waits. None once it is being dropped.
     calls: Option<SyncSender<Call>>,

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::{
     error::StoreError,
     fold::{by_channel, nth_lasting},
-    plan::{Plan, plan},
+    plan::{FoldPlan, plan},
     pool::SHARED_READERS_MAX,
     record::{self, CHANNEL_COLUMNS, EVENT_COLUMNS, HISTORY_COLUMNS, Record, signed},
     schema,
@@ -271,7 +271,7 @@ fn caught_up(
     history_max: u64,
     channel: &ChannelName,
     events: &[&Event],
-) -> Result<(Option<Record>, Option<Plan>), StoreError> {
+) -> Result<(Option<Record>, Option<FoldPlan>), StoreError> {
     let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
     let created = folded.as_ref().map(|record| record.stored.created);
     let bound = if events.is_empty() { u64::MAX } else { history_max };

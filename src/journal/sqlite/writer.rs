@@ -23,8 +23,8 @@ use super::{
     connect,
     edge::Edge,
     error::StoreError,
-    fold::{self, Bounds},
-    log::{self, Batch},
+    fold::{self, FoldBounds},
+    log::{self, AppendPlan},
     open::{self, Home},
     pace::{self, FoldPace},
     pool::Pool,
@@ -47,7 +47,7 @@ pub(super) struct JournalWriter {
     head: Seq,
     edge: Edge,
     pace: FoldPace,
-    bounds: Bounds,
+    bounds: FoldBounds,
     /// When these may be tried again although no call needs it.
     fold_at: Option<Instant>,
     reopen_at: Option<Instant>,
@@ -66,7 +66,7 @@ impl JournalWriter {
     pub(super) fn new(
         home: Home,
         (connection, facts): (Connection, Facts),
-        bounds: Bounds,
+        bounds: FoldBounds,
         pool: Arc<Pool>,
         checkpointer: Checkpointer,
         gauges: Arc<Gauges>,
@@ -205,7 +205,8 @@ impl JournalWriter {
         #[cfg(test)]
         let injected = self.injected.take();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
-        let Batch { outcomes, events: fresh } = log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+        let AppendPlan { outcomes, events: fresh } =
+            log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             let transaction = begun.map_err(StoreError::from)?;
