@@ -30,7 +30,7 @@ pub struct PresenceMemo {
 
 /// A text or JSON for whoever listens on a user's channel.
 pub fn message(user: &ChannelName, text: Bytes) -> Draft {
-    Draft { channel: user.clone(), name: None, class: Class::Change, data: text, memo: None, origin: None }
+    Draft { channel: user.clone(), name: None, class: Class::Notice, data: text, memo: None, origin: None }
 }
 
 /// Remembers that a user came or went.

@@ -280,15 +280,16 @@ mod tests {
     use super::*;
     use crate::{
         channel::{Registry, StreamLimits},
-        journal::{Journal, memory::MemoryJournal},
+        journal::Journal,
         task::Policy,
         telemetry::Metrics,
-        tracker::{Clock, Options},
+        testing::MemoryJournal,
+        tracker::{Clock, TrackerOptions},
     };
 
     async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) -> Presence {
         let limits = StreamLimits { history: 10, tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
-        let options = Options {
+        let options = TrackerOptions {
             policy: Policy { stalled_after: Duration::from_secs(30) },
             queue_length: 16,
             retention: Duration::from_secs(60),

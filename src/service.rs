@@ -24,7 +24,7 @@ use crate::{
     shutdown::{Shutdown, Signals},
     task::Policy,
     telemetry::Metrics,
-    tracker::{Options, Tracker},
+    tracker::{Tracker, TrackerOptions},
 };
 
 /// A running service.
@@ -46,7 +46,7 @@ impl Service {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
         let store = journal.epoch();
         let registry = Registry::new(store, limits(&config.streams, config.connections.max_connections));
-        let options = Options {
+        let options = TrackerOptions {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,

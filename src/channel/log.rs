@@ -3,18 +3,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, Event, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Epoch, History, Resume, Seq},
     wire::Frame,
 };
-
-/// What the journal holds of a channel.
-#[derive(Debug, Default)]
-pub struct History {
-    /// The seq of the last event other than a tick that was trimmed.
-    pub floor: Seq,
-    /// The kept visible events, in seq order.
-    pub events: Vec<Event>,
-}
 
 /// How a watcher of several channels begins.
 #[derive(Clone, Debug)]
@@ -107,7 +98,13 @@ impl Backlog {
         self.latest().is_some_and(|frame| frame.class() == Class::Final && frame.seq() <= position)
     }
 
-    /// The current state.
+    /// The newest event that is a state of the channel.
+    fn state(&self) -> Option<&Arc<Frame>> {
+        let kept = self.kept.iter().rev().find(|frame| frame.class() != Class::Notice);
+        kept.into_iter().chain(&self.tick).max_by_key(|frame| frame.seq())
+    }
+
+    /// The newest event.
     pub(super) fn latest(&self) -> Option<&Arc<Frame>> {
         self.kept.back().into_iter().chain(&self.tick).max_by_key(|frame| frame.seq())
     }
@@ -135,7 +132,7 @@ impl Backlog {
 
     /// How a watcher begins, and where it then stands. A held tick is newer than the log.
     pub(super) fn join(&self, resume: Resume, epoch: Epoch, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
-        let latest = held.or(self.latest()).cloned();
+        let latest = held.or(self.state()).cloned();
         let last = held.map_or(self.last(), |held| held.seq());
         let seq = match resume {
             Resume::First => return (Join::First(latest), last),

@@ -21,7 +21,7 @@ pub(super) struct Seat {
 
 /// What a place has not been given yet, looked at and not taken.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(super) struct Undelivered {
     /// In seq order, the latest tick too, held or not.
     pub(super) frames: Vec<Arc<Frame>>,
     /// Whether there are events beyond those that may be looked at now.
@@ -84,9 +84,9 @@ impl Seat {
     }
 
     /// What waits here, at or before `through`.
-    pub(super) fn look(&self, through: Seq) -> Waiting {
+    pub(super) fn look(&self, through: Seq) -> Undelivered {
         let state = self.channel.lock();
-        let mut waiting = Waiting { is_draining: state.draining, ..Waiting::default() };
+        let mut waiting = Undelivered { is_draining: state.draining, ..Undelivered::default() };
         if self.number < state.hung_up_below {
             waiting.end = Some(Delivery::HungUp);
         } else if self.position < state.log.floor() && !state.log.has_ended_at(self.position) {

@@ -12,18 +12,29 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub enum ChannelKind {
     /// One task.
     Task,
-    /// One user: what is sent to them, and whether they are connected.
+    /// One user: the texts sent to them, and hidden events that remember their presence, groups and marks.
     User,
+    /// The notifications of one user, which wait while the user is away. Clients see them as events of the user's channel.
+    Inbox,
+    /// The notifications of one group.
+    Group,
+    /// What is published under one name.
+    Topic,
     /// An idempotency key: hidden events only, so nobody watches it; it is there for its condition.
     Key,
 }
 
 impl ChannelKind {
+    const NAMED: [Self; 4] = [Self::User, Self::Inbox, Self::Group, Self::Topic];
+
     /// The word before the colon.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Task => "task",
             Self::User => "user",
+            Self::Inbox => "inbox",
+            Self::Group => "group",
+            Self::Topic => "topic",
             Self::Key => "key",
         }
     }
@@ -36,9 +47,9 @@ pub struct ChannelName(ParsedName);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum ParsedName {
     Task(Uuid),
-    /// The whole text.
-    User(Arc<str>),
     Key(Uuid),
+    /// The whole text.
+    Named(ChannelKind, Arc<str>),
 }
 
 impl ChannelName {
@@ -57,16 +68,44 @@ impl ChannelName {
     /// # Errors
     /// When the id is not a valid name.
     pub fn user(user_id: &str) -> Result<Self, InvalidName> {
-        check_name(user_id)?;
-        Ok(Self(ParsedName::User(format!("user:{user_id}").into())))
+        Self::named(ChannelKind::User, user_id)
+    }
+
+    /// The channel of a topic.
+    ///
+    /// # Errors
+    /// When it is not a valid name.
+    pub fn topic(name: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Topic, name)
+    }
+
+    /// The channel of a group.
+    ///
+    /// # Errors
+    /// When it is not a valid name.
+    pub fn group(name: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Group, name)
+    }
+
+    /// The channel of the notifications of a user.
+    ///
+    /// # Errors
+    /// When the id is not a valid name.
+    pub fn inbox(user_id: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Inbox, user_id)
+    }
+
+    fn named(kind: ChannelKind, name: &str) -> Result<Self, InvalidName> {
+        check_name(name)?;
+        Ok(Self(ParsedName::Named(kind, format!("{}:{name}", kind.as_str()).into())))
     }
 
     /// What it tells about.
     pub fn kind(&self) -> ChannelKind {
         match self.0 {
             ParsedName::Task(_) => ChannelKind::Task,
-            ParsedName::User(_) => ChannelKind::User,
             ParsedName::Key(_) => ChannelKind::Key,
+            ParsedName::Named(kind, _) => kind,
         }
     }
 
@@ -74,7 +113,7 @@ impl ChannelName {
     pub fn id(&self) -> Option<Uuid> {
         match self.0 {
             ParsedName::Task(id) | ParsedName::Key(id) => Some(id),
-            ParsedName::User(_) => None,
+            ParsedName::Named(..) => None,
         }
     }
 
@@ -82,7 +121,7 @@ impl ChannelName {
     pub fn name(&self) -> Cow<'_, str> {
         match &self.0 {
             ParsedName::Task(id) | ParsedName::Key(id) => id.to_string().into(),
-            ParsedName::User(text) => text.strip_prefix("user:").unwrap_or_default().into(),
+            ParsedName::Named(_, text) => text.split_once(':').map_or("", |(_, name)| name).into(),
         }
     }
 
@@ -91,7 +130,7 @@ impl ChannelName {
         match &self.0 {
             ParsedName::Task(id) => format!("task:{id}").into(),
             ParsedName::Key(id) => format!("key:{id}").into(),
-            ParsedName::User(text) => Cow::Borrowed(text),
+            ParsedName::Named(_, text) => Cow::Borrowed(text),
         }
     }
 }
@@ -116,8 +155,11 @@ impl FromStr for ChannelName {
         match text.split_once(':') {
             Some(("task", name)) => Ok(Self::task(id(name)?)),
             Some(("key", name)) => Ok(Self::key(id(name)?)),
-            Some(("user", name)) => Self::user(name),
-            _ => Err(InvalidName),
+            Some((kind, name)) => {
+                let kind = ChannelKind::NAMED.into_iter().find(|known| known.as_str() == kind).ok_or(InvalidName)?;
+                Self::named(kind, name)
+            }
+            None => Err(InvalidName),
         }
     }
 }
@@ -143,7 +185,8 @@ mod tests {
     #[test]
     fn names_read_back_as_written() {
         let names = [ChannelName::task(Uuid::now_v7()), ChannelName::key(Uuid::now_v7())];
-        for name in names.into_iter().chain(ChannelName::user("alice@example.org")) {
+        let named = ChannelKind::NAMED.map(|kind| ChannelName::named(kind, "alice@example.org").expect("a name"));
+        for name in names.into_iter().chain(named) {
             assert_eq!(name.text().parse::<ChannelName>(), Ok(name));
         }
     }

@@ -25,6 +25,9 @@ pub enum Class {
     Change,
     /// A visible change of which only the latest matters; it may be merged into a later one.
     Tick,
+    /// A visible event that is not the state of its channel, such as a text, a notification or a broadcast: kept like a
+    /// change, but never a snapshot.
+    Notice,
     /// The last visible event of its channel; it ends every stream.
     Final,
     /// Counts for conditions, but has no frame and does not move what a reader sees (a lease renewal).
@@ -36,7 +39,7 @@ pub enum Class {
 impl Class {
     /// Whether watchers get a frame for it.
     pub fn is_visible(self) -> bool {
-        matches!(self, Self::Change | Self::Tick | Self::Final)
+        matches!(self, Self::Change | Self::Tick | Self::Notice | Self::Final)
     }
 }
 
@@ -71,6 +74,15 @@ pub struct Event {
     pub group: Uuid,
     /// What happened.
     pub draft: Draft,
+}
+
+/// The visible events that are kept of one channel, or those of them after a seq.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The seq of the last event other than a tick that was trimmed; zero when none was.
+    pub floor: Seq,
+    /// The events in seq order; `memo` and `origin` are left out.
+    pub events: Vec<Event>,
 }
 
 impl Event {

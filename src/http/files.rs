@@ -17,7 +17,7 @@ use super::{
     App,
     extract::TaskId,
     negotiate::etag_matches,
-    problem::{Finds, Kind, Problem, Reads, kinds},
+    problem::{Finds, Problem, ProblemKind, Reads, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
 };
@@ -32,9 +32,9 @@ const READ_BYTES: usize = 64 * 1024;
 /// The content type of a file whose own type is unknown or unsafe.
 const UNKNOWN_TYPE: &str = "application/octet-stream";
 
-const FILE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "file_not_found", "The task has no file");
-const RANGE_NOT_SATISFIABLE: Kind =
-    Kind::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The file has no such range");
+const FILE_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "file_not_found", "The task has no file");
+const RANGE_NOT_SATISFIABLE: ProblemKind =
+    ProblemKind::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", "The file has no such range");
 
 /// The routes of files.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -57,9 +57,9 @@ refusals!(
         ("If-Range" = Option<String>, Header, description = "The `ETag` for which the range is meant"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "*/*",
             headers(("etag" = String, description = "The BLAKE3 digest"), ("content-disposition" = String))),
-        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "*/*"),
         (status = 304, description = "The file has not changed"),
         Refusals<(TaskId, Reads, Finds, FileReads, Room)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, room: Room, headers: HeaderMap) -> Result<Response, Problem> {

@@ -26,7 +26,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What can be refused: a status, a stable code, and a title that is the same for all problems of this kind.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct ProblemKind {
     /// The status of the answer.
     pub status: StatusCode,
     /// A stable word for programs.
@@ -35,7 +35,7 @@ pub struct Kind {
     pub title: &'static str,
 }
 
-impl Kind {
+impl ProblemKind {
     /// A kind of problem.
     pub const fn new(status: StatusCode, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
@@ -49,83 +49,101 @@ impl Kind {
 
 /// The kinds that more than one route knows.
 pub mod kinds {
-    use super::{Kind, StatusCode};
+    use super::{ProblemKind, StatusCode};
 
     /// A body that is no JSON, a query that cannot be decoded, a header that is malformed.
-    pub const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed");
+    pub const MALFORMED: ProblemKind =
+        ProblemKind::new(StatusCode::BAD_REQUEST, "malformed_request", "The request is malformed");
     /// A query parameter that the route does not have.
-    pub const UNKNOWN_PARAMETER: Kind =
-        Kind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
+    pub const UNKNOWN_PARAMETER: ProblemKind =
+        ProblemKind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
     /// A page of another origin made a request that has an effect.
-    pub const CROSS_SITE: Kind =
-        Kind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
+    pub const CROSS_SITE: ProblemKind =
+        ProblemKind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
     /// No route has this path.
-    pub const ROUTE_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "route_not_found", "No such route");
+    pub const ROUTE_NOT_FOUND: ProblemKind =
+        ProblemKind::new(StatusCode::NOT_FOUND, "route_not_found", "No such route");
     /// No task has this id.
-    pub const TASK_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
+    pub const TASK_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
     /// The user was never seen.
-    pub const USER_NOT_FOUND: Kind = Kind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
+    pub const USER_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
     /// The route does not have this method.
-    pub const METHOD_NOT_ALLOWED: Kind =
-        Kind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
+    pub const METHOD_NOT_ALLOWED: ProblemKind =
+        ProblemKind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
     /// The route has no content type that the client accepts.
-    pub const NOT_ACCEPTABLE: Kind =
-        Kind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable content type");
+    pub const NOT_ACCEPTABLE: ProblemKind =
+        ProblemKind::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", "No acceptable content type");
     /// The client stopped sending its body.
-    pub const BODY_TIMED_OUT: Kind =
-        Kind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
+    pub const BODY_TIMED_OUT: ProblemKind =
+        ProblemKind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
-    pub const TASK_FINAL: Kind = Kind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
+    pub const TASK_FINAL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
     /// Another worker holds the lease.
-    pub const TASK_LEASED: Kind = Kind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
+    pub const TASK_LEASED: ProblemKind =
+        ProblemKind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
     /// The lease was another attempt's.
-    pub const LEASE_LOST: Kind = Kind::new(StatusCode::CONFLICT, "lease_lost", "The lease is no longer valid");
+    pub const LEASE_LOST: ProblemKind =
+        ProblemKind::new(StatusCode::CONFLICT, "lease_lost", "The lease is no longer valid");
     /// The task is in work or has ended.
-    pub const TASK_NOT_PENDING: Kind = Kind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
+    pub const TASK_NOT_PENDING: ProblemKind =
+        ProblemKind::new(StatusCode::CONFLICT, "task_not_pending", "The task is not pending");
     /// Only tasks that have ended can be deleted.
-    pub const TASK_NOT_FINISHED: Kind = Kind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended");
+    pub const TASK_NOT_FINISHED: ProblemKind =
+        ProblemKind::new(StatusCode::CONFLICT, "task_not_finished", "The task has not ended");
     /// The task was cancelled while a caller waited for its end.
-    pub const TASK_CANCELLED: Kind = Kind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
+    pub const TASK_CANCELLED: ProblemKind =
+        ProblemKind::new(StatusCode::CONFLICT, "task_cancelled", "The task was cancelled");
     /// The task existed once.
-    pub const TASK_GONE: Kind = Kind::new(StatusCode::GONE, "task_gone", "The task was deleted or has expired");
+    pub const TASK_GONE: ProblemKind =
+        ProblemKind::new(StatusCode::GONE, "task_gone", "The task was deleted or has expired");
     /// The body is larger than allowed.
-    pub const BODY_TOO_LARGE: Kind =
-        Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
+    pub const BODY_TOO_LARGE: ProblemKind =
+        ProblemKind::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large");
     /// The route does not read this content type.
-    pub const UNSUPPORTED_TYPE: Kind =
-        Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_type", "The content type is not supported");
+    pub const UNSUPPORTED_TYPE: ProblemKind = ProblemKind::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_content_type",
+        "The content type is not supported",
+    );
     /// The service does not answer to this `Host`.
-    pub const WRONG_HOST: Kind = Kind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
+    pub const WRONG_HOST: ProblemKind =
+        ProblemKind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
     /// A member, field or parameter is out of its bounds.
-    pub const INVALID: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
+    pub const INVALID: ProblemKind =
+        ProblemKind::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "The request is not valid");
     /// An id or idempotency key stands for another request.
-    pub const MISMATCH: Kind = Kind::new(
+    pub const MISMATCH: ProblemKind = ProblemKind::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "idempotency_mismatch",
         "The id or key was used for a different request",
     );
     /// The task failed while a caller waited for its end.
-    pub const TASK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
+    pub const TASK_FAILED: ProblemKind =
+        ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
     /// An internal error.
-    pub const INTERNAL: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
+    pub const INTERNAL: ProblemKind =
+        ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
     /// More requests wait than the service can take.
-    pub const OVERLOADED: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    pub const OVERLOADED: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
     /// There are as many streams as allowed.
-    pub const TOO_MANY_STREAMS: Kind =
-        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
+    pub const TOO_MANY_STREAMS: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
     /// The store does not answer.
-    pub const STORE_UNAVAILABLE: Kind =
-        Kind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
+    pub const STORE_UNAVAILABLE: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
     /// The service is shutting down.
-    pub const STOPPING: Kind = Kind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
+    pub const STOPPING: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
     /// There is no space left on the disk.
-    pub const DISK_FULL: Kind = Kind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
+    pub const DISK_FULL: ProblemKind =
+        ProblemKind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
 }
 
 /// A refusal on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    kind: &'static Kind,
+    kind: &'static ProblemKind,
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
@@ -184,7 +202,7 @@ pub(super) struct Code(pub(super) &'static str);
 
 impl Problem {
     /// A problem of this kind, without a detail.
-    pub fn new(kind: &'static Kind) -> Self {
+    pub fn new(kind: &'static ProblemKind) -> Self {
         let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
         Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
     }
@@ -221,7 +239,7 @@ impl Problem {
     }
 
     /// What kind of problem it is.
-    pub fn kind(&self) -> &'static Kind {
+    pub fn kind(&self) -> &'static ProblemKind {
         self.kind
     }
 

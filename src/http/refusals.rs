@@ -8,12 +8,12 @@ use utoipa::{
     openapi::{Content, Ref, RefOr, Response, ResponseBuilder},
 };
 
-use super::problem::{CONTENT_TYPE, Kind};
+use super::problem::{CONTENT_TYPE, ProblemKind};
 
 /// A part of a request that may be refused.
 pub(super) trait Refuses {
     /// The kinds of its problems.
-    fn kinds() -> Vec<&'static Kind>;
+    fn kinds() -> Vec<&'static ProblemKind>;
 }
 
 /// Names a step of a request that is no extractor, and what it refuses: `refusals!(Reports: TASK_FINAL, TASK_LEASED)`.
@@ -30,7 +30,7 @@ macro_rules! refusals {
 macro_rules! refuses {
     ($part:ty $(where $parameter:ident)?: $($kind:expr),+) => {
         impl$(<$parameter>)? $crate::http::refusals::Refuses for $part {
-            fn kinds() -> Vec<&'static $crate::http::problem::Kind> {
+            fn kinds() -> Vec<&'static $crate::http::problem::ProblemKind> {
                 vec![$(&$kind),+]
             }
         }
@@ -42,7 +42,7 @@ pub(super) use {refusals, refuses};
 macro_rules! tuples {
     ($($($part:ident)+;)+) => {
         $(impl<$($part: Refuses),+> Refuses for ($($part,)+) {
-            fn kinds() -> Vec<&'static Kind> {
+            fn kinds() -> Vec<&'static ProblemKind> {
                 [$($part::kinds()),+].concat()
             }
         })+
@@ -63,7 +63,7 @@ impl<T: Refuses> IntoResponses for Refusals<T> {
 }
 
 /// Adds these kinds to the responses of a route: one response a status, which names each code.
-pub(super) fn add(responses: &mut BTreeMap<String, RefOr<Response>>, kinds: &[&Kind]) {
+pub(super) fn add(responses: &mut BTreeMap<String, RefOr<Response>>, kinds: &[&ProblemKind]) {
     for kind in kinds {
         let line = format!("- `{}`: {}", kind.code, kind.title);
         let response = responses.entry(kind.status.as_str().to_owned()).or_insert_with(|| {

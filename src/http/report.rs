@@ -6,7 +6,7 @@ use super::{
     App,
     extract::{BodyType, Json, body_type, read_body, valid},
     json,
-    problem::{Kind, Problem, kinds},
+    problem::{Problem, ProblemKind, kinds},
     refusals::Refuses,
     urlencoded::{Fields, FieldsError},
 };
@@ -34,7 +34,7 @@ impl FromRequest<App> for ReportBody {
 }
 
 impl Refuses for ReportBody {
-    fn kinds() -> Vec<&'static Kind> {
+    fn kinds() -> Vec<&'static ProblemKind> {
         Json::<Report>::kinds()
     }
 }

@@ -115,7 +115,8 @@ refuses!(Watched: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
 fn read_channel(text: &str) -> Result<ChannelName, Problem> {
     let text = percent_decode_str(text).decode_utf8().ok();
-    let name = text.and_then(|text| text.parse().ok()).filter(|name: &ChannelName| name.kind() != ChannelKind::Key);
+    let is_public = |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User);
+    let name = text.and_then(|text| text.parse().ok()).filter(is_public);
     name.ok_or_else(|| Problem::invalid("channel", "must be task: and a UUID, or user: and a name"))
 }
 

@@ -18,7 +18,7 @@ use super::{
     App,
     extract::{Query, single, task_id, valid},
     multipart::{self, FileForm, ReadsForm},
-    problem::{self, Code, Finds, Kind, Problem, ProblemDocument, Writes, kinds},
+    problem::{self, Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
 };
@@ -115,11 +115,13 @@ pub(super) fn receive_error(error: &ReceiveError) -> TaskError {
     }
 }
 
-const TYPE_NOT_ALLOWED: Kind =
-    Kind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "type_not_allowed", "Files of this type are not accepted");
-const TOO_LARGE: Kind = Kind::new(StatusCode::PAYLOAD_TOO_LARGE, "upload_too_large", "The file is too large");
-const FILE_MISSING: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_missing", "There is no file");
-const DISK_FAILED: Kind = Kind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
+const TYPE_NOT_ALLOWED: ProblemKind =
+    ProblemKind::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "type_not_allowed", "Files of this type are not accepted");
+const TOO_LARGE: ProblemKind =
+    ProblemKind::new(StatusCode::PAYLOAD_TOO_LARGE, "upload_too_large", "The file is too large");
+const FILE_MISSING: ProblemKind =
+    ProblemKind::new(StatusCode::UNPROCESSABLE_ENTITY, "file_missing", "There is no file");
+const DISK_FAILED: ProblemKind = ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "io_error", "The disk failed");
 
 refusals!(
     /// A file may be refused, and so may the task that it is for.
@@ -159,7 +161,7 @@ async fn task_for(app: &App, query: UploadQuery) -> Result<(Uuid, Option<NewTask
     Ok((id, None))
 }
 
-fn of_kind(kind: &Kind) -> TaskError {
+fn of_kind(kind: &ProblemKind) -> TaskError {
     TaskError { detail: None, ..kind.task_error("") }
 }
 

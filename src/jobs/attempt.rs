@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::{
     Job, JobContext, JobError,
-    lease::Held,
+    lease::HeldLease,
     reporter::{Voice, reporter},
 };
 use crate::{
@@ -51,16 +51,16 @@ enum Reason {
     Shutdown,
 }
 
-type Outcome = Result<Value, JobError>;
+type JobResult = Result<Value, JobError>;
 
 /// How the work's own task ended; `None` where it was dropped.
-type Joined = Result<Option<Outcome>, JoinError>;
+type EndedWork = Result<Option<JobResult>, JoinError>;
 
 /// Runs the work of one claimed task to its end, then lets the job clean up.
-pub(super) async fn attempt<W, F>(job: &dyn Job, stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
+pub(super) async fn attempt<W, F>(job: &dyn Job, stage: &Stage, held: HeldLease, entry: Arc<Entry>, work: W) -> Ended
 where
     W: FnOnce(JobContext) -> F,
-    F: Future<Output = Outcome> + Send + 'static,
+    F: Future<Output = JobResult> + Send + 'static,
 {
     let ended = supervise(stage, held, Arc::clone(&entry), work).await;
     if !matches!(ended, Ended::Completed | Ended::Left) {
@@ -69,10 +69,10 @@ where
     ended
 }
 
-async fn supervise<W, F>(stage: &Stage, held: Held, entry: Arc<Entry>, work: W) -> Ended
+async fn supervise<W, F>(stage: &Stage, held: HeldLease, entry: Arc<Entry>, work: W) -> Ended
 where
     W: FnOnce(JobContext) -> F,
-    F: Future<Output = Outcome> + Send + 'static,
+    F: Future<Output = JobResult> + Send + 'static,
 {
     let span = tracing::info_span!("job", task = %held.id, kind = entry.task.kind, attempt = entry.task.attempt);
     let (reporter, mut voice) = reporter(held.tracker.clone(), held.id, held.token);
@@ -105,7 +105,7 @@ where
 }
 
 /// Keeps the attempt's lease and voice going until it should stop.
-async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
+async fn interruption(held: &HeldLease, voice: &mut Voice, stage: &Stage) -> Reason {
     let stop = stage.stop();
     tokio::select! {
         reason = disowned(held) => reason,
@@ -116,7 +116,7 @@ async fn interruption(held: &Held, voice: &mut Voice, stage: &Stage) -> Reason {
 }
 
 /// Until the task was cancelled, or is not this attempt's any more.
-async fn disowned(held: &Held) -> Reason {
+async fn disowned(held: &HeldLease) -> Reason {
     loop {
         match held.entry() {
             None => return Reason::Lost,
@@ -136,7 +136,7 @@ fn silenced(error: &TrackerError) -> Reason {
 }
 
 /// Tells the task how the work ended.
-async fn conclude(held: &Held, voice: &mut Voice, joined: Joined, reason: Option<Reason>) -> Ended {
+async fn conclude(held: &HeldLease, voice: &mut Voice, joined: EndedWork, reason: Option<Reason>) -> Ended {
     let (report, ended) = match (joined, reason) {
         (_, Some(Reason::Lost)) => return Ended::Lost,
         (Ok(Some(Ok(result))), _) => completion(result),
@@ -196,7 +196,7 @@ fn panicked(error: JoinError) -> TaskError {
 }
 
 /// The last word was not taken: it had been before, or the task is somebody else's by now.
-fn untold(held: &Held, error: &TrackerError) -> Ended {
+fn untold(held: &HeldLease, error: &TrackerError) -> Ended {
     match error {
         // The answer to the first try was lost, not the report.
         TrackerError::Refused(Refusal::Final(Status::Completed)) => Ended::Completed,

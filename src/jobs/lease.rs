@@ -20,7 +20,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// The lease of one attempt, from before it is requested. It does not expire until this is dropped.
-pub(super) struct Held {
+pub(super) struct HeldLease {
     pub(super) tracker: Tracker,
     pub(super) id: Uuid,
     pub(super) token: Uuid,
@@ -28,7 +28,7 @@ pub(super) struct Held {
     guard: LeaseGuard,
 }
 
-impl Held {
+impl HeldLease {
     /// A lease that is not requested yet.
     pub(super) fn new(tracker: &Tracker, id: Uuid, length: Duration) -> Self {
         let token = Uuid::new_v4();
@@ -46,7 +46,7 @@ impl Held {
     }
 
     /// Takes the place of a lease of an earlier run of the service.
-    pub(super) async fn take_over(&self, left: &Left) -> Result<Arc<Entry>, TrackerError> {
+    pub(super) async fn take_over(&self, left: &LeftLease) -> Result<Arc<Entry>, TrackerError> {
         let take_over = Intent::TakeOver { token: left.token, lease: self.lease() };
         self.granted(insist(&self.tracker, self.id, take_over).await)
     }
@@ -74,7 +74,7 @@ impl Held {
         self.tracker.live(self.id).filter(|entry| self.is_of(entry))
     }
 
-    /// Waits until the task is to be cancelled or the lease is not on it any more: see [`Held::entry`].
+    /// Waits until the task is to be cancelled or the lease is not on it any more: see [`HeldLease::entry`].
     pub(super) async fn changed(&self) {
         self.guard.taken().await;
     }
@@ -117,13 +117,13 @@ impl Held {
 }
 
 /// A lease of an earlier run of the service, and its task. It does not expire until this is dropped.
-pub(super) struct Left {
+pub(super) struct LeftLease {
     pub(super) entry: Arc<Entry>,
     token: Uuid,
     _guard: LeaseGuard,
 }
 
-impl Left {
+impl LeftLease {
     /// All of them, as long as this run has no leases of its own.
     pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
         let left = tracker.leased_to(HOLDER).into_iter().filter_map(|id| {

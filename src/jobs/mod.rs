@@ -8,7 +8,7 @@
 //! as a stream of bytes.
 
 mod attempt;
-mod context;
+mod job;
 mod files;
 mod janitor;
 mod lease;
@@ -21,8 +21,8 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use uuid::Uuid;
 
-pub use context::{Job, JobContext, JobError};
 pub use files::{Disk, SavedFile, WholeDisk};
+pub use job::{Job, JobContext, JobError};
 pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
 use crate::{
@@ -34,8 +34,8 @@ use crate::{
 };
 use files::Files;
 use janitor::Janitor;
-use lease::Left;
-use runner::Kind;
+use lease::LeftLease;
+use runner::JobKind;
 use simulate::Simulate;
 use upload::Upload;
 
@@ -58,9 +58,9 @@ struct Inner {
     files: Files,
     upload: Arc<Upload>,
     /// The same job, with its places.
-    upload_kind: Arc<Kind>,
+    upload_kind: Arc<JobKind>,
     /// All kinds, uploads too.
-    kinds: Vec<Arc<Kind>>,
+    kinds: Vec<Arc<JobKind>>,
     stage: Stage,
 }
 
@@ -97,13 +97,13 @@ impl Jobs {
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
         let Setup { store, config, words, metrics, disk, jobs } = setup;
         // Before anything can be claimed, so that all leases are of earlier runs.
-        let left = Left::all(&tracker, config.jobs.lease);
+        let left = LeftLease::all(&tracker, config.jobs.lease);
         let resuming = left.iter().filter(|left| left.can_resume()).map(|left| left.entry.task.task_id);
         let resuming: HashSet<_> = resuming.collect();
         let files = Files::open(&config.data_dir, store, disk, |id| resuming.contains(&id))?;
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
         stage.spawn(janitor.clone().run(stage.stop()));
-        let kind = |job| Arc::new(Kind::new(job, config.jobs.concurrency));
+        let kind = |job| Arc::new(JobKind::new(job, config.jobs.concurrency));
         let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
         let upload_kind = kind(Arc::clone(&upload) as Arc<dyn Job>);
         let served: Vec<_> = jobs.into_iter().map(kind).collect();
@@ -129,7 +129,7 @@ impl Jobs {
     pub fn prepare(&self, mut new: NewTask) -> Result<NewTask, String> {
         let kind = new.kind.as_deref().filter(|_| new.start != Some(true));
         let job = kind.and_then(|kind| self.inner.kinds.iter().find(|known| known.job.kind() == kind));
-        if let Some(Kind { job, .. }) = job.map(AsRef::as_ref) {
+        if let Some(JobKind { job, .. }) = job.map(AsRef::as_ref) {
             job.check(new.input.as_ref())?;
             if new.steps.is_empty() {
                 let (steps, unit) = job.steps();

@@ -27,7 +27,7 @@ pub(super) const TICK_INTERVAL: Duration = Duration::from_millis(50);
 /// The job's end. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Reporter {
-    slot: Arc<Slot>,
+    slot: Arc<TickSlot>,
     turns: mpsc::Sender<Turn>,
 }
 
@@ -36,13 +36,13 @@ pub(super) struct Voice {
     tracker: Tracker,
     id: Uuid,
     token: Uuid,
-    slot: Arc<Slot>,
+    slot: Arc<TickSlot>,
     turns: mpsc::Receiver<Turn>,
 }
 
 /// What was told and not yet sent.
 #[derive(Default)]
-struct Slot {
+struct TickSlot {
     // A std mutex: it is never held across an await, and jobs tick from threads of their own too.
     latest: Mutex<Option<Report>>,
     filled: Notify,
@@ -57,7 +57,7 @@ struct Turn {
 
 /// Both ends for one attempt.
 pub(super) fn reporter(tracker: Tracker, id: Uuid, token: Uuid) -> (Reporter, Voice) {
-    let slot = Arc::<Slot>::default();
+    let slot = Arc::<TickSlot>::default();
     let (turns, receiver) = mpsc::channel(1);
     (Reporter { slot: Arc::clone(&slot), turns }, Voice { tracker, id, token, slot, turns: receiver })
 }
@@ -147,7 +147,7 @@ impl Voice {
     }
 }
 
-impl Slot {
+impl TickSlot {
     fn lock(&self) -> MutexGuard<'_, Option<Report>> {
         // Nothing under the lock leaves the slot half-changed, so a job's panic is no reason to stop.
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::{
     Inner, Job, JobContext,
     attempt::attempt,
-    lease::{Backoff, Held, Left},
+    lease::{Backoff, HeldLease, LeftLease},
 };
 use crate::{task::Entry, tracker::TrackerError};
 
@@ -18,13 +18,13 @@ use crate::{task::Entry, tracker::TrackerError};
 const CLAIMS_MAX: usize = 64;
 
 /// A job and its places.
-pub(super) struct Kind {
+pub(super) struct JobKind {
     pub(super) job: Arc<dyn Job>,
     /// One permit for each task that may run; they are given out in the order in which they were requested.
     pub(super) places: Arc<Semaphore>,
 }
 
-impl Kind {
+impl JobKind {
     pub(super) fn new(job: Arc<dyn Job>, working: usize) -> Self {
         let places = Arc::new(Semaphore::new(job.places(working).min(Semaphore::MAX_PERMITS)));
         Self { job, places }
@@ -32,7 +32,7 @@ impl Kind {
 }
 
 /// Runs the pending tasks of one kind until shutdown.
-pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
+pub(super) async fn run(inner: Arc<Inner>, kind: Arc<JobKind>) {
     let stop = inner.stage.stop();
     let mut work = inner.tracker.work();
     let mut backoff = Backoff::default();
@@ -61,7 +61,7 @@ pub(super) async fn run(inner: Arc<Inner>, kind: Arc<Kind>) {
 /// Waits for pending tasks and a place for each; `None` when there will be no more.
 async fn next(
     inner: &Inner,
-    kind: &Kind,
+    kind: &JobKind,
     work: &mut watch::Receiver<()>,
 ) -> Option<Vec<(Arc<Entry>, OwnedSemaphorePermit)>> {
     let waiting = || inner.tracker.pending(kind.job.kind(), CLAIMS_MAX);
@@ -83,8 +83,8 @@ async fn claim(
     inner: &Inner,
     waiting: Arc<Entry>,
     place: OwnedSemaphorePermit,
-) -> Result<(Held, Arc<Entry>, OwnedSemaphorePermit), TrackerError> {
-    let held = Held::new(&inner.tracker, waiting.task.task_id, inner.config.lease);
+) -> Result<(HeldLease, Arc<Entry>, OwnedSemaphorePermit), TrackerError> {
+    let held = HeldLease::new(&inner.tracker, waiting.task.task_id, inner.config.lease);
     let mut backoff = Backoff::default();
     loop {
         match held.claim().await {
@@ -96,7 +96,7 @@ async fn claim(
     }
 }
 
-async fn begin(inner: Arc<Inner>, kind: Arc<Kind>, held: Held, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
+async fn begin(inner: Arc<Inner>, kind: Arc<JobKind>, held: HeldLease, entry: Arc<Entry>, place: OwnedSemaphorePermit) {
     if inner.stage.stop().is_cancelled() {
         return release(&held).await;
     }
@@ -107,14 +107,14 @@ async fn begin(inner: Arc<Inner>, kind: Arc<Kind>, held: Held, entry: Arc<Entry>
 }
 
 /// Undoes a claim that was granted after shutdown began.
-pub(super) async fn release(held: &Held) {
+pub(super) async fn release(held: &HeldLease) {
     if let Err(error) = held.release().await {
         tracing::debug!(%error, task = %held.id, "a claim could not be released");
     }
 }
 
 /// Handles a lease of an earlier run: resumes the attempt if its job can, or gives the task back.
-pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<Kind>>, left: Left) {
+pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<JobKind>>, left: LeftLease) {
     let id = left.entry.task.task_id;
     let settled = match kind.filter(|_| left.can_resume()) {
         Some(kind) => resume(&inner, &kind, left).await,
@@ -129,10 +129,10 @@ pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<Kind>>, left: Lef
     }
 }
 
-async fn resume(inner: &Inner, kind: &Kind, left: Left) -> Result<(), TrackerError> {
+async fn resume(inner: &Inner, kind: &JobKind, left: LeftLease) -> Result<(), TrackerError> {
     let id = left.entry.task.task_id;
     tracing::info!(task = %id, "resuming the attempt of an earlier run of the service");
-    let held = Held::new(&inner.tracker, id, inner.config.lease);
+    let held = HeldLease::new(&inner.tracker, id, inner.config.lease);
     let entry = held.take_over(&left).await?;
     drop(left);
     let (job, places) = (Arc::clone(&kind.job), Arc::clone(&kind.places));

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
-use super::connection::{self, End, Handler, HttpService};
+use super::connection::{self, ConnectionEnd, Handler, HttpService};
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -156,15 +156,17 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// Logs how a connection ended. What clients do is no error of ours.
-fn note_end(end: &End, peer: SocketAddr, metrics: &Metrics) {
+fn note_end(end: &ConnectionEnd, peer: SocketAddr, metrics: &Metrics) {
     match end {
-        End::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
-        End::TimedOut(reason) => {
+        ConnectionEnd::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
+        ConnectionEnd::TimedOut(reason) => {
             metrics.count_time_out(reason.as_str());
             tracing::debug!(peer.address = %peer, %reason, "closed: client timed out");
         }
-        End::Client(error) => tracing::debug!(peer.address = %peer, error = %error, "client closed the connection"),
-        End::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
+        ConnectionEnd::Client(error) => {
+            tracing::debug!(peer.address = %peer, error = %error, "client closed the connection");
+        }
+        ConnectionEnd::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
     }
 }
 

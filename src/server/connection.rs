@@ -64,7 +64,7 @@ where
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// In order: the client hung up between two requests, or the service shuts down.
     Closed,
     /// The client kept the connection waiting for too long.
@@ -82,7 +82,7 @@ pub(super) async fn run<I, A>(
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
     metrics: &Metrics,
-) -> End
+) -> ConnectionEnd
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
@@ -92,14 +92,14 @@ where
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
-        Ok(None) => return End::Closed,
-        Ok(Some(Ok((_, bytes)))) if bytes.is_empty() => return End::Closed,
+        Ok(None) => return ConnectionEnd::Closed,
+        Ok(Some(Ok((_, bytes)))) if bytes.is_empty() => return ConnectionEnd::Closed,
         Ok(Some(Ok((protocol, bytes)))) => {
             io.put_back(bytes.into());
             protocol
         }
-        Ok(Some(Err(error))) => return End::Client(error.into()),
-        Err(timed_out) => return End::TimedOut(timed_out),
+        Ok(Some(Err(error))) => return ConnectionEnd::Client(error.into()),
+        Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
     let outcome = match protocol {
         Protocol::Http1 => pace.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
@@ -110,10 +110,10 @@ where
         }
     };
     match outcome {
-        Ok(Ok(())) | Err(TimedOut::Linger) => End::Closed,
-        Ok(Err(error)) if error.is_user() => End::Response(error),
-        Ok(Err(error)) => End::Client(error.into()),
-        Err(timed_out) => End::TimedOut(timed_out),
+        Ok(Ok(())) | Err(TimedOut::Linger) => ConnectionEnd::Closed,
+        Ok(Err(error)) if error.is_user() => ConnectionEnd::Response(error),
+        Ok(Err(error)) => ConnectionEnd::Client(error.into()),
+        Err(timed_out) => ConnectionEnd::TimedOut(timed_out),
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Eta {
 
 /// What rate and estimate are computed from; goes with the task's events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct AttemptPace {
     /// Reports of this attempt that advanced the task, but for one that told where it began.
     #[serde(rename = "n")]
     advances: u32,
@@ -67,7 +67,7 @@ struct Sample {
     current: u64,
 }
 
-impl Pace {
+impl AttemptPace {
     /// The pace of an attempt which begins now.
     pub fn starting(at: Timestamp, current: u64) -> Self {
         let began = Some(Sample { at, fraction: 0.0, current });
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_steady_task_is_told_its_true_end() {
-        let mut pace = Pace::starting(seconds(0), 0);
+        let mut pace = AttemptPace::starting(seconds(0), 0);
         for second in 1..=20 {
             pace.observe(seconds(second), second as f64 / 100.0, Some(second as u64 * 7));
         }
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn bounds_spread_towards_the_recent_speed_and_close_in_with_reports() {
-        let mut pace = Pace::starting(seconds(0), 0);
+        let mut pace = AttemptPace::starting(seconds(0), 0);
         let mut fraction = 0.0;
         for second in 1..=60 {
             fraction += if second <= 30 { 0.01 } else { 0.001 };
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn resumed_work_is_measured_from_where_it_began() {
-        let mut pace = Pace::starting(seconds(0), 0);
+        let mut pace = AttemptPace::starting(seconds(0), 0);
         pace.observe(Timestamp::from_millis(3), 0.5, Some(15_000));
         for second in 1..=10 {
             pace.observe(seconds(second), 0.5 + second as f64 / 100.0, Some(15_000 + second as u64 * 300));
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn no_estimate_without_ground() {
-        let mut pace = Pace::starting(seconds(0), 0);
+        let mut pace = AttemptPace::starting(seconds(0), 0);
         assert_eq!(pace.eta(seconds(5), 0.5), None, "no report");
         for step in 1..=4 {
             pace.observe(Timestamp::from_millis(step * 10), step as f64 / 10.0, None);
@@ -198,7 +198,7 @@ mod tests {
         fn bounds_hold_the_estimate_and_nothing_overflows(
             reports in prop::collection::vec((0i64..1_000_000_000, 0.0f64..=1.0, any::<u64>()), 0..40)
         ) {
-            let mut pace = Pace::starting(Timestamp::from_millis(0), 0);
+            let mut pace = AttemptPace::starting(Timestamp::from_millis(0), 0);
             let (mut now, mut fraction) = (0, 0.0f64);
             for (step, to, current) in reports {
                 now += step;

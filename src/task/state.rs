@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    eta::{Eta, Pace},
+    eta::{AttemptPace, Eta},
     payload::Payload,
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
@@ -195,7 +195,7 @@ pub struct Memo {
     /// When something was last heard of it.
     pub heard_at: Timestamp,
     /// From which rate and ETA come.
-    pub pace: Pace,
+    pub pace: AttemptPace,
     /// How far a job of the service has come, so that a later run can go on from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Payload>,
@@ -204,7 +204,7 @@ pub struct Memo {
 impl Memo {
     /// Of a task on which nobody works.
     pub(super) fn new(heard_at: Timestamp) -> Self {
-        Self { lease: None, heard_at, pace: Pace::default(), checkpoint: None }
+        Self { lease: None, heard_at, pace: AttemptPace::default(), checkpoint: None }
     }
 }
 
@@ -253,7 +253,7 @@ impl Row {
     /// When the event does not hold what this version writes.
     pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
         Ok(Some(match event.channel().kind() {
-            ChannelKind::User => return Ok(None),
+            ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic => return Ok(None),
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
             ChannelKind::Task => Self::Task(Arc::new(match before {
                 Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,

@@ -10,7 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    eta::Pace,
+    eta::AttemptPace,
     state::{Entry, KeyMemo, Lease, Memo, Origin, Row, Status, Task},
 };
 use crate::event::{ChannelName, Class, Draft, EventName, Seq, Timestamp};
@@ -68,7 +68,7 @@ impl Transition {
         if !task.steps.is_empty() {
             task.step = Some(0);
         }
-        let pace = Pace::starting(self.now, task.current.unwrap_or(0));
+        let pace = AttemptPace::starting(self.now, task.current.unwrap_or(0));
         self.entry.memo = Memo { lease, pace, ..Memo::new(self.now) };
     }
 

@@ -147,7 +147,7 @@ impl<'a> Batch<'a> {
             (ChannelKind::Task, Some(Row::Task(entry)), _) => Expect::At(entry.last),
             (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Expect::Absent,
             // A key goes with its task, whatever has become of it.
-            (ChannelKind::Key | ChannelKind::User, _, _) => return None,
+            _ => return None,
         };
         Some((channel.clone(), expect))
     }

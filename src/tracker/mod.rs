@@ -49,7 +49,7 @@ const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Settings of the tracker.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct TrackerOptions {
     /// On what decisions depend.
     pub policy: Policy,
     /// Requests that wait for the writer, at most.
@@ -164,7 +164,7 @@ impl Tracker {
     pub async fn start(
         journal: Arc<dyn Journal>,
         registry: Registry,
-        options: Options,
+        options: TrackerOptions,
         metrics: Metrics,
         stage: &Stage,
     ) -> Result<Self, TrackerError> {

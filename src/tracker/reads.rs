@@ -66,7 +66,7 @@ impl TaskFilter {
 
 /// A page of the list, newest first.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct ListPage {
     /// The tasks.
     pub tasks: Vec<Entry>,
     /// Where the next page begins: after the task that was created at this seq.
@@ -106,7 +106,7 @@ impl Tracker {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn list(&self, filter: TaskFilter, before: Option<Seq>, limit: usize) -> Result<Page, TrackerError> {
+    pub async fn list(&self, filter: TaskFilter, before: Option<Seq>, limit: usize) -> Result<ListPage, TrackerError> {
         let statuses = filter.statuses.iter().map(ToString::to_string).collect();
         let members = [
             (Member::Status, statuses),
@@ -125,7 +125,7 @@ impl Tracker {
         stored.truncate(limit);
         let next = stored.last().filter(|_| more).map(|last| last.created);
         // One that this version cannot read is left out; the others are listed.
-        Ok(Page { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
+        Ok(ListPage { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
     }
 
     /// How many tasks and keys in memory hold what this version cannot read.

@@ -73,7 +73,7 @@ fn row(stored: &Stored) -> Row {
         _ if stored.gone => Some(Row::Gone),
         (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).ok(),
         (ChannelKind::Task, _) => reads::entry(stored).ok().map(|entry| Row::Task(entry.into())),
-        (ChannelKind::Key | ChannelKind::User, _) => None,
+        _ => None,
     };
     read.unwrap_or_else(|| {
         tracing::error!(channel = %stored.channel, seq = stored.last.0, "this version cannot read a channel; it is left as it is");

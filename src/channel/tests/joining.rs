@@ -151,3 +151,16 @@ async fn hanging_up_touches_those_who_watch_now() {
     assert!(matches!(poll_all(&mut before), (_, Some(Delivery::HungUp))));
     assert_eq!(frames(&mut after), [2]);
 }
+
+#[tokio::test]
+async fn a_notice_is_replayed_but_never_shown_as_the_state() {
+    let registry = registry(10);
+    let loaded = || history(0, &[(1, Class::Notice), (2, Class::Change), (3, Class::Notice)]);
+    let (first, _) = open(&registry, Resume::First, loaded()).await;
+    assert_eq!(state_of(&first), Some(2));
+    let (_, mut resumed) = open(&registry, cursor(1), loaded()).await;
+    publish(&registry, 4, Class::Notice);
+    assert_eq!(frames(&mut resumed), [2, 3, 4]);
+    let (only_notices, _) = open(&self::registry(10), Resume::First, history(0, &[(1, Class::Notice)])).await;
+    assert_eq!(state_of(&only_notices), None);
+}

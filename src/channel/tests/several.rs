@@ -23,7 +23,7 @@ enum Act {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let class = prop_oneof![5 => Just(Class::Tick), 3 => Just(Class::Change), 1 => Just(Class::Hidden), 1 => Just(Class::Final)];
+    let class = prop_oneof![5 => Just(Class::Tick), 3 => Just(Class::Change), 1 => Just(Class::Notice), 1 => Just(Class::Hidden), 1 => Just(Class::Final)];
     prop_oneof![
         8 => (1..=CHANNELS, class).prop_map(|(channel, class)| Act::Publish(channel, class)),
         2 => Just(Act::Read),
@@ -92,19 +92,24 @@ impl Client {
         let seq = frame.seq();
         assert!(seq > self.cursor, "{seq} after {}", self.cursor);
         let passed = |event: &&Event| event.seq > self.cursor && event.seq < seq;
-        let lasting = |event: &&Event| matches!(event.class(), Class::Change | Class::Final);
+        let lasting = |event: &&Event| matches!(event.class(), Class::Change | Class::Notice | Class::Final);
         let missed: Vec<_> = self.journal.iter().filter(passed).filter(lasting).map(|event| event.seq).collect();
         assert!(missed.is_empty(), "{missed:?} are passed by {seq}");
         self.cursor = seq;
-        self.shown[place(frame.event().channel())] = seq;
+        if frame.class() != Class::Notice {
+            self.shown[place(frame.event().channel())] = seq;
+        }
         self.check_nothing_is_passed();
     }
 
-    /// Where the cursor is at or past the last event of a channel, that event was shown.
+    /// Where the cursor is at or past the last state of a channel, that state was shown.
     fn check_nothing_is_passed(&self) {
         for channel in 1..=CHANNELS {
-            let visible = |event: &&Event| *event.channel() == task(channel) && event.class().is_visible();
-            let last = self.journal.iter().rfind(visible).map_or(Seq::ZERO, |event| event.seq);
+            let is_state = |event: &&Event| {
+                let class = event.class();
+                *event.channel() == task(channel) && class.is_visible() && class != Class::Notice
+            };
+            let last = self.journal.iter().rfind(is_state).map_or(Seq::ZERO, |event| event.seq);
             if last <= self.cursor {
                 assert_eq!(self.shown[place(&task(channel))], last, "the last state of {channel} is passed");
             }

@@ -20,7 +20,7 @@ use utoipa::{
 };
 
 use super::{
-    problem::{Kind, kinds},
+    problem::{ProblemKind, kinds},
     refusals::refusals,
     uploads::receive_error,
 };
@@ -41,12 +41,14 @@ const FRAME_BYTES_MAX: u64 = 3 * HEAD_BYTES_MAX as u64;
 /// How much of an unknown field's name is given back.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
 
-const MALFORMED: Kind = Kind::new(StatusCode::BAD_REQUEST, "malformed_form", "The form is malformed");
-const INTERRUPTED: Kind = Kind::new(StatusCode::BAD_REQUEST, "upload_interrupted", "The upload was interrupted");
-const TOO_MANY_FILES: Kind =
-    Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_files", "The form has more than one file");
-const UNKNOWN_FIELD: Kind = Kind::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown form field");
-const HEAD_TOO_LARGE: Kind = Kind::new(
+const MALFORMED: ProblemKind = ProblemKind::new(StatusCode::BAD_REQUEST, "malformed_form", "The form is malformed");
+const INTERRUPTED: ProblemKind =
+    ProblemKind::new(StatusCode::BAD_REQUEST, "upload_interrupted", "The upload was interrupted");
+const TOO_MANY_FILES: ProblemKind =
+    ProblemKind::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_files", "The form has more than one file");
+const UNKNOWN_FIELD: ProblemKind =
+    ProblemKind::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown_field", "Unknown form field");
+const HEAD_TOO_LARGE: ProblemKind = ProblemKind::new(
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "form_head_too_large",
     "The headers of a form part are too large",

@@ -19,10 +19,11 @@ use crate::{
     channel::{Registry, StreamLimits},
     config::{TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
-    journal::{Journal, memory::MemoryJournal},
+    journal::Journal,
     shutdown::Shutdown,
     task::{Entry, Intent, Lease, Payload, Policy, Status, StepSpec, Task},
-    tracker::{Answer, Clock, Found, Options},
+    testing::MemoryJournal,
+    tracker::{Answer, Clock, Found, TrackerOptions},
 };
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Plan {
 async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
     let limits =
         StreamLimits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
-    let options = Options {
+    let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
         retention: RETENTION,

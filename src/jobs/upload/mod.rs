@@ -24,7 +24,7 @@ use super::{
     attempt::{Ended, attempt},
     files::{Files, IncomingFile},
     janitor::Janitor,
-    lease::Held,
+    lease::HeldLease,
     runner::release,
 };
 use crate::{
@@ -159,8 +159,8 @@ async fn carry(
     let _answered = ended.send(error);
 }
 
-async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(Held, Arc<Entry>), TrackerError> {
-    let held = Held::new(&inner.tracker, id, inner.config.lease);
+async fn begin(inner: &Inner, id: Uuid, new: Option<NewTask>) -> Result<(HeldLease, Arc<Entry>), TrackerError> {
+    let held = HeldLease::new(&inner.tracker, id, inner.config.lease);
     let entry = match new {
         Some(new) => held.create(new).await?,
         None => {

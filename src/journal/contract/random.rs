@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::ChannelKind,
-    journal::{Listing, Log, Member, Stored, Tail},
+    journal::{Listing, Member, Stored, Tail},
 };
 
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ fn channels() -> [ChannelName; 5] {
 
 fn random_draft() -> impl Strategy<Value = RandomDraft> {
     let class = prop_oneof![
-        3 => Just(Class::Change), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
+        3 => Just(Class::Change), 1 => Just(Class::Notice), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
         1 => Just(Class::Final), 1 => Just(Class::Tombstone),
     ];
     let status = prop_oneof![Just("pending"), Just("processing"), Just("completed")];
@@ -172,7 +172,7 @@ async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
         assert_eq!(store.last(&channel).await.unwrap(), last);
         for after in [Seq::ZERO, Seq(head.0 / 2), head] {
             let read = async |journal: &dyn Journal| {
-                let Log { floor, events } = journal.read(&channel, after).await.unwrap();
+                let History { floor, events } = journal.read(&channel, after).await.unwrap();
                 (floor, settled(events))
             };
             assert_eq!(read(store).await, read(model).await, "{channel} after {after}");

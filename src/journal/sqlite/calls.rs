@@ -20,28 +20,28 @@ pub(super) enum Work {
     Append {
         known_head: Seq,
         groups: Vec<Group>,
-        answer: Answer<Appended>,
+        answer: Reply<Appended>,
     },
     /// The head, once it is known what is on the disk.
     Head {
-        answer: Answer<Seq>,
+        answer: Reply<Seq>,
     },
     Fold {
-        answer: Answer<()>,
+        answer: Reply<()>,
     },
     /// Removes what may go of what was found; answers how much that is.
     Sweep {
         found: Vec<Swept>,
-        answer: Answer<usize>,
+        answer: Reply<usize>,
     },
     Close {
-        answer: Answer<()>,
+        answer: Reply<()>,
     },
     #[cfg(test)]
     Inject(Injected),
 }
 
-type Answer<T> = oneshot::Sender<Result<T, JournalError>>;
+type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
 /// What tests can do to the writer.
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::StoreError,
-    plan::{Plan, plan},
+    plan::{FoldPlan, plan},
     read,
     record::{self, Record, signed},
     schema::{self, Facts},
@@ -15,7 +15,7 @@ use crate::event::{ChannelName, Event, Seq};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct FoldBounds {
     /// Changes and finals per channel.
     pub(super) history: u64,
     /// Events in the log.
@@ -29,7 +29,7 @@ pub(super) struct Bounds {
 pub(super) fn fold(
     connection: &Connection,
     facts: &Facts,
-    bounds: Bounds,
+    bounds: FoldBounds,
     channels: &[(&ChannelName, Vec<&Event>)],
     through: Seq,
 ) -> Result<Facts, StoreError> {
@@ -61,7 +61,7 @@ pub(super) fn by_channel(events: &[Event]) -> Vec<(&ChannelName, Vec<&Event>)> {
 
 fn fold_channel(
     connection: &Connection,
-    bounds: Bounds,
+    bounds: FoldBounds,
     channel: &ChannelName,
     events: &[&Event],
 ) -> Result<(), StoreError> {
@@ -101,7 +101,7 @@ pub(super) fn nth_lasting(connection: &Connection, channel: Option<Seq>, n: u64)
     seq.and_then(|seq| u64::try_from(seq).ok()).map(Seq).ok_or_else(missing)
 }
 
-fn trim_history(connection: &Connection, channel: Seq, plan: &Plan) -> Result<(), StoreError> {
+fn trim_history(connection: &Connection, channel: Seq, plan: &FoldPlan) -> Result<(), StoreError> {
     let through = if plan.cleared { i64::MAX } else { signed(plan.trimmed_through) };
     if through > 0 {
         connection

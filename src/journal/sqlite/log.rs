@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What of an append is to be written.
-pub(super) struct Batch {
+pub(super) struct AppendPlan {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) events: Vec<Event>,
 }
@@ -31,28 +31,28 @@ pub(super) fn evaluate(
     head: Seq,
     mut known: HashSet<Uuid>,
     groups: Vec<Group>,
-) -> Result<Batch, StoreError> {
-    let mut batch = Batch { outcomes: Vec::with_capacity(groups.len()), events: Vec::new() };
+) -> Result<AppendPlan, StoreError> {
+    let mut plan = AppendPlan { outcomes: Vec::with_capacity(groups.len()), events: Vec::new() };
     let mut moved: HashMap<ChannelName, Seq> = HashMap::new();
     let mut next = head.next();
     for group in groups {
         if known.contains(&group.id) {
-            batch.outcomes.push(Outcome::Committed);
+            plan.outcomes.push(Outcome::Committed);
             continue;
         }
         if let Some(channel) = conflict(connection, edge, &moved, &group)? {
-            batch.outcomes.push(Outcome::Conflict(channel));
+            plan.outcomes.push(Outcome::Conflict(channel));
             continue;
         }
         known.insert(group.id);
         for draft in group.drafts {
             moved.insert(draft.channel.clone(), next);
-            batch.events.push(Event { seq: next, at: group.at, group: group.id, draft });
+            plan.events.push(Event { seq: next, at: group.at, group: group.id, draft });
             next = next.next();
         }
-        batch.outcomes.push(Outcome::Committed);
+        plan.outcomes.push(Outcome::Committed);
     }
-    Ok(batch)
+    Ok(plan)
 }
 
 fn conflict(

@@ -3,12 +3,12 @@
 use super::{error::StoreError, record::Record};
 use crate::{
     event::{Class, Draft, Event, Seq},
-    journal::{Stored, member::Members},
+    journal::{Members, Stored},
 };
 
 /// The outcome of folding events of one channel into its row and history.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct FoldPlan {
     /// The row after it.
     pub(super) record: Record,
     /// Whether the channel began (anew), so that nothing of an earlier life is left.
@@ -32,14 +32,14 @@ pub(super) fn plan(
     events: &[&Event],
     history_max: u64,
     nth_lasting: impl FnOnce(u64) -> Result<Seq, StoreError>,
-) -> Result<Option<Plan>, StoreError> {
+) -> Result<Option<FoldPlan>, StoreError> {
     let folded = before.as_ref().map_or(Seq::ZERO, |record| record.stored.last);
     let events = &events[events.partition_point(|event| event.seq <= folded)..];
-    let mut plan = before.map(Plan::of);
+    let mut plan = before.map(FoldPlan::of);
     for event in events {
         match &mut plan {
             Some(plan) => plan.add(event),
-            none => *none = Some(Plan::begin(event)),
+            none => *none = Some(FoldPlan::begin(event)),
         }
     }
     let Some(mut plan) = plan else { return Ok(None) };
@@ -50,7 +50,7 @@ pub(super) fn plan(
     Ok(Some(plan))
 }
 
-impl Plan {
+impl FoldPlan {
     fn of(record: Record) -> Self {
         Self {
             record,
@@ -100,7 +100,7 @@ impl Plan {
         match event.class() {
             Class::Hidden => {}
             Class::Tick => self.tick(event),
-            Class::Change | Class::Final => self.lasting(event),
+            Class::Change | Class::Notice | Class::Final => self.lasting(event),
             Class::Tombstone => self.end(event.seq),
         }
     }
@@ -240,7 +240,7 @@ mod tests {
     fn classes() -> impl Strategy<Value = Class> {
         prop_oneof![
             6 => Just(Class::Change), 8 => Just(Class::Tick), 3 => Just(Class::Hidden),
-            2 => Just(Class::Final), 1 => Just(Class::Tombstone),
+            2 => Just(Class::Final), 2 => Just(Class::Notice), 1 => Just(Class::Tombstone),
         ]
     }
 

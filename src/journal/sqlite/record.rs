@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::{
     event::{Class, Draft, Event, Seq, Timestamp},
-    journal::{Stored, member::Members},
+    journal::{Members, Stored},
 };
 
 /// Columns of `events`, in the order in which [`event`] reads them.
@@ -236,6 +236,7 @@ pub(super) fn class_code(class: Class) -> i64 {
         Class::Final => 3,
         Class::Hidden => 4,
         Class::Tombstone => 5,
+        Class::Notice => 6,
     }
 }
 
@@ -246,6 +247,7 @@ fn class_at(row: &Row<'_>, column: usize) -> Result<Class, StoreError> {
         3 => Ok(Class::Final),
         4 => Ok(Class::Hidden),
         5 => Ok(Class::Tombstone),
+        6 => Ok(Class::Notice),
         code => Err(StoreError::Damaged(format!("{code} is not a class of events"))),
     }
 }

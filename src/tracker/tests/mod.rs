@@ -18,9 +18,10 @@ use super::*;
 use crate::{
     channel::{Delivery, Join, StreamLimits, Subscriber},
     event::{ChannelName, Event, Resume},
-    journal::{Group, Tail, memory::MemoryJournal},
+    journal::{Group, Tail},
     shutdown::Shutdown,
     task::{Decision, Row, Status, decide},
+    testing::MemoryJournal,
 };
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -59,7 +60,7 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let options = Options { policy: POLICY, queue_length, retention: RETENTION, clock };
+        let options = TrackerOptions { policy: POLICY, queue_length, retention: RETENTION, clock };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epoch(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();

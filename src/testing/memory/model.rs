@@ -6,14 +6,14 @@ use crate::{
 };
 
 /// What a channel's events amount to.
-pub(super) struct State {
+pub(super) struct ChannelModel {
     pub(super) stored: Stored,
     /// Its history: the visible events that are kept, without their `memo` and `origin`.
     pub(super) kept: Vec<Event>,
 }
 
 /// Works out the state of a channel from all its events, or `None` when it has none.
-pub(super) fn state(events: &[Event], history_max: usize) -> Option<State> {
+pub(super) fn state(events: &[Event], history_max: usize) -> Option<ChannelModel> {
     let last = events.last()?;
     let gone = last.class() == Class::Tombstone;
     // Its present life: what is after its last tombstone, or, when it is gone, the life that this one ended.
@@ -36,7 +36,7 @@ pub(super) fn state(events: &[Event], history_max: usize) -> Option<State> {
         finished_at: life.iter().rev().find(|event| event.class() == Class::Final).map(|event| event.at),
         gone,
     };
-    Some(State { stored, kept })
+    Some(ChannelModel { stored, kept })
 }
 
 /// The last change or final that is beyond the bound.
@@ -55,5 +55,5 @@ fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
 }
 
 fn is_lasting(event: &Event) -> bool {
-    matches!(event.class(), Class::Change | Class::Final)
+    matches!(event.class(), Class::Change | Class::Notice | Class::Final)
 }

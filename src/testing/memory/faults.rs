@@ -21,7 +21,7 @@ pub enum LostAnswer {
 
 /// What will go wrong, and what has been counted.
 #[derive(Default)]
-pub(super) struct Injected {
+pub(super) struct Faults {
     pub(super) foreign_before_next_append: Vec<Group>,
     pub(super) lost_answer: Option<LostAnswer>,
     pub(super) failure: Option<JournalError>,
@@ -43,22 +43,22 @@ impl MemoryJournal {
 
     /// Commits events of another node just before the next append is evaluated, so that what it expects may not hold.
     pub fn foreign_before_next_append(&self, group: Group) {
-        self.store().injected.foreign_before_next_append.push(group);
+        self.store().faults.foreign_before_next_append.push(group);
     }
 
     /// The next append answers that the outcome of all its groups is unknown.
     pub fn lose_next_answer(&self, lost: LostAnswer) {
-        self.store().injected.lost_answer = Some(lost);
+        self.store().faults.lost_answer = Some(lost);
     }
 
     /// The next append fails so, with nothing committed.
     pub fn fail_next_append(&self, error: JournalError) {
-        self.store().injected.failure = Some(error);
+        self.store().faults.failure = Some(error);
     }
 
     /// The next tail answers that it has lapsed.
     pub fn lapse(&self) {
-        self.store().injected.lapse = true;
+        self.store().faults.lapse = true;
     }
 
     /// Holds every append, before anything of it is evaluated, until the gate is dropped.
@@ -69,13 +69,13 @@ impl MemoryJournal {
 
     /// Leaves `folded_through` where it is until [`MemoryJournal::fold`].
     pub fn hold_fold(&self) {
-        self.store().injected.fold_held = true;
+        self.store().faults.fold_held = true;
     }
 
     /// Folds everything now, and again after each append.
     pub fn fold(&self) {
         let mut store = self.store();
-        store.injected.fold_held = false;
+        store.faults.fold_held = false;
         store.fold();
     }
 
@@ -88,12 +88,12 @@ impl MemoryJournal {
 
     /// How often append was called.
     pub fn appends(&self) -> usize {
-        self.store().injected.appends
+        self.store().faults.appends
     }
 
     /// How many groups were evaluated or lost.
     pub fn groups(&self) -> usize {
-        self.store().injected.groups
+        self.store().faults.groups
     }
 
     /// Highest seq that was trimmed from the log.
@@ -140,23 +140,23 @@ impl Gate {
         if *holds.borrow_and_update() == 0 {
             return;
         }
-        let _waiting = Waiting::at(self);
+        let _waiting = WaitingAppend::at(self);
         // The sender is held by `self`, so waiting cannot fail.
         let _ = holds.wait_for(|holds| *holds == 0).await;
     }
 }
 
 /// Counts one append that waits, also when its future is dropped.
-struct Waiting<'a>(&'a Gate);
+struct WaitingAppend<'a>(&'a Gate);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaitingAppend<'a> {
     fn at(gate: &'a Gate) -> Self {
         gate.waiting.send_modify(|waiting| *waiting += 1);
         Self(gate)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingAppend<'_> {
     fn drop(&mut self) {
         self.0.waiting.send_modify(|waiting| *waiting -= 1);
     }
