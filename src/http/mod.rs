@@ -17,6 +17,7 @@ pub mod problem;
 mod progress;
 mod refusals;
 mod report;
+mod room;
 mod seeds;
 mod streams;
 mod task_list;
