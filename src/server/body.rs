@@ -20,13 +20,13 @@ pub struct RequestBody {
     body: Incoming,
     pace: Arc<ClientPace>,
     silent_since: Option<Instant>,
-    timer: LazyTimer,
+    timer: Option<LazyTimer>,
 }
 
 impl RequestBody {
     /// Bounds the silence inside `body`.
     pub(super) fn new(body: Incoming, pace: Arc<ClientPace>) -> Self {
-        Self { body, pace, silent_since: None, timer: LazyTimer::default() }
+        Self { body, pace, silent_since: None, timer: None }
     }
 }
 
@@ -52,7 +52,13 @@ impl Body for RequestBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silent_since = *this.silent_since.get_or_insert_with(Instant::now);
-        this.timer.poll(silent_since + this.pace.body_timeout(), context).map(|()| {
+        let Some(timer) = &mut this.timer else {
+            // Most bodies came with their head, and hyper hands them over when it is polled again: they need no timer.
+            this.timer = Some(LazyTimer::default());
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        timer.poll(silent_since + this.pace.body_timeout(), context).map(|()| {
             let message = "the client was silent for too long inside the request's body";
             Some(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
         })
