@@ -55,9 +55,9 @@ refusals!(
         ("If-Range" = Option<String>, Header, description = "The `ETag` for which the range is meant"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "*/*",
             headers(("etag" = String, description = "The BLAKE3 digest"), ("content-disposition" = String))),
-        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "*/*"),
         (status = 304, description = "The file has not changed"),
         Refusals<(TaskId, Reads, Finds, FileReads)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {

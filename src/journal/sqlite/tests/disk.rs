@@ -109,3 +109,46 @@ async fn a_file_that_could_not_be_synced_is_written_anew() {
     assert!(found.last_seq() >= Seq(1));
     journal.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn nobody_reads_what_may_not_be_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, away) = (directory.path().join("journal.db"), directory.path().join("away"));
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "before").await;
+    everything(&journal).await.unwrap();
+    // The commit is written, but not synced, and the journal cannot be opened again.
+    fs::rename(&file, &away).unwrap();
+    inject(&journal, Injected::CommitFails { written: true }).await;
+    append(&journal, vec![group(&task(1), Class::Tick, "in doubt")]).await.unwrap();
+    let unavailable = |error: JournalError| assert!(matches!(error, JournalError::Unavailable(_)), "{error:?}");
+    unavailable(journal.last(&task(1)).await.unwrap_err());
+    unavailable(journal.head().await.unwrap_err());
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(journal.head().await.unwrap(), Seq(2));
+    assert_eq!(journal.last(&task(1)).await.unwrap().unwrap().visible.unwrap().draft.data, "in doubt");
+}
+
+#[tokio::test]
+async fn it_is_opened_again_for_those_who_only_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "before").await;
+    inject(&journal, Injected::CommitFails { written: false }).await;
+    append(&journal, vec![group(&task(1), Class::Tick, "lost")]).await.unwrap();
+    assert_eq!(journal.last(&task(1)).await.unwrap().unwrap().last, Seq(1));
+}
+
+#[tokio::test]
+async fn there_is_no_head_when_its_thread_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "{}").await;
+    inject(&journal, Injected::With(Box::new(|_| panic!("as a test wants it")))).await;
+    // It has ended when it answers nobody.
+    journal.fold().await.unwrap_err();
+    let head = journal.head().await;
+    assert!(matches!(head, Err(JournalError::Unavailable(_))), "{head:?}");
+    let found = journal.last(&task(1)).await;
+    assert!(matches!(found, Err(JournalError::Unavailable(_))), "{found:?}");
+}

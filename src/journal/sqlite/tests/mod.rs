@@ -6,6 +6,7 @@ mod directory;
 mod disk;
 mod folding;
 mod reading;
+mod wal;
 
 use std::{
     fs,
@@ -56,7 +57,7 @@ fn tasks() -> Listing {
 }
 
 /// All that can be read of a journal.
-async fn everything(journal: &SqliteJournal) -> Result<(Seq, Tail, Vec<Stored>, Vec<Log>), JournalError> {
+async fn everything(journal: &SqliteJournal) -> Result<(Seq, Tail, Vec<Stored>, Vec<History>), JournalError> {
     let stored = journal.list(tasks()).await?;
     let mut logs = Vec::new();
     for stored in &stored {
