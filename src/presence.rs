@@ -280,9 +280,10 @@ mod tests {
     use super::*;
     use crate::{
         channel::{Registry, StreamLimits},
-        journal::{Journal, memory::MemoryJournal},
+        journal::Journal,
         task::Policy,
         telemetry::Metrics,
+        testing::MemoryJournal,
         tracker::{Clock, TrackerOptions},
     };
 

@@ -46,7 +46,7 @@ pub struct Instruments {
     pub tasks: Family<StatusLabels, Gauge>,
     /// Open connections.
     pub connections_open: Gauge,
-    /// Connections that were closed because their client timed out, by reason.
+    /// Connections that were closed, and streams of HTTP/2 that were reset, because their client timed out; by reason.
     pub connections_timed_out: Family<ReasonLabels, Counter>,
     /// Open streams.
     pub streams_open: Gauge,
@@ -118,7 +118,7 @@ impl Metrics {
         self.http_requests.get_or_create(labels).inc();
     }
 
-    /// Counts one connection that was closed for `reason`.
+    /// Counts one connection or stream that was closed for `reason`.
     pub fn count_time_out(&self, reason: &'static str) {
         self.connections_timed_out.get_or_create(&ReasonLabels { reason }).inc();
     }
@@ -145,7 +145,7 @@ impl Default for Metrics {
             connections_open: add.metric("connections_open", "Open connections", Gauge::default()),
             connections_timed_out: add.metric(
                 "connections_timed_out",
-                "Connections that were closed because their client timed out",
+                "Connections closed and HTTP/2 streams reset because their client timed out",
                 Family::default(),
             ),
             streams_open: add.metric("streams_open", "Open streams", Gauge::default()),

@@ -22,11 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
+use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
 use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
+use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
 use crate::config::ConnectionConfig;
+use crate::telemetry::Metrics;
 
 /// The most that is read at once of an upload, or queued for a slow client by HTTP/1 beside its last buffer. hyper
 /// starts at 8 KiB and grows only while reads fill the buffer, so connections without uploads never get there.
@@ -39,8 +42,8 @@ const MAX_CONCURRENT_REQUESTS: u32 = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] is among the request's
-/// extensions.
+/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] and the connection's
+/// [`AnswerRoom`] are among the request's extensions.
 pub trait HttpService:
     Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
     + Clone
@@ -75,16 +78,16 @@ pub(super) enum ConnectionEnd {
 /// Runs a connection to its end. Once `shutdown` is cancelled the requests under way are still answered, and no more.
 pub(super) async fn run<I, A>(
     io: I,
-    peer: SocketAddr,
-    app: A,
+    handler: Handler<A>,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
+    metrics: &Metrics,
 ) -> ConnectionEnd
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
 {
-    let pace = Arc::new(ClientPace::new(limits));
+    let pace = Arc::clone(&handler.pace);
     let mut io = TimedIo::new(io, Arc::clone(&pace));
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
@@ -98,13 +101,12 @@ where
         Ok(Some(Err(error))) => return ConnectionEnd::Client(error.into()),
         Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
-    let handler = Handler { app, peer, pace: Arc::clone(&pace) };
     let outcome = match protocol {
         Protocol::Http1 => pace.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
         Protocol::Http2 => {
             pace.multiplex();
             // Boxed, so that the many connections of HTTP/1 need not have room for it.
-            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown)).as_mut()).await
+            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
         }
     };
     match outcome {
@@ -151,6 +153,7 @@ async fn run_http2<I, A>(
     handler: Handler<A>,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
+    metrics: &Metrics,
 ) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -158,8 +161,9 @@ where
 {
     let cut = CancellationToken::new();
     let _cut_requests_at_the_end = cut.clone().drop_guard();
+    let (write_timeout, metrics) = (limits.write_timeout, metrics.clone());
     let mut connection = pin!(
-        http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut })
+        http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut, write_timeout, metrics })
             .timer(TokioTimer::new())
             .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(MAX_CONCURRENT_REQUESTS)
@@ -175,11 +179,14 @@ where
     connection.await
 }
 
-/// Runs the requests of one HTTP/2 connection, each in a task, none longer than the connection.
+/// Runs the requests of one HTTP/2 connection, each in a task, none longer than the connection. A request that is
+/// dropped before its end is reset.
 #[derive(Clone)]
 struct RequestTasks {
     tasks: TaskTracker,
     cut: CancellationToken,
+    write_timeout: Duration,
+    metrics: Metrics,
 }
 
 impl<F> hyper::rt::Executor<F> for RequestTasks
@@ -187,15 +194,29 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, request: F) {
-        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(request));
+        let (write_timeout, metrics) = (self.write_timeout, self.metrics.clone());
+        let answer = async move {
+            if !StreamPace::drive(request, write_timeout).await {
+                metrics.count_time_out(TimedOut::Stream.as_str());
+            }
+        };
+        self.tasks.spawn(self.cut.clone().run_until_cancelled_owned(answer));
     }
 }
 
 /// Hands the requests of one connection to the application.
-struct Handler<A> {
+pub(super) struct Handler<A> {
     app: A,
     peer: SocketAddr,
+    room: AnswerRoom,
     pace: Arc<ClientPace>,
+}
+
+impl<A> Handler<A> {
+    /// A handler of the requests of a connection that begins now.
+    pub(super) fn new(app: A, peer: SocketAddr, room: AnswerRoom, limits: &ConnectionConfig) -> Self {
+        Self { app, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+    }
 }
 
 impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
@@ -208,6 +229,7 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
         let under_way = self.pace.begin_request();
         let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.room.clone());
         let answer = self.app.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })
     }

@@ -6,16 +6,19 @@
 //! `tower::Service` of HTTP requests; this module must not know its routes.
 
 mod accept;
+mod answer_room;
 mod body;
 mod connection;
 mod open_files;
 mod pace;
 mod preface;
 mod socket;
+mod stream_pace;
 mod timed_io;
 mod timer;
 
 pub use accept::serve;
+pub use answer_room::{AnswerRoom, Held};
 pub use body::RequestBody;
 pub use connection::HttpService;
 pub use open_files::fit_open_files;

@@ -82,6 +82,8 @@ pub(super) enum TimedOut {
     Idle,
     /// It took nothing of what was ready for it.
     Write,
+    /// It took nothing of one response beside others, which was reset.
+    Stream,
     /// It had our last byte and did not hang up.
     Linger,
 }
@@ -94,6 +96,7 @@ impl TimedOut {
             Self::Header => "header",
             Self::Idle => "idle",
             Self::Write => "write",
+            Self::Stream => "stream",
             Self::Linger => "linger",
         }
     }

@@ -182,55 +182,66 @@ impl<'a> Batch<'a> {
             waiting.answer(self.table, Seq::ZERO);
             return None;
         }
-        let channels = decision.iter().map(|decided| &decided.draft.channel).chain([&channel]);
-        let index = self.group_of(channels.cloned().collect());
-        let expects: Vec<_> = decision.iter().filter_map(|decided| self.expects(decided)).collect();
-        let planned = self.planned.get_mut(index)?.as_mut()?;
-        waiting.move_behind(planned.group.drafts.len());
-        for (channel, expect) in expects {
-            if planned.group.expects.iter().all(|(named, _)| *named != channel) {
-                planned.group.expects.push((channel, expect));
-            }
+        let mut place = self.place_of(channel);
+        for decided in &decision {
+            place = self.joined_place(place, &decided.draft.channel);
         }
-        decision.into_iter().for_each(|decided| planned.push(decided));
+        let planned = self.planned.get_mut(place)?.as_mut()?;
+        waiting.move_behind(planned.group.drafts.len());
+        for decided in decision {
+            let channel = &decided.draft.channel;
+            if let Some(expect) = expects(self.table, &decided)
+                && planned.group.expects.iter().all(|(named, _)| named != channel)
+            {
+                planned.group.expects.push((channel.clone(), expect));
+            }
+            planned.push(decided);
+        }
         planned.waiting.push(waiting);
         Some(planned)
     }
 
-    /// What a group expects of the channel of its first event there: what it was decided upon.
-    fn expects(&self, decided: &Decided) -> Option<(ChannelName, Expect)> {
-        let channel = &decided.draft.channel;
-        let expect = match (channel.kind(), self.table.row(channel), &decided.row) {
-            (ChannelKind::Task, Some(Row::Task(entry)), _) => Expect::At(entry.last),
-            (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => Expect::At(self.table.last(channel)?),
-            (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Expect::Absent,
-            // A key goes with its task, whatever has become of it.
-            _ => return None,
-        };
-        Some((channel.clone(), expect))
+    /// The place of the group of this channel: that which it has, or a new one.
+    fn place_of(&mut self, channel: ChannelName) -> usize {
+        *self.by_channel.entry(channel).or_insert_with(|| {
+            // Mostly it is one request, with one event.
+            let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::with_capacity(1) };
+            let (rows, waiting) = (Vec::with_capacity(1), Vec::with_capacity(1));
+            self.planned.push(Some(Planned { group, first: Seq::ZERO, rows, waiting }));
+            self.planned.len() - 1
+        })
     }
 
-    /// The place of the one group that has all these channels: a new one, or the first of those that have some of them,
-    /// into which the others go.
-    fn group_of(&mut self, channels: Vec<ChannelName>) -> usize {
-        let mut places: Vec<usize> = channels.iter().filter_map(|name| self.by_channel.get(name).copied()).collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut places = places.into_iter();
-        let place = places.next().unwrap_or_else(|| {
-            let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::new() };
-            self.planned.push(Some(Planned { group, first: Seq::ZERO, rows: Vec::new(), waiting: Vec::new() }));
-            self.planned.len() - 1
-        });
-        for other in places {
-            let merged = self.planned.get_mut(other).and_then(Option::take);
-            if let (Some(merged), Some(Some(planned))) = (merged, self.planned.get_mut(place)) {
-                planned.merge(merged);
+    /// Brings a channel into the group at this place. If it has a group of its own, the later of the two goes into the
+    /// other one. Gives the place where they are.
+    fn joined_place(&mut self, place: usize, channel: &ChannelName) -> usize {
+        let other = match self.by_channel.get(channel) {
+            Some(other) if *other == place => return place,
+            Some(other) => *other,
+            None => {
+                self.by_channel.insert(channel.clone(), place);
+                return place;
             }
-            self.by_channel.values_mut().filter(|index| **index == other).for_each(|index| *index = place);
+        };
+        let (place, later) = (place.min(other), place.max(other));
+        let merged = self.planned.get_mut(later).and_then(Option::take);
+        if let (Some(merged), Some(Some(planned))) = (merged, self.planned.get_mut(place)) {
+            planned.merge(merged);
         }
-        self.by_channel.extend(channels.into_iter().map(|channel| (channel, place)));
+        self.by_channel.values_mut().filter(|index| **index == later).for_each(|index| *index = place);
         place
+    }
+}
+
+/// What a group expects of the channel of its first event there: what it was decided upon.
+fn expects(table: &Table, decided: &Decided) -> Option<Expect> {
+    let channel = &decided.draft.channel;
+    match (channel.kind(), table.row(channel), &decided.row) {
+        (ChannelKind::Task, Some(Row::Task(entry)), _) => Some(Expect::At(entry.last)),
+        (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => table.last(channel).map(Expect::At),
+        (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Some(Expect::Absent),
+        // A key goes with its task, whatever has become of it.
+        _ => None,
     }
 }
 

@@ -23,7 +23,13 @@ use std::{
 };
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -279,11 +285,15 @@ impl Tracker {
     async fn ask(&self, ask: Ask) -> Result<Answer, TrackerError> {
         let (reply, answer) = oneshot::channel();
         let request = Request { ask, reply: Some(reply), conflicts: 0 };
-        match self.shared.requests.send_timeout(request, QUEUE_WAIT_MAX).await {
-            Ok(()) => answer.await.unwrap_or(Err(TrackerError::Stopping)),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(TrackerError::Busy),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(TrackerError::Stopping),
-        }
+        let place = match self.shared.requests.try_reserve() {
+            Err(TrySendError::Full(())) => {
+                let place = timeout(QUEUE_WAIT_MAX, self.shared.requests.reserve()).await;
+                place.map_err(|_| TrackerError::Busy)?.map_err(|_| TrackerError::Stopping)?
+            }
+            place => place.map_err(|_| TrackerError::Stopping)?,
+        };
+        place.send(request);
+        answer.await.unwrap_or(Err(TrackerError::Stopping))
     }
 }
 

@@ -9,6 +9,7 @@ mod settings;
 mod streams;
 mod guard;
 mod memory;
+mod names;
 mod jobs;
 mod openapi;
 mod power_cut;

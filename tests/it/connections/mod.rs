@@ -7,3 +7,4 @@ mod fixture;
 mod protocols;
 mod shutdown;
 mod time_outs;
+mod windows;
