@@ -32,7 +32,7 @@ use axum::{
     Router, middleware,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
@@ -119,8 +119,12 @@ fn layered(router: Router<App>, app: &App) -> Router<App> {
     ))
 }
 
-async fn unknown_route() -> Problem {
-    Problem::new(&kinds::ROUTE_NOT_FOUND)
+async fn unknown_route(method: Method, uri: Uri) -> Response {
+    match (method, uri.path()) {
+        // RFC 9110, 9.3.7: what the service as a whole can do.
+        (Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, guard::METHODS)]).into_response(),
+        _ => Problem::new(&kinds::ROUTE_NOT_FOUND).into_response(),
+    }
 }
 
 /// The router adds `Allow`.
