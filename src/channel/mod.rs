@@ -64,6 +64,8 @@ struct ChannelState {
     hung_up_below: u64,
     /// It gets no more events: whoever watches it, now or later, is to end after those that it has.
     closed: bool,
+    /// It is closed because events may be missing here.
+    interrupted: bool,
     draining: bool,
 }
 
@@ -90,6 +92,7 @@ impl Channel {
             next_subscriber: 0,
             hung_up_below: 0,
             closed: false,
+            interrupted: false,
             draining: false,
         };
         Self { name, registry, loaded: OnceCell::new(), state: Mutex::new(state) }
@@ -185,6 +188,12 @@ impl Channel {
         state.closed = true;
         state.let_go();
         self.wake(state)
+    }
+
+    /// The same, because events may be missing here: watchers resume by their cursors.
+    fn interrupt(&self) -> Wake {
+        self.lock().interrupted = true;
+        self.close()
     }
 
     /// The same, because the service is stopping.

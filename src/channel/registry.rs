@@ -267,7 +267,7 @@ impl Registry {
     pub fn hang_up_all(&self) {
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        channels.iter().for_each(|channel| drop(channel.close()));
+        channels.iter().for_each(|channel| drop(channel.interrupt()));
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
