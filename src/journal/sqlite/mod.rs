@@ -12,7 +12,6 @@ mod connect;
 mod edge;
 mod error;
 mod fold;
-mod log;
 mod open;
 mod pace;
 mod plan;
