@@ -157,7 +157,8 @@ impl Writer {
         let channel = match &request.ask {
             Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
             Ask::Task(id, _) => ChannelName::task(*id),
-            Ask::Append(_) => return None,
+            Ask::Append(_, key) => (*key)?.channel(),
+            Ask::Forget(..) => return None,
         };
         self.shared.table().row(&channel).is_none().then_some(channel)
     }
@@ -195,7 +196,7 @@ impl Writer {
             for (planned, outcome) in planned.into_iter().zip(&appended.outcomes) {
                 match outcome {
                     Outcome::Conflict(channel) => conflicts.push((planned, channel.clone())),
-                    _ => planned.waiting.into_iter().for_each(|waiting| waiting.answer(&table, self.head)),
+                    _ => planned.answer(&table, self.head),
                 }
             }
         }
@@ -229,7 +230,7 @@ impl Writer {
             // The lock is taken for each group, so that readers need not wait for a whole batch.
             match ours {
                 Some(planned) => {
-                    events.iter().for_each(|event| planned.place(event));
+                    planned.place(events);
                     for (channel, row) in planned.rows.drain(..) {
                         let last = events.iter().rev().find(|event| *event.channel() == channel);
                         let Some(last) = last.map(|event| event.seq) else { continue };
