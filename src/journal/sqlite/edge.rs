@@ -212,17 +212,18 @@ pub(super) fn insert(connection: &Connection, events: &[Event]) -> Result<(), St
         connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
     for event in events {
         let draft = &event.draft;
+        let channel = draft.channel.text();
         statement.execute(params![
             signed(event.seq),
             event.at.as_millis(),
             record::class_code(draft.class),
-            draft.channel.text(),
+            channel,
             event.group.as_bytes(),
             draft.name.as_deref(),
             &draft.data[..],
             draft.memo.as_deref(),
             draft.origin.as_deref(),
-            record::event_checksum(event),
+            record::event_checksum(event, &channel),
         ])?;
     }
     Ok(())

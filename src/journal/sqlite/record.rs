@@ -105,13 +105,13 @@ impl Record {
 /// Reads and verifies a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
     let seq = seq_at(row, 0)?;
-    let text = text_at(row, 3)?;
+    let channel = text_at(row, 3)?;
     let event = Event {
         seq,
         at: Timestamp::from_millis(row.get(1)?),
         group: group_at(row, 4)?,
         draft: Draft {
-            channel: text.parse().map_err(|_| damaged("the channel's name of event", seq))?,
+            channel: channel.parse().map_err(|_| damaged("the channel's name of event", seq))?,
             name: name_at(row, 5)?,
             class: class_at(row, 2)?,
             data: bytes_at(row, 6)?.unwrap_or_default(),
@@ -119,7 +119,7 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
             origin: bytes_at(row, 8)?,
         },
     };
-    verify(row.get(9)?, event_checksum(&event), || format!("event {seq}"))?;
+    verify(row.get(9)?, event_checksum(&event, channel), || format!("event {seq}"))?;
     Ok(event)
 }
 
@@ -143,9 +143,9 @@ pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreE
     Ok(event)
 }
 
-/// The checksum of a row of `events`.
-pub(super) fn event_checksum(event: &Event) -> i64 {
-    envelope(Checksum::new().bytes(event.channel().text().as_bytes()), event)
+/// The checksum of a row of `events`; `channel` is the text of its channel's name.
+pub(super) fn event_checksum(event: &Event, channel: &str) -> i64 {
+    envelope(Checksum::new().bytes(channel.as_bytes()), event)
         .optional(event.draft.memo.as_deref())
         .optional(event.draft.origin.as_deref())
         .finish()
