@@ -180,7 +180,7 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
     let counts = counts_json(&app.tracker.counts());
     let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
-    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
+    Ok(with_members(b"{}", members))
 }
 
 /// The tasks of a page, and where the next one begins.

@@ -6,7 +6,6 @@
 //! `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
-mod append;
 mod calls;
 mod checkpoint;
 mod connect;
