@@ -16,13 +16,13 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
+    append::{self, AppendPlan},
     calls::{Call, Gauges, Work},
     checkpoint::{self, Checkpointer},
     connect,
     edge::Edge,
     error::StoreError,
     fold::{self, FoldBounds},
-    log::{self, AppendPlan},
     open::{self, Home},
     pace::{self, FoldPace},
     pool::Pool,
@@ -198,11 +198,11 @@ impl JournalWriter {
         let known = events.iter().map(|event| event.group).collect::<HashSet<_>>();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
         let AppendPlan { outcomes, events: fresh } =
-            log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+            append::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             let transaction = begun.map_err(StoreError::from)?;
-            log::insert(&transaction, &fresh)?;
+            append::insert(&transaction, &fresh)?;
             transaction.commit().map_err(|error| match StoreError::from(error) {
                 error if error.is_full() => Failed::Before(error),
                 error => Failed::During(error),
