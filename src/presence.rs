@@ -288,7 +288,8 @@ mod tests {
     };
 
     async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) -> Presence {
-        let limits = StreamLimits { history: 10, tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
+        let limits =
+            StreamLimits { history: 10.into(), tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
         let options = TrackerOptions {
             policy: Policy { stalled_after: Duration::from_secs(30) },
             queue_length: 16,

@@ -21,7 +21,7 @@ use super::{
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, History, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, History, HistoryBounds, Resume, Seq},
     wire::{self, Frame},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Events other than ticks kept in memory per channel.
-    pub history: usize,
+    pub history: HistoryBounds,
     /// Time between two ticks of one channel.
     pub tick_interval: Duration,
     /// Watchers in all.
@@ -295,7 +295,7 @@ impl Channels {
         if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {
             return channel;
         }
-        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history));
+        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history.of(name.kind())));
         channels.insert(name.clone(), Arc::downgrade(&channel));
         channel
     }

@@ -22,7 +22,8 @@ pub(super) fn epoch() -> Epoch {
 }
 
 pub(super) fn registry(history: usize) -> Registry {
-    let limits = StreamLimits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits =
+        StreamLimits { history: history.into(), tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     Registry::new(epoch(), limits)
 }
 

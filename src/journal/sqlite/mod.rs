@@ -53,7 +53,7 @@ use self::{
     writer::JournalWriter,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epoch, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Epoch, History, HistoryBounds, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -61,8 +61,8 @@ const QUEUE_CALLS_MAX: usize = 64;
 /// How much the journal keeps, and how it opens.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// Changes and finals kept per channel, at least one.
-    pub history: usize,
+    /// Events other than ticks kept per channel.
+    pub history: HistoryBounds,
     /// Events kept in the log behind the fold, ticks and hidden ones too; see the contract's page.
     pub log: usize,
     /// A store of up to so many bytes is checked whole when it is opened.
@@ -73,13 +73,13 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { history: 1_000, log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
+        Self { history: HistoryBounds::from(1_000), log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
     }
 }
 
 impl SqliteOptions {
     fn bounds(&self) -> FoldBounds {
-        FoldBounds { history: self.history.max(1) as u64, log: self.log as u64 }
+        FoldBounds { history: self.history, log: self.log as u64 }
     }
 }
 

@@ -60,7 +60,7 @@ impl Rig {
         clock: Clock,
     ) -> Self {
         let limits =
-            StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+            StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let options = TrackerOptions { policy: POLICY, queue_length, retention: RETENTION, clock };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epoch(), limits);
