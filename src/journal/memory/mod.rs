@@ -20,7 +20,7 @@ use super::{
     Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail,
     member::{Member, Members},
 };
-use crate::event::{ChannelKind, ChannelName, Class, Epoch, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, Seq, Timestamp};
 use inject::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
@@ -32,7 +32,7 @@ pub const LOG_DEFAULT: usize = 65_536;
 /// A journal in memory. Cheap to clone: clones share the store.
 #[derive(Clone)]
 pub struct MemoryJournal {
-    epoch: Epoch,
+    epochs: Epochs,
     gate: Arc<Gate>,
     // A std mutex: it is never held across an await, and no call under it is long.
     store: Arc<Mutex<MemoryStore>>,
@@ -45,6 +45,7 @@ struct MemoryStore {
     channels: HashMap<ChannelName, Vec<Event>>,
     /// The newest events of all channels, without a gap up to `head`.
     log: VecDeque<Event>,
+    epochs: Epochs,
     head: Seq,
     folded_through: Seq,
     /// Highest seq that was trimmed from the log.
@@ -67,7 +68,9 @@ impl MemoryJournal {
 
     /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
     pub fn with_bounds(history_max: usize, log_max: usize) -> Self {
+        let epochs = Epochs::from(Epoch::random()).begin_after(Seq::ZERO);
         let store = MemoryStore {
+            epochs: epochs.clone(),
             history_max: history_max.max(1),
             log_max,
             channels: HashMap::new(),
@@ -78,7 +81,7 @@ impl MemoryJournal {
             closed: false,
             injected: Faults::default(),
         };
-        Self { epoch: Epoch::random(), gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
+        Self { epochs, gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
     }
 
     fn store(&self) -> MutexGuard<'_, MemoryStore> {
@@ -94,8 +97,8 @@ impl MemoryJournal {
 
 #[async_trait]
 impl Journal for MemoryJournal {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn folded_through(&self) -> Seq {

@@ -21,6 +21,7 @@ mod read;
 mod record;
 mod schema;
 mod sweep;
+mod upgrade;
 mod wal;
 mod writer;
 
@@ -54,7 +55,7 @@ use self::{
     writer::JournalWriter,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Log, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epoch, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Epochs, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -89,7 +90,7 @@ impl SqliteOptions {
 /// Dropping it without [`Journal::close`] is like a crash: nothing acknowledged is lost, and the next start says so. The
 /// drop waits for the writer to finish what it is doing.
 pub struct SqliteJournal {
-    epoch: Epoch,
+    epochs: Epochs,
     bounds: FoldBounds,
     places: Arc<Semaphore>,
     // Each call has a place, so sending never waits. None once it is being dropped.
@@ -107,19 +108,19 @@ impl SqliteJournal {
     /// When the directory is in use or cannot be used, or the store is another's, newer, or damaged.
     pub fn open(directory: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
         let home = Home::enter(directory)?;
-        let opened = open::open(&home, options)?;
-        let epoch = opened.1.epoch;
+        let (connection, facts, epochs) = open::open(&home, options)?;
         let bounds = options.bounds();
         let pool = Pool::new(home.file.clone());
         let gauges = Arc::<Gauges>::default();
         let no_thread = |source| OpenError::Io { path: directory.into(), source };
         let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
-        let writer = JournalWriter::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let writer =
+            JournalWriter::new(home, (connection, facts), bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
         let thread =
             thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;
         Ok(Self {
-            epoch,
+            epochs,
             bounds,
             places: Arc::new(Semaphore::new(QUEUE_CALLS_MAX)),
             calls: Some(calls),
@@ -170,8 +171,8 @@ impl SqliteJournal {
 
 #[async_trait]
 impl Journal for SqliteJournal {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn folded_through(&self) -> Seq {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    event::{ChannelKind, Epoch, Timestamp},
+    event::{ChannelKind, Epochs, Timestamp},
     journal::{Appended, Listing, Log, Member, Stored},
 };
 
@@ -51,8 +51,8 @@ impl Haunted {
 
 #[async_trait]
 impl Journal for Haunted {
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
+    fn epochs(&self) -> &Epochs {
+        self.inner.epochs()
     }
 
     fn folded_through(&self) -> Seq {
