@@ -296,7 +296,7 @@ mod tests {
             retention: Duration::from_secs(60),
             clock: Clock::runtime(),
         };
-        let registry = Registry::new(journal.epoch(), limits);
+        let registry = Registry::new(journal.epochs().clone(), limits);
         let journal = Arc::new(journal.clone());
         let tracker =
             Tracker::start(journal, registry, options, Metrics::new(), tracker_stage).await.expect("an empty journal");

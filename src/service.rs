@@ -45,8 +45,9 @@ impl Service {
     /// When the journal cannot be read, or the files in the data directory cannot be used.
     pub async fn start(config: Config, journal: Arc<dyn Journal>, clock: Clock) -> anyhow::Result<Self> {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
-        let store = journal.epoch();
-        let registry = Registry::new(store, limits(&config.streams, config.connections.max_connections));
+        let epochs = journal.epochs().clone();
+        let store = epochs.store();
+        let registry = Registry::new(epochs, limits(&config.streams, config.connections.max_connections));
         let options = TrackerOptions {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,

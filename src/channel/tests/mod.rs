@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Cursor, Draft, Event, Timestamp};
+use crate::event::{Cursor, Draft, Epoch, Event, Timestamp};
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 

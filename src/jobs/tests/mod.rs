@@ -75,7 +75,7 @@ impl Plan {
             uploads: self.uploads,
             ..Config::default()
         };
-        let epoch = self.journal.epoch();
+        let epoch = self.journal.epochs().store();
         let (store, metrics) = (epoch.as_str(), Metrics::new());
         let words = crate::http::UPLOAD_WORDS;
         let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
@@ -97,7 +97,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         retention: RETENTION,
         clock,
     };
-    let registry = Registry::new(journal.epoch(), limits);
+    let registry = Registry::new(journal.epochs().clone(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 
