@@ -105,10 +105,10 @@ pub(super) fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, Problem> {
     }))
 }
 
-/// `steps[1].max_attempts` as it is on the wire.
+/// `steps[1].max_attempts` as it is on the wire, and `r#type`, which Rust has to write so.
 fn camel_case(path: &str) -> String {
     let mut after_underscore = false;
-    path.chars().fold(String::with_capacity(path.len()), |mut name, letter| {
+    path.replace("r#", "").chars().fold(String::with_capacity(path.len()), |mut name, letter| {
         match letter {
             '_' => after_underscore = true,
             letter if std::mem::take(&mut after_underscore) => name.push(letter.to_ascii_uppercase()),
@@ -181,6 +181,26 @@ impl User {
     /// The user's id.
     pub(super) fn id(&self) -> std::borrow::Cow<'_, str> {
         self.0.name()
+    }
+}
+
+/// A group in a path: its channel.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("group"))]
+pub(super) struct GroupName(
+    /// The name of the group.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(GroupName: kinds::MALFORMED, kinds::INVALID);
+
+impl FromRequestParts<App> for GroupName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let text = path_parameter(parts, app).await?;
+        ChannelName::group(&text).map(Self).map_err(|error| Problem::invalid("group", error.to_string()))
     }
 }
 

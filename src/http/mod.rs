@@ -10,6 +10,7 @@ mod guard;
 mod json;
 mod multipart;
 mod negotiate;
+mod notifications;
 mod observe;
 mod ops;
 mod openapi;
@@ -92,6 +93,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(users::router())
+        .merge(notifications::router())
         .merge(seeds::router())
         .merge(ops::router())
         .merge(openapi::router())

@@ -26,9 +26,10 @@ use super::{
     urlencoded::Fields,
 };
 use crate::{
-    channel::{Delivery, Join, Joined, Subscriber},
+    channel::{Delivery, Join, Joined},
     event::{ChannelKind, ChannelName, Resume},
     stream::{Heartbeat, StreamBody, Style},
+    tracker::MemberWatcher,
     wire::{self, Dialect, Frame, with_members},
 };
 
@@ -182,20 +183,18 @@ async fn watch(
     if method == Method::HEAD && !is_poll {
         return Ok(head());
     }
-    let (joined, mut subscriber) = match app.tracker.watch_several(&watched.channels, watched.resume).await {
+    let users: Vec<_> = watched.channels.iter().filter(|name| name.kind() == ChannelKind::User).cloned().collect();
+    let (joined, watcher) = match watch_as(&app, &watched.channels, &users, watched.resume).await {
         Ok(opened) => opened,
-        Err(error) if is_poll => return Err(error.into()),
-        Err(error) => return Ok(refused(&error.into())),
+        Err(problem) if is_poll => return Err(problem),
+        Err(problem) => return Ok(refused(&problem)),
     };
     if joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended)) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    for user in watched.channels.iter().filter(|channel| channel.kind() == ChannelKind::User) {
-        subscriber.hold(app.presence.connect(user));
-    }
     if is_poll {
         let wait = preferred_wait(&headers).unwrap_or(WAIT_DEFAULT);
-        return Ok(poll(&app, &joined, subscriber, wait).await);
+        return Ok(poll(&app, &joined, watcher, wait).await);
     }
     let style = Style {
         dialect: watched.dialect,
@@ -203,7 +202,30 @@ async fn watch(
         shows_state: true,
         heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
     };
-    Ok(event_stream(StreamBody::of_several(&joined, subscriber, style, app.metrics.clone())))
+    Ok(event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone())))
+}
+
+/// Watches channels, and what these users are notified of; they are connected as long as it is watched. A client that
+/// comes back with a cursor has seen what was before it.
+pub(super) async fn watch_as(
+    app: &App,
+    channels: &[ChannelName],
+    users: &[ChannelName],
+    resume: Resume,
+) -> Result<(Joined, MemberWatcher), Problem> {
+    let mut guards = Vec::with_capacity(users.len());
+    for user in users {
+        guards.push(app.presence.connect(user).await?);
+    }
+    let (joined, mut watcher) = app.tracker.watch_several(channels, users, resume).await?;
+    guards.into_iter().for_each(|guard| watcher.hold(guard));
+    let goes_on =
+        |(channel, join): &&(ChannelName, Join)| channel.kind() == ChannelKind::Inbox && matches!(join, Join::Resumed);
+    if let Resume::After(cursor) = resume {
+        let inboxes = joined.channels.iter().filter(goes_on);
+        inboxes.for_each(|(inbox, _)| app.presence.saw(&inbox.name(), cursor.seq));
+    }
+    Ok((joined, watcher))
 }
 
 /// Refuses channels of tasks that are not there.
@@ -217,12 +239,12 @@ async fn check_known(app: &App, channels: &[ChannelName]) -> Result<(), Problem>
 }
 
 /// Answers a long poll: with what there is, or with what comes first.
-async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Duration) -> Response {
+async fn poll(app: &App, joined: &Joined, mut watcher: MemberWatcher, wait: Duration) -> Response {
     let mut events: Vec<Bytes> = joined.channels.iter().filter_map(|(_, join)| join.state()).map(listed).collect();
     let mut size_bytes = 0;
     let mut wait = if events.is_empty() { wait } else { Duration::ZERO };
     let ended = loop {
-        match tokio::time::timeout(wait, subscriber.next()).await {
+        match tokio::time::timeout(wait, watcher.next()).await {
             Ok(Delivery::Frame(frame)) => {
                 let event = listed(&frame);
                 size_bytes += event.len();
@@ -237,11 +259,15 @@ async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Dura
             break false;
         }
     };
-    let reset = joined.channels.iter().filter(|(_, join)| join.is_reset()).map(|(channel, _)| format!("\"{channel}\""));
+    let reset = joined
+        .channels
+        .iter()
+        .filter(|(_, join)| join.is_reset())
+        .map(|(channel, _)| format!("\"{}\"", channel.shown()));
     let members = [
         ("events", format!("[{}]", joined_with_commas(&events))),
         ("reset", format!("[{}]", reset.collect::<Vec<_>>().join(","))),
-        ("cursor", format!("\"{}\"", app.tracker.cursor(subscriber.position()))),
+        ("cursor", format!("\"{}\"", app.tracker.cursor(watcher.position()))),
         ("ended", ended.to_string()),
     ];
     let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();

@@ -13,6 +13,9 @@ use super::{Answer, Request, TrackerError};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
+    people::{
+        Census, Notification, PeopleRefusal, PeopleTable, UserChange, UserIntent, UserState, decide as decide_user,
+    },
     task::{Decided, Decision, Entry, Intent, Refusal, Row, Table, decide},
 };
 
@@ -21,6 +24,10 @@ use crate::{
 pub(super) enum Ask {
     /// Something of a task.
     Task(Uuid, Intent),
+    /// Something of a user, by their channel.
+    User(ChannelName, UserIntent),
+    /// A notification to the members of a group, by its channel.
+    Group(ChannelName, Notification),
     /// An event on another channel, whatever its state.
     Append(Draft),
 }
@@ -30,6 +37,7 @@ pub(super) enum Ask {
 pub(super) struct Planned {
     pub(super) group: Group,
     pub(super) rows: Vec<(ChannelName, Row)>,
+    pub(super) users: Vec<(ChannelName, Option<UserState>)>,
     pub(super) waiting: Vec<Caller>,
 }
 
@@ -50,7 +58,13 @@ struct Promise {
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     table: &'a Table,
+    people: &'a PeopleTable,
+    head: Seq,
     now: Timestamp,
+    /// What this batch makes of users, and of the numbers of users and members.
+    users: HashMap<ChannelName, Option<UserState>>,
+    users_more: isize,
+    members_more: HashMap<String, isize>,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
@@ -58,8 +72,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), later: Vec::new() }
+    /// Nothing is planned yet; `head` is the last seq that the tables have followed.
+    pub(super) fn new(table: &'a Table, people: &'a PeopleTable, head: Seq, now: Timestamp) -> Self {
+        let (users, members_more) = (HashMap::new(), HashMap::new());
+        let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { table, people, head, now, users, users_more: 0, members_more, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -85,12 +102,64 @@ impl<'a> Batch<'a> {
                 }
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
+            Ask::User(user, intent) => {
+                let decided = self.decide_user(user, intent);
+                let drafts = decided.map(|change| self.plan_user(user, change));
+                let channel = user.clone();
+                self.join_events(request, channel, drafts);
+            }
+            Ask::Group(group, notification) => {
+                // Nobody could ever find what is sent to a group without members.
+                let is_heard = self.members(&group.name()) > 0;
+                let drafts = is_heard.then(|| notification.draft(group.clone()));
+                let channel = group.clone();
+                self.join_events(request, channel, Ok(drafts.into_iter().collect()));
+            }
             Ask::Append(draft) => {
-                let decision = vec![Decided { draft: draft.clone(), row: None }];
+                let draft = draft.clone();
                 let channel = draft.channel.clone();
-                self.join(Caller { request, promise: Ok(Promise { task: None, changed: true }) }, channel, decision);
+                self.join_events(request, channel, Ok(vec![draft]));
             }
         }
+    }
+
+    /// Puts events into the group of the channel on which they were decided.
+    fn join_events(&mut self, request: Request, channel: ChannelName, drafts: Result<Vec<Draft>, PeopleRefusal>) {
+        let promise = drafts.as_ref().map(|drafts| Promise { task: None, changed: !drafts.is_empty() });
+        let promise = promise.map_err(|refusal| refusal.clone().into());
+        let drafts = drafts.unwrap_or_default().into_iter();
+        let decision = drafts.map(|draft| Decided { draft, row: None }).collect();
+        self.join(Caller { request, promise }, channel, decision);
+    }
+
+    fn decide_user(&self, user: &ChannelName, intent: &UserIntent) -> Result<UserChange, PeopleRefusal> {
+        let user_id = user.name();
+        if self.people.is_unreadable(&user_id) {
+            return Err(PeopleRefusal::Unreadable);
+        }
+        let known = match self.users.get(user) {
+            Some(known) => known.as_ref(),
+            None => self.people.get(&user_id).map(AsRef::as_ref),
+        };
+        decide_user(user, known, intent, self.now, self.head, self)
+    }
+
+    /// Notes what a decision makes of a user; answers its events.
+    fn plan_user(&mut self, user: &ChannelName, change: UserChange) -> Vec<Draft> {
+        if change.drafts.iter().all(|draft| draft.channel != *user) {
+            return change.drafts;
+        }
+        let known = match self.users.get(user) {
+            Some(known) => known.as_ref(),
+            None => self.people.get(&user.name()).map(AsRef::as_ref),
+        };
+        let groups = |state: Option<&UserState>| state.map(|state| state.groups.clone()).unwrap_or_default();
+        self.users_more += isize::from(change.state.is_some()) - isize::from(known.is_some());
+        for (of, more) in [(groups(known), -1), (groups(change.state.as_ref()), 1)] {
+            of.into_keys().for_each(|group| *self.members_more.entry(group).or_default() += more);
+        }
+        self.users.insert(user.clone(), change.state);
+        change.drafts
     }
 
     /// The task that an intent is about: with a key that is known, the one that was made with it.
@@ -127,8 +196,11 @@ impl<'a> Batch<'a> {
         if decision.is_empty() && !self.by_channel.contains_key(&channel) {
             return waiting.answer(self.table, Seq::ZERO);
         }
-        let channels = decision.iter().map(|decided| &decided.draft.channel).chain([&channel]);
+        // Nothing is decided upon what these hold, so that they bring no groups together.
+        let is_met_on = |channel: &&ChannelName| !matches!(channel.kind(), ChannelKind::Inbox | ChannelKind::Topic);
+        let channels = decision.iter().map(|decided| &decided.draft.channel).filter(is_met_on).chain([&channel]);
         let index = self.group_of(channels.cloned().collect());
+        let user = self.users.get(&channel).map(|state| (channel.clone(), state.clone()));
         let expects: Vec<_> = decision.iter().filter_map(|decided| self.expects(decided)).collect();
         let Some(Some(planned)) = self.planned.get_mut(index) else { return };
         for (channel, expect) in expects {
@@ -137,6 +209,10 @@ impl<'a> Batch<'a> {
             }
         }
         decision.into_iter().for_each(|decided| planned.push(decided));
+        if let Some((channel, state)) = user {
+            planned.users.retain(|(known, _)| *known != channel);
+            planned.users.push((channel, state));
+        }
         planned.waiting.push(waiting);
     }
 
@@ -146,6 +222,10 @@ impl<'a> Batch<'a> {
         let expect = match (channel.kind(), self.table.row(channel), &decided.row) {
             (ChannelKind::Task, Some(Row::Task(entry)), _) => Expect::At(entry.last),
             (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Expect::Absent,
+            // A text goes to a user whatever has become of them.
+            (ChannelKind::User, _, _) if decided.draft.class != Class::Notice => {
+                self.people.last(channel).map_or(Expect::Absent, Expect::At)
+            }
             // A key goes with its task, whatever has become of it.
             _ => return None,
         };
@@ -161,7 +241,7 @@ impl<'a> Batch<'a> {
         let mut places = places.into_iter();
         let place = places.next().unwrap_or_else(|| {
             let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::new() };
-            self.planned.push(Some(Planned { group, rows: Vec::new(), waiting: Vec::new() }));
+            self.planned.push(Some(Planned { group, rows: Vec::new(), users: Vec::new(), waiting: Vec::new() }));
             self.planned.len() - 1
         });
         for other in places {
@@ -173,6 +253,21 @@ impl<'a> Batch<'a> {
         }
         self.by_channel.extend(channels.into_iter().map(|channel| (channel, place)));
         place
+    }
+}
+
+impl Census for Batch<'_> {
+    fn users(&self) -> usize {
+        self.people.users().saturating_add_signed(self.users_more)
+    }
+
+    fn users_max(&self) -> usize {
+        self.people.users_max()
+    }
+
+    fn members(&self, group: &str) -> usize {
+        let more = self.members_more.get(group).copied().unwrap_or_default();
+        self.people.members(group).saturating_add_signed(more)
     }
 }
 
@@ -195,6 +290,7 @@ impl Planned {
         self.group.expects.extend(other.group.expects);
         self.group.drafts.extend(other.group.drafts);
         self.rows.extend(other.rows);
+        self.users.extend(other.users);
         self.waiting.extend(other.waiting);
     }
 
@@ -238,7 +334,8 @@ mod tests {
     #[test]
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
         let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
-        let mut batch = Batch::new(&table, Timestamp::default());
+        let people = PeopleTable::new(1);
+        let mut batch = Batch::new(&table, &people, Seq::ZERO, Timestamp::default());
         let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
         let mut join = |channels: &[(&ChannelName, Class)]| {
             let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();

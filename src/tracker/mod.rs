@@ -11,6 +11,8 @@ mod batch;
 mod clock;
 mod holders;
 mod live_list;
+mod members;
+mod people;
 mod reads;
 mod restore;
 mod sweeper;
@@ -30,12 +32,15 @@ use uuid::Uuid;
 pub use clock::Clock;
 pub use holders::LeaseGuard;
 pub use live_list::{Counts, ListJoin, counts_json};
+pub use members::MemberWatcher;
 pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,
+    config::PeopleConfig,
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
+    people::{PeopleRefusal, PeopleTable},
     shutdown::Stage,
     task::{Entry, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
@@ -43,6 +48,7 @@ use crate::{
 use batch::Ask;
 use holders::Holders;
 use live_list::LiveLists;
+use members::Members;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -56,6 +62,8 @@ pub struct TrackerOptions {
     pub queue_length: usize,
     /// How long a finished task is kept, from its finish.
     pub retention: Duration,
+    /// How many users are known, how long they and their notifications are kept.
+    pub people: PeopleConfig,
     /// What time it is.
     pub clock: Clock,
 }
@@ -66,6 +74,9 @@ pub enum TrackerError {
     /// The task's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is known of users does not allow it.
+    #[error(transparent)]
+    People(#[from] PeopleRefusal),
     /// More requests wait than the queue holds.
     #[error("the request queue is full")]
     Busy,
@@ -120,6 +131,9 @@ struct Core {
     requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
+    people: RwLock<PeopleTable>,
+    members: Members,
+    inbox_max_age: Duration,
     registry: Registry,
     clock: Clock,
     work: watch::Sender<()>,
@@ -174,6 +188,9 @@ impl Tracker {
             requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
+            people: RwLock::new(PeopleTable::new(options.people.max_users)),
+            members: Members::default(),
+            inbox_max_age: options.people.inbox_max_age,
             registry: registry.clone(),
             clock: options.clock,
             work: watch::Sender::new(()),
@@ -292,6 +309,14 @@ impl Core {
 
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn people(&self) -> RwLockReadGuard<'_, PeopleTable> {
+        self.people.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn people_mut(&self) -> RwLockWriteGuard<'_, PeopleTable> {
+        self.people.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    channel::{Delivery, History, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
     event::{ChannelName, Class, Resume, Seq},
     task::Entry,
 };
@@ -30,25 +30,6 @@ impl Tracker {
         shared.registry.open(channel, resume, load).await
     }
 
-    /// Lets a watcher in on several channels, as one stream.
-    ///
-    /// # Errors
-    /// See [`Tracker::watch`].
-    pub async fn watch_several(
-        &self,
-        channels: &[ChannelName],
-        resume: Resume,
-    ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
-        self.catch_up(resume).await?;
-        let shared = &self.shared;
-        let load = async |missing: &[ChannelName]| {
-            let logs = shared.journal.read_many(missing).await?;
-            let histories = logs.into_iter().map(|log| History { floor: log.floor, events: log.events });
-            Ok::<_, TrackerError>(histories.collect())
-        };
-        shared.registry.open_several(channels, resume, load).await
-    }
-
     /// Lets a watcher in on a list; what it has not in its page, it is given.
     ///
     /// # Errors
@@ -69,7 +50,7 @@ impl Tracker {
     }
 
     /// Only after catching up with the store can it be said that a cursor is from the future.
-    async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+    pub(super) async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
         let shared = &self.shared;
         if let Resume::After(cursor) = resume
             && cursor.epoch == shared.journal.epoch()

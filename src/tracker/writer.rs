@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::Wake,
-    event::{ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, Intent, Row, Status},
 };
@@ -132,8 +132,8 @@ impl Writer {
                 refused.answer(Err(error.clone()));
             }
         }
-        let table = self.shared.table();
-        let mut batch = Batch::new(&table, self.shared.clock.now());
+        let (table, people) = (self.shared.table(), self.shared.people());
+        let mut batch = Batch::new(&table, &people, self.head, self.shared.clock.now());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
@@ -152,7 +152,8 @@ impl Writer {
         let channel = match &request.ask {
             Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
             Ask::Task(id, _) => ChannelName::task(*id),
-            Ask::Append(_) => return None,
+            Ask::User(user, _) => return self.shared.people().last(user).is_none().then(|| user.clone()),
+            Ask::Group(..) | Ask::Append(_) => return None,
         };
         self.shared.table().row(&channel).is_none().then_some(channel)
     }
@@ -196,7 +197,11 @@ impl Writer {
         }
         drop(woken);
         let missing = conflicts.iter().map(|(_, channel)| channel);
-        let missing = missing.filter(|channel| shared.table().row(channel).is_none()).cloned().collect();
+        let is_missing = |channel: &&ChannelName| match channel.kind() {
+            ChannelKind::User => shared.people().last(channel).is_none(),
+            _ => shared.table().row(channel).is_none(),
+        };
+        let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
             Ok(()) => conflicts.into_iter().for_each(|(planned, _)| self.decide_again(planned)),
             Err(error) => conflicts.into_iter().for_each(|(planned, _)| refuse(planned, &error)),
@@ -225,15 +230,27 @@ impl Writer {
             match ours {
                 Some(planned) => {
                     events.iter().for_each(|event| planned.place(event));
+                    let last = |channel: &ChannelName| {
+                        events.iter().rev().find(|event| event.channel() == channel).map(|event| event.seq)
+                    };
+                    for (user, state) in planned.users.drain(..) {
+                        let Some(last) = last(&user) else { continue };
+                        let change = self.shared.people_mut().put(&user, state, last);
+                        self.shared.members.notice(change);
+                    }
+                    self.see_users(events);
                     for (channel, row) in planned.rows.drain(..) {
-                        let last = events.iter().rev().find(|event| *event.channel() == channel);
-                        let Some(last) = last.map(|event| event.seq) else { continue };
+                        let Some(last) = last(&channel) else { continue };
                         let before = self.shared.table_mut().put(channel.clone(), row, last);
                         changes.extend(self.notice(&channel, before, last));
                     }
                 }
                 None => {
                     for event in events {
+                        if event.channel().kind() == ChannelKind::User {
+                            self.apply_to_user(event);
+                            continue;
+                        }
                         let before = self.apply(event);
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
@@ -255,6 +272,22 @@ impl Writer {
             tracing::error!(channel = %event.channel(), %error, "this version cannot read an event; its channel is left as it is");
             table.put(event.channel().clone(), Row::Unreadable, event.seq)
         })
+    }
+
+    /// The same for an event on a user's channel.
+    fn apply_to_user(&self, event: &Event) {
+        let change = self.shared.people_mut().apply(event).unwrap_or_else(|error| {
+            tracing::error!(channel = %event.channel(), %error, "this version cannot read a user; they are left as they are");
+            None
+        });
+        self.shared.members.notice(change);
+    }
+
+    /// Notes the last event on the channels of users.
+    fn see_users(&self, events: &[Event]) {
+        for event in events.iter().filter(|event| event.channel().kind() == ChannelKind::User) {
+            self.shared.people_mut().saw(event.channel(), event.seq);
+        }
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
@@ -339,6 +372,7 @@ impl Writer {
         if self.is_behind || !self.again.is_empty() {
             return;
         }
+        self.shared.people_mut().forget_strangers();
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);

@@ -11,6 +11,7 @@ mod guard;
 mod memory;
 mod jobs;
 mod openapi;
+mod people;
 mod power_cut;
 mod problems;
 mod readme;
