@@ -3,18 +3,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, Event, Resume, Seq, Timestamp},
+    event::{ChannelName, Class, Cursor, Epoch, History, Resume, Seq, Timestamp},
     wire::Frame,
 };
-
-/// What the journal holds of a channel.
-#[derive(Debug, Default)]
-pub struct History {
-    /// The seq of the last event other than a tick that was trimmed.
-    pub floor: Seq,
-    /// The kept visible events, in seq order.
-    pub events: Vec<Event>,
-}
 
 /// A channel that is to be watched.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{History, Join, Joined, WaitingSince, Wanted};
+pub use log::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use rounds::Version;
 pub use seat::Seat;
@@ -33,7 +33,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epoch, Resume, Seq},
+    event::{ChannelName, Class, Epoch, History, Resume, Seq},
     wire::Frame,
 };
 use log::Backlog;

@@ -14,14 +14,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, History, Join, Joined, Subscriber, WaitingSince, Wanted,
+    Channel, Join, Joined, Subscriber, WaitingSince, Wanted,
     pacer::Pacer,
     rounds::Rounds,
     seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, History, Resume, Seq},
     wire::{self, Frame},
 };
 

@@ -18,7 +18,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const DATA_BYTES_MAX: usize = 16 * 1024;
 
 /// A new notification.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Validate, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewNotification {
     /// A title for people: one line, up to 256 bytes.

@@ -4,9 +4,10 @@ use super::*;
 use crate::{
     channel::{Registry, StreamLimits},
     config::PeopleConfig,
-    journal::{Journal, memory::MemoryJournal},
+    journal::Journal,
     task::Policy,
     telemetry::Metrics,
+    testing::MemoryJournal,
     tracker::{Clock, TrackerOptions},
 };
 

@@ -18,10 +18,9 @@ use std::{
 use super::{Tracker, TrackerError};
 use crate::{
     channel::{
-        Channel, Delivery, History, Joined, Seat, Subscriber, Version, WaitingSince, WakerSlots, Wanted, Watch,
-        WatchError,
+        Channel, Delivery, Joined, Seat, Subscriber, Version, WaitingSince, WakerSlots, Wanted, Watch, WatchError,
     },
-    event::{ChannelName, Resume, Seq},
+    event::{ChannelName, History, Resume, Seq},
     people::MembershipChange,
 };
 
@@ -165,8 +164,7 @@ impl Tracker {
     }
 
     async fn load_many(&self, missing: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
-        let logs = self.shared.journal.read_many(missing).await?;
-        Ok(logs.into_iter().map(|log| History { floor: log.floor, events: log.events }).collect())
+        Ok(self.shared.journal.read_many(missing).await?)
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Tracker, TrackerError, batch::Ask};
+use super::{
+    Answer, Tracker, TrackerError,
+    batch::{Ask, EventAsk},
+};
 use crate::{
     event::{ChannelName, Seq},
     people::{Census, NewNotification, Notification, UserIntent, UserState},
+    task::EventKey,
 };
 
 impl Tracker {
@@ -14,30 +18,33 @@ impl Tracker {
     /// # Errors
     /// See [`Tracker::submit`].
     pub async fn ask_user(&self, user: &ChannelName, intent: UserIntent) -> Result<Answer, TrackerError> {
-        self.ask(Ask::User(user.clone(), intent)).await
+        self.ask(Ask::Events(EventAsk::User(user.clone(), intent), None)).await
     }
 
     /// Sends a notification to a user; one who is away finds it on connecting.
     ///
     /// # Errors
-    /// See [`Tracker::submit`].
+    /// See [`Tracker::submit`]; and when the id was used with another notification.
     pub async fn notify(&self, user: &ChannelName, new: NewNotification) -> Result<(Notification, Seq), TrackerError> {
+        let key = key_of(user, &new);
         let notification = Notification::new(new, self.shared.clock.now());
-        let answer = self.ask_user(user, UserIntent::Notify(notification.clone())).await?;
+        let notify = UserIntent::Notify(notification.clone());
+        let answer = self.ask(Ask::Events(EventAsk::User(user.clone(), notify), key)).await?;
         Ok((notification, answer.seq))
     }
 
     /// Sends a notification to the members of a group.
     ///
     /// # Errors
-    /// See [`Tracker::submit`].
+    /// See [`Tracker::submit`]; and when the id was used with another notification.
     pub async fn notify_group(
         &self,
         group: &ChannelName,
         new: NewNotification,
     ) -> Result<(Notification, Seq), TrackerError> {
+        let key = key_of(group, &new);
         let notification = Notification::new(new, self.shared.clock.now());
-        let answer = self.ask(Ask::Group(group.clone(), notification.clone())).await?;
+        let answer = self.ask(Ask::Events(EventAsk::Group(group.clone(), notification.clone()), key)).await?;
         Ok((notification, answer.seq))
     }
 
@@ -67,4 +74,11 @@ impl Tracker {
     pub fn member_count(&self, group: &str) -> usize {
         self.shared.people().members(group)
     }
+}
+
+/// The id that a client gave to a notification.
+fn key_of(target: &ChannelName, new: &NewNotification) -> Option<EventKey> {
+    // A struct of strings and JSON values always has a JSON text.
+    let content = || serde_json::to_vec(new).unwrap_or_default();
+    new.id.as_deref().map(|id| EventKey::new(target, id, &content()))
 }

@@ -6,7 +6,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::{Member, Stored},
     people::{Census, PeopleTable},
-    task::{Row, Status, Table},
+    task::{Keyed, Row, Status, Table},
 };
 
 /// Most rows that are read at once when the table is restored.
@@ -31,7 +31,7 @@ impl Writer {
                     continue;
                 }
                 let row = row(&stored);
-                if let Row::Key(task_id) = row {
+                if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
                 }
                 self.shared.table_mut().restore(stored.channel, row, stored.last);

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, History, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    channel::{Delivery, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
     event::{ChannelName, Class, Resume, Seq},
     task::Entry,
 };
@@ -23,10 +23,7 @@ impl Tracker {
     ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
         let shared = &self.shared;
-        let load = async || {
-            let log = shared.journal.read(channel, Seq::ZERO).await?;
-            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
-        };
+        let load = async || Ok::<_, TrackerError>(shared.journal.read(channel, Seq::ZERO).await?);
         shared.registry.open(channel, resume, load).await
     }
 

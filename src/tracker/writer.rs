@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Core, Request, TrackerError,
-    batch::{Ask, Batch, Planned},
+    batch::{Ask, Batch, EventAsk, Planned},
     clock::JumpWatch,
     live_list::TaskChange,
 };
@@ -25,7 +25,7 @@ use crate::{
     channel::Wake,
     event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Entry, Intent, Row, Status},
+    task::{Entry, EventKey, Intent, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -87,8 +87,14 @@ impl Writer {
             // taken: a renewal that waits counts before the end of its lease.
             self.take_timers(&mut taken);
             self.shared.metrics.queue_depth.set(self.queue.len() as i64);
-            let batch = self.again.drain(..).chain(taken.drain(..)).collect();
+            let batch: Vec<_> = self.again.drain(..).chain(taken.drain(..)).collect();
+            let is_crowd = batch.len() > 1;
             self.commit(batch).await;
+            if is_crowd {
+                // Those who were answered may ask again: what has come for them is read first, so that fewer commits
+                // carry it.
+                tokio::task::yield_now().await;
+            }
         }
         if let Err(error) = self.shared.journal.close().await {
             tracing::error!(%error, "cannot close the journal cleanly");
@@ -102,8 +108,7 @@ impl Writer {
         if planned.is_empty() && !self.is_behind {
             return self.forget_folded();
         }
-        let groups: Vec<Group> = planned.iter().map(|planned| planned.group.clone()).collect();
-        match self.append(&groups).await {
+        match self.append(|| planned.iter().map(|planned| planned.group.clone()).collect()).await {
             Ok(appended) => {
                 self.is_behind = false;
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
@@ -126,7 +131,7 @@ impl Writer {
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
         if let Err(error) = self.load_missing(&requests).await {
             // Those that need what could not be looked up.
-            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).is_none()).collect();
+            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
             let mut known = known.into_iter();
             for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
                 refused.answer(Err(error.clone()));
@@ -142,29 +147,32 @@ impl Writer {
 
     /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
     async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
-        let missing = requests.iter().filter_map(|request| self.missing(request)).collect();
+        let missing = requests.iter().flat_map(|request| self.missing(request)).collect();
         self.load(missing).await
     }
 
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
     /// group.
-    fn missing(&self, request: &Request) -> Option<ChannelName> {
-        let channel = match &request.ask {
-            Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
-            Ask::Task(id, _) => ChannelName::task(*id),
-            Ask::User(user, _) => return self.shared.people().last(user).is_none().then(|| user.clone()),
-            Ask::Group(..) | Ask::Append(_) => return None,
+    fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
+        let (row, user) = match &request.ask {
+            Ask::Task(_, Intent::Create { key, .. }) => (key.map(ChannelName::key), None),
+            Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
+            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user)),
+            Ask::Events(_, key) => (key.map(EventKey::channel), None),
+            Ask::Forget(..) => (None, None),
         };
-        self.shared.table().row(&channel).is_none().then_some(channel)
+        let row = row.filter(|channel| self.shared.table().row(channel).is_none());
+        let user = user.filter(|user| self.shared.people().last(user).is_none()).cloned();
+        row.into_iter().chain(user)
     }
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
     /// error means that nothing was written.
-    async fn append(&mut self, groups: &[Group]) -> Result<Appended, JournalError> {
+    async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
         for _ in 0..UNKNOWN_TRIES {
-            match self.shared.journal.append(self.head, groups.to_vec()).await {
+            match self.shared.journal.append(self.head, groups()).await {
                 Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended),
                 Err(error) if !was_lost => return Err(error),
                 // What would tell is trimmed.
@@ -191,7 +199,7 @@ impl Writer {
             for (planned, outcome) in planned.into_iter().zip(&appended.outcomes) {
                 match outcome {
                     Outcome::Conflict(channel) => conflicts.push((planned, channel.clone())),
-                    _ => planned.waiting.into_iter().for_each(|waiting| waiting.answer(&table, self.head)),
+                    _ => planned.answer(&table, self.head),
                 }
             }
         }
@@ -210,7 +218,7 @@ impl Writer {
 
     /// Makes the table follow what others have written.
     pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
-        match self.append(&[]).await {
+        match self.append(Vec::new).await {
             Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())),
             Err(JournalError::Lapsed) => self.reload().await?,
             Err(error) => return Err(error.into()),
@@ -229,7 +237,7 @@ impl Writer {
             // The lock is taken for each group, so that readers need not wait for a whole batch.
             match ours {
                 Some(planned) => {
-                    events.iter().for_each(|event| planned.place(event));
+                    planned.place(events);
                     let last = |channel: &ChannelName| {
                         events.iter().rev().find(|event| event.channel() == channel).map(|event| event.seq)
                     };

@@ -1,8 +1,11 @@
-//! Carrying the write-ahead log into the file, beside the writer.
+//! Carrying the write-ahead log into the file, beside the writer, and keeping the log small.
 //!
 //! SQLite does it inside the commit that fills the log to its mark, and all of it at once: appends would wait for tens of
 //! megabytes to be written and synced. So a thread carries most of it before, on a connection that is open for that long
 //! only. For the commit, which alone can begin the log anew, it leaves what came meanwhile.
+//!
+//! While reads overlap, no commit can begin the log anew. Where it has outgrown its mark by much, reads wait for a moment
+//! and it is emptied; when nothing has come for a while, it is emptied too.
 
 use std::{
     fs::File,
@@ -12,20 +15,34 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 
-use super::{error::StoreError, pool::Pool};
+use super::{
+    connect::{BUSY_TIMEOUT, CHECKPOINT_PAGES},
+    error::StoreError,
+    pool::Pool,
+};
 
 /// Pages in the write-ahead log that are not in the file yet, above which they are carried into it.
 const CARRY_PAGES: i64 = 1_024;
+/// Pages in the write-ahead log at which reads are held so that it can begin anew.
+const PAGES_MAX: i64 = CHECKPOINT_PAGES + 2 * CARRY_PAGES;
+/// How long appends wait for the reads that run at that moment.
+const READS_WAIT_MAX: Duration = Duration::from_millis(500);
+/// With nothing to do for so long, a log that has grown is emptied.
+pub(super) const QUIET: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(10) };
 
 /// The thread, which ends when this is dropped.
 pub(super) struct Checkpointer {
+    pool: Arc<Pool>,
+    pages_max: i64,
+    has_grown: bool,
     // None once it is being dropped.
     wake: Option<SyncSender<()>>,
-    failed: Arc<Mutex<Option<StoreError>>>,
+    pub(super) failed: Arc<Mutex<Option<StoreError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -36,39 +53,63 @@ impl Checkpointer {
         let (wake, woken) = sync_channel(1);
         let failed = Arc::<Mutex<Option<StoreError>>>::default();
         let failure = Arc::clone(&failed);
+        let beside = Arc::clone(&pool);
         let work = move || {
             for () in woken {
                 // Where there is no room, the log just grows on.
-                let carried = pool.write_aside(|connection| carry(connection, &file));
+                let carried = beside.write_aside(|connection| carry(connection, &file));
                 if let Some(error) = carried.err().filter(StoreError::may_hide_loss) {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 }
             }
         };
         let thread = thread::Builder::new().name("journal-wal".into()).spawn(work)?;
-        Ok(Self { wake: Some(wake), failed, thread: Some(thread) })
+        Ok(Self { pool, pages_max: PAGES_MAX, has_grown: false, wake: Some(wake), failed, thread: Some(thread) })
     }
 
-    /// Wakes the thread if there is enough to carry.
+    /// Looks how long the log is, after something was written, and lets something be done about it.
     ///
     /// # Errors
-    /// Why it could not do so the last time: what it wrote may be lost, although the log is to begin anew.
-    pub(super) fn look_at(&self, connection: &Connection) -> Result<(), StoreError> {
+    /// Why what was carried may be lost, although the log is to begin anew.
+    pub(super) fn look_at(&mut self, connection: &Connection) -> Result<(), StoreError> {
         if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        if left_by(connection, "PRAGMA wal_checkpoint(NOOP)")? >= CARRY_PAGES
+        let log = WalLength::after(connection, "PRAGMA wal_checkpoint(NOOP)")?;
+        self.has_grown |= log.pages >= CARRY_PAGES;
+        if log.pages - log.carried >= CARRY_PAGES
             && let Some(wake) = &self.wake
         {
             // When it is full, the thread is about to look.
             let _ = wake.try_send(());
         }
-        Ok(())
+        if log.pages < self.pages_max {
+            return Ok(());
+        }
+        let emptied = if self.pool.pause_within(READS_WAIT_MAX) { self.empty(connection) } else { Ok(()) };
+        self.pool.resume();
+        // A read may last long, also one of another process. The log is left alone until it has grown by as much again.
+        self.pages_max = if self.has_grown { log.pages + CHECKPOINT_PAGES } else { PAGES_MAX };
+        emptied
     }
 
-    #[cfg(test)]
-    pub(super) fn fail(&self) {
-        *self.failed.lock().expect("no panic") = Some(StoreError::Sync(std::io::ErrorKind::Other.into()));
+    /// Whether the log has grown since it was emptied.
+    pub(super) fn has_grown(&self) -> bool {
+        self.has_grown
+    }
+
+    /// Empties the log if nobody reads.
+    pub(super) fn empty(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        connection.busy_timeout(Duration::ZERO)?;
+        let log = WalLength::after(connection, "PRAGMA wal_checkpoint(TRUNCATE)");
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        match log {
+            Ok(log) => self.has_grown = log.is_busy,
+            Err(error) if error.may_hide_loss() => return Err(error),
+            // There is no room in the file: the log just grows on.
+            Err(_) => {}
+        }
+        Ok(())
     }
 }
 
@@ -83,13 +124,23 @@ impl Drop for Checkpointer {
 
 /// Carries what can be carried without waiting for anybody.
 fn carry(connection: &Connection, file: &File) -> Result<(), StoreError> {
-    left_by(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    WalLength::after(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     // SQLite syncs the file only when it has carried all, and a commit would wait for that.
     file.sync_data().map_err(StoreError::Sync)
 }
 
-/// The pages that are not in the file yet after such a checkpoint.
-fn left_by(connection: &Connection, pragma: &str) -> Result<i64, StoreError> {
-    let left = |row: &Row<'_>| Ok(row.get::<_, i64>("log")? - row.get::<_, i64>("checkpointed")?);
-    Ok(connection.prepare_cached(pragma)?.query_row([], left)?)
+/// The write-ahead log after a checkpoint.
+struct WalLength {
+    is_busy: bool,
+    pages: i64,
+    carried: i64,
+}
+
+impl WalLength {
+    fn after(connection: &Connection, pragma: &str) -> Result<Self, StoreError> {
+        let mut statement = connection.prepare_cached(pragma)?;
+        let log = statement
+            .query_row([], |row| Ok(Self { is_busy: row.get(0)?, pages: row.get(1)?, carried: row.get(2)? }))?;
+        Ok(log)
+    }
 }

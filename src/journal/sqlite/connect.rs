@@ -1,6 +1,6 @@
 //! Connections to the file, and how each is set.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, config::DbConfig, types::Value};
 
@@ -9,7 +9,11 @@ use super::error::StoreError;
 /// Pages in the write-ahead log at which a commit also carries them into the file.
 ///
 /// Where the file cannot grow at that moment, the log just grows on; the next commit tries again.
-const CHECKPOINT_PAGES: i64 = 16_384;
+pub(super) const CHECKPOINT_PAGES: i64 = 16_384;
+/// The most bytes of the log's file that are kept for when it begins anew: those pages with their headers.
+const LOG_BYTES_KEPT: i64 = CHECKPOINT_PAGES * (4_096 + 24);
+/// How long to wait for a lock that another process has.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens a connection for reading or for writing.
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
@@ -19,6 +23,7 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
@@ -33,6 +38,7 @@ pub(super) fn make_durable(connection: &Connection) -> Result<(), StoreError> {
         ("journal_mode", Value::from("wal".to_owned())),
         ("synchronous", Value::from(full)),
         ("wal_autocheckpoint", Value::from(CHECKPOINT_PAGES)),
+        ("journal_size_limit", Value::from(LOG_BYTES_KEPT)),
     ] {
         connection.pragma_update(None, pragma, &wanted)?;
         let found: Value = connection.pragma_query_value(None, pragma, |row| row.get(0))?;

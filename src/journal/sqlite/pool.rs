@@ -6,6 +6,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rusqlite::{Connection, OpenFlags};
@@ -39,6 +40,7 @@ struct PoolState {
     idle: Vec<Connection>,
     in_use: usize,
     paused: bool,
+    /// Reads are refused, and not only held.
     closed: bool,
 }
 
@@ -89,26 +91,43 @@ impl Pool {
 
     /// Waits for running reads, and closes all connections; later reads wait for [`Self::resume`].
     pub(super) fn pause(&self) {
+        while !self.pause_within(Duration::MAX) {}
+    }
+
+    /// The same, but waits for so long only: false means that reads still run, and connections are open.
+    pub(super) fn pause_within(&self, limit: Duration) -> bool {
         let mut state = self.state();
         state.paused = true;
-        while state.in_use > 0 {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(state, limit, |state| state.in_use > 0);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if state.in_use == 0 {
+            state.idle.clear();
         }
-        state.idle.clear();
+        state.in_use == 0
     }
 
     pub(super) fn resume(&self) {
-        self.state().paused = false;
-        self.changed.notify_all();
+        self.end_pause(false);
     }
 
-    /// Waits for running reads, and refuses later ones.
+    /// Refuses the reads that wait, and later ones, until [`Self::resume`].
+    pub(super) fn refuse(&self) {
+        self.end_pause(true);
+    }
+
+    /// Waits for running reads, and refuses later ones for good.
     pub(super) fn close(&self) {
         self.shared.close();
         self.own.close();
         self.pause();
-        self.state().closed = true;
-        self.resume();
+        self.refuse();
+    }
+
+    fn end_pause(&self, closed: bool) {
+        let mut state = self.state();
+        (state.paused, state.closed) = (false, closed);
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn take(self: Arc<Self>) -> Result<Option<ReaderSlot>, StoreError> {

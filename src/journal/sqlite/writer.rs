@@ -15,16 +15,14 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-#[cfg(test)]
-use super::calls::Injected;
 use super::{
+    append::{self, AppendPlan},
     calls::{Call, Gauges, Work},
-    checkpoint::Checkpointer,
-    connect::checkpoint,
+    checkpoint::{self, Checkpointer},
+    connect,
     edge::Edge,
     error::StoreError,
     fold::{self, FoldBounds},
-    log::{self, AppendPlan},
     open::{self, Home},
     pace::{self, FoldPace},
     pool::Pool,
@@ -37,25 +35,25 @@ use crate::{
     journal::{Appended, Group, JournalError, Outcome},
 };
 
-/// After the fold has failed, it is not tried again for so long, unless an append needs it.
-const FOLD_RETRY: Duration = Duration::from_secs(1);
+/// After folding or reopening has failed, it is not tried again for so long, unless a call needs it.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct JournalWriter {
     // Fields are dropped in this order: the lock goes last.
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     facts: Facts,
     head: Seq,
     edge: Edge,
     pace: FoldPace,
     bounds: FoldBounds,
-    fold_not_before: Option<Instant>,
+    /// When these may be tried again although no call needs it.
+    fold_at: Option<Instant>,
+    reopen_at: Option<Instant>,
     /// Whether all must be written again when it is opened again.
     rewrite: bool,
     pool: Arc<Pool>,
-    checkpointer: Checkpointer,
+    pub(super) checkpointer: Checkpointer,
     gauges: Arc<Gauges>,
-    #[cfg(test)]
-    injected: Option<Injected>,
     home: Home,
 }
 
@@ -76,13 +74,12 @@ impl JournalWriter {
             edge: Edge::default(),
             pace: FoldPace::new(),
             bounds,
-            fold_not_before: None,
+            fold_at: None,
+            reopen_at: None,
             rewrite: false,
             pool,
             checkpointer,
             gauges,
-            #[cfg(test)]
-            injected: None,
             home,
         };
         writer.publish();
@@ -92,7 +89,7 @@ impl JournalWriter {
     /// Works until it is closed or nobody is left to call.
     pub(super) fn run(mut self, calls: &Receiver<Call>) {
         loop {
-            let call = match self.next_fold() {
+            let call = match self.next_work() {
                 None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(after) => calls.recv_timeout(after),
             };
@@ -106,22 +103,38 @@ impl JournalWriter {
                     return;
                 }
                 Ok(call) => self.serve(call),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.fold_or_log(self.pace.slice());
-                    self.look_at_wal();
-                }
+                Err(RecvTimeoutError::Timeout) => self.work_unasked(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// How long to wait for a call before the fold goes on; `None` when all is folded.
-    fn next_fold(&self) -> Option<Duration> {
-        if self.edge.lag() == 0 || self.connection.is_none() {
-            return None;
+    /// How long to wait for a call before something is done that nobody asks for; `None` when there is nothing.
+    fn next_work(&self) -> Option<Duration> {
+        let rest =
+            |until: Option<Instant>| until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default();
+        if self.connection.is_none() {
+            Some(rest(self.reopen_at))
+        } else if self.edge.lag() > 0 {
+            Some(rest(self.fold_at).max(FoldPace::time_off(self.edge.lag())))
+        } else {
+            self.checkpointer.has_grown().then_some(checkpoint::QUIET)
         }
-        let retry = self.fold_not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(retry.unwrap_or(Duration::ZERO).max(FoldPace::time_off(self.edge.lag())))
+    }
+
+    fn work_unasked(&mut self) {
+        match &self.connection {
+            // For those who read; it is logged why.
+            None => drop(self.settle()),
+            Some(_) if self.edge.lag() > 0 => {
+                self.fold_or_log(self.pace.slice());
+                self.look_at_wal();
+            }
+            Some(connection) => {
+                let emptied = self.checkpointer.empty(connection);
+                emptied.unwrap_or_else(|error| self.distrust(&error));
+            }
+        }
     }
 
     /// Does what is asked. Answers whose caller is gone are dropped: no caller needs them.
@@ -132,7 +145,7 @@ impl JournalWriter {
                 let _ = answer.send(self.append(known_head, groups));
                 drop(call.permit);
                 let appended = usize::try_from(self.head.0 - before.0).unwrap_or(usize::MAX);
-                let may_fold = self.fold_not_before.is_none_or(|at| at <= Instant::now());
+                let may_fold = self.fold_at.is_none_or(|at| at <= Instant::now());
                 if let Some(weight) = self.pace.after_append(self.edge.lag(), appended).filter(|_| may_fold) {
                     self.fold_or_log(weight);
                 }
@@ -149,7 +162,7 @@ impl JournalWriter {
             }
             Work::Close { .. } => {}
             #[cfg(test)]
-            Work::Inject(injected) => self.inject(injected),
+            Work::Test(act) => act(self),
         }
     }
 
@@ -183,22 +196,13 @@ impl JournalWriter {
     fn write(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, Failed> {
         let mut events = self.missed(known_head)?;
         let known = events.iter().map(|event| event.group).collect::<HashSet<_>>();
-        #[cfg(test)]
-        let injected = self.injected.take();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
         let AppendPlan { outcomes, events: fresh } =
-            log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+            append::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
-            log::insert(&transaction, &fresh)?;
-            #[cfg(test)]
-            if let Some(Injected::CommitFails { written }) = injected {
-                if written {
-                    transaction.commit().map_err(StoreError::from)?;
-                }
-                return Err(Failed::During(gone()));
-            }
+            let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+            let transaction = begun.map_err(StoreError::from)?;
+            append::insert(&transaction, &fresh)?;
             transaction.commit().map_err(|error| match StoreError::from(error) {
                 error if error.is_full() => Failed::Before(error),
                 error => Failed::During(error),
@@ -232,6 +236,8 @@ impl JournalWriter {
         self.rewrite |= error.may_hide_loss();
         self.gauges.unsettled.store(true, Ordering::Release);
         self.connection = None;
+        // What a reader finds may not be on the disk.
+        self.pool.pause();
     }
 
     /// Makes sure that there is a connection and that what is on the disk is known.
@@ -241,8 +247,15 @@ impl JournalWriter {
         }
         self.pool.pause();
         let settled = self.reopen();
-        self.pool.resume();
-        self.rewrite |= settled.as_ref().is_err_and(StoreError::may_hide_loss);
+        self.reopen_at = settled.is_err().then(|| Instant::now() + RETRY);
+        match &settled {
+            Ok(()) => self.pool.resume(),
+            Err(error) => {
+                tracing::error!(error = %error, "the journal could not be reopened; trying again later");
+                self.rewrite |= error.may_hide_loss();
+                self.pool.refuse();
+            }
+        }
         Ok(settled?)
     }
 
@@ -272,7 +285,7 @@ impl JournalWriter {
 
     fn fold_slice(&mut self, weight: usize) -> Result<(), StoreError> {
         let folded = self.try_fold(weight);
-        self.fold_not_before = folded.is_err().then(|| Instant::now() + FOLD_RETRY);
+        self.fold_at = folded.is_err().then(|| Instant::now() + RETRY);
         if let Err(error) = &folded
             && !error.is_full()
         {
@@ -297,7 +310,7 @@ impl JournalWriter {
         Ok(())
     }
 
-    fn fold_or_log(&mut self, weight: usize) {
+    pub(super) fn fold_or_log(&mut self, weight: usize) {
         if let Err(error) = self.fold_slice(weight) {
             tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
         }
@@ -305,9 +318,8 @@ impl JournalWriter {
 
     fn look_at_wal(&mut self) {
         let Some(connection) = &self.connection else { return };
-        if let Err(error) = self.checkpointer.look_at(connection) {
-            self.distrust(&error);
-        }
+        let looked = self.checkpointer.look_at(connection);
+        looked.unwrap_or_else(|error| self.distrust(&error));
     }
 
     fn sweep(&mut self, found: Vec<Swept>) -> Result<usize, JournalError> {
@@ -327,7 +339,7 @@ impl JournalWriter {
         closed?;
         let connection = self.connection.take().ok_or_else(gone)?;
         schema::write_facts(&connection, &Facts { closed: true, ..self.facts })?;
-        checkpoint(&connection)?;
+        connect::checkpoint(&connection)?;
         connection.close().map_err(|(_, error)| StoreError::from(error))?;
         Ok(())
     }
@@ -335,20 +347,12 @@ impl JournalWriter {
     fn publish(&self) {
         self.gauges.set(self.facts.folded_through, self.head);
     }
-
-    #[cfg(test)]
-    fn inject(&mut self, injected: Injected) {
-        match (&self.connection, injected) {
-            (_, Injected::CarryFails) => self.checkpointer.fail(),
-            (_, Injected::FoldOne) => self.fold_or_log(1),
-            (Some(connection), Injected::With(work)) => work(connection),
-            (_, injected) => self.injected = Some(injected),
-        }
-    }
 }
 
 impl Drop for JournalWriter {
     fn drop(&mut self) {
+        // Whoever asks for the head now has to learn that nobody answers.
+        self.gauges.unsettled.store(true, Ordering::Release);
         self.pool.close();
     }
 }
