@@ -6,6 +6,7 @@
 mod assets;
 mod extract;
 mod files;
+mod groups;
 mod guard;
 mod json;
 mod multipart;
@@ -94,6 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(streams::router())
         .merge(users::router())
         .merge(notifications::router())
+        .merge(groups::router())
         .merge(seeds::router())
         .merge(ops::router())
         .merge(openapi::router())

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     channel::{Delivery, Join, Joined},
-    event::{ChannelKind, ChannelName, Resume},
+    event::{ChannelKind, ChannelName, Resume, Seq},
     stream::{Heartbeat, StreamBody, Style},
     tracker::MemberWatcher,
     wire::{self, Dialect, Frame, with_members},
@@ -255,6 +255,7 @@ async fn poll(
     let held = room.bytes(BATCH_BYTES_MAX).await?;
     let mut events: Vec<Bytes> = states.into_iter().map(listed).collect();
     let mut size_bytes = 0;
+    let mut position = Seq::ZERO;
     let ended = loop {
         match next {
             Ok(Delivery::Frame(frame)) => {
@@ -264,7 +265,12 @@ async fn poll(
             }
             Ok(Delivery::Ended { .. }) => break true,
             // The next poll goes on from the cursor.
-            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
+            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) => break false,
+            Err(_) => {
+                // What had waited is delivered, so that it stands where the states were shown.
+                position = joined.position.map_or(Seq::ZERO, |cursor| cursor.seq);
+                break false;
+            }
         }
         if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {
             break false;
@@ -279,7 +285,7 @@ async fn poll(
     let members = [
         ("events", format!("[{}]", joined_with_commas(&events))),
         ("reset", format!("[{}]", reset.collect::<Vec<_>>().join(","))),
-        ("cursor", format!("\"{}\"", app.tracker.cursor(watcher.position()))),
+        ("cursor", format!("\"{}\"", app.tracker.cursor(watcher.position().max(position)))),
         ("ended", ended.to_string()),
     ];
     let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
@@ -288,7 +294,8 @@ async fn poll(
 
 /// An event as it is listed in an answer.
 fn listed(frame: &Arc<Frame>) -> Bytes {
-    let name = frame.event().draft.name.as_deref().map(|name| format!("\"{name}\""));
+    // A string always has a JSON text.
+    let name = frame.event().draft.name.as_deref().map(|name| serde_json::to_string(name).unwrap_or_default());
     let name = name.as_ref().map(|name| ("event", name.as_bytes()));
     with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
 }

@@ -10,6 +10,7 @@
 mod batch;
 mod clock;
 mod holders;
+mod inbox;
 mod live_list;
 mod members;
 mod people;
@@ -38,6 +39,7 @@ use uuid::Uuid;
 
 pub use clock::Clock;
 pub use holders::LeaseGuard;
+pub use inbox::InboxFilter;
 pub use live_list::{Counts, ListJoin, counts_json};
 pub use members::MemberWatcher;
 pub use reads::{Found, TaskFilter};

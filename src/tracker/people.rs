@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::{ChannelName, Seq},
-    people::{Census, NewNotification, Notification, UserIntent, UserState},
+    people::{NewNotification, Notification, UserIntent, UserState},
     task::EventKey,
 };
 
@@ -68,11 +68,6 @@ impl Tracker {
         let people = self.shared.people();
         let members = people.members_after(group, after);
         members.filter_map(|id| Some((Arc::clone(id), Arc::clone(people.get(id)?)))).take(limit).collect()
-    }
-
-    /// How many members a group has.
-    pub fn member_count(&self, group: &str) -> usize {
-        self.shared.people().members(group)
     }
 }
 
