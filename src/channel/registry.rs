@@ -14,10 +14,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, Join, Joined, Subscriber,
+    Channel, Join, Joined, Seat, Subscriber,
     pacer::Pacer,
     rounds::Rounds,
-    seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
@@ -171,7 +170,7 @@ impl Registry {
                 Ok(())
             })
             .await?;
-        let (join, seat) = self.join(channel, resume)?;
+        let (join, seat) = self.join(&channel, resume)?;
         Ok((join, Subscriber::of_one(seat, permit)))
     }
 
@@ -202,7 +201,7 @@ impl Registry {
         let (mut joins, mut seats) = (Vec::new(), Vec::new());
         for channel in channels {
             let name = channel.name().clone();
-            let (join, mut seat) = self.join(channel, resume)?;
+            let (join, mut seat) = self.join(&channel, resume)?;
             if !matches!(join, Join::Resumed) {
                 seat.move_to(position);
             }
@@ -245,16 +244,13 @@ impl Registry {
         Arc::clone(&self.shared.permits).try_acquire_owned().map_err(|_| StreamRefused::TooManyStreams)
     }
 
-    fn join(&self, channel: Arc<Channel>, resume: Resume) -> Result<(Join, Seat), StreamRefused> {
-        let (join, place) = channel.join(resume, self.shared.epoch, self.head());
-        let seat = Seat::new(channel, &place);
-        if place.subscribers > self.shared.limits.streams_per_channel {
-            return Err(StreamRefused::TooManyOnChannel);
-        }
+    fn join(&self, channel: &Arc<Channel>, resume: Resume) -> Result<(Join, Seat), StreamRefused> {
+        let limit = self.shared.limits.streams_per_channel;
+        let joined = channel.join(resume, self.shared.epoch, self.head(), limit)?;
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(StreamRefused::Draining);
         }
-        Ok((join, seat))
+        Ok(joined)
     }
 
     /// The channel, if somebody watches it.

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Channel, rounds::Rounds, seat::Seat};
+use super::{Channel, Seat, rounds::Rounds};
 use crate::{event::Seq, wire::Frame};
 
 /// What a watcher gets next.
@@ -75,13 +75,13 @@ impl Subscriber {
             Places::One(seat) => std::slice::from_ref(seat),
             Places::Several(rounds) => rounds.seats(),
         };
-        seats.iter().map(Seat::channel)
+        seats.iter().map(|seat| &*seat.channel)
     }
 
     /// Everything at or before it has been delivered.
     pub fn position(&self) -> Seq {
         match &self.places {
-            Places::One(seat) => seat.position(),
+            Places::One(seat) => seat.position,
             Places::Several(rounds) => rounds.position(),
         }
     }
