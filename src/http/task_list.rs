@@ -214,6 +214,6 @@ async fn collect(
 
 /// The place that a `nextPage` of this store names.
 fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
-    let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
+    let place = page.parse::<Cursor>().ok().filter(|place| app.tracker.cursor(place.seq) == *place);
     place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }
