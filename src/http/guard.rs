@@ -2,16 +2,15 @@
 //!
 //! Any program that reaches the port may use it; so a page of another origin must not reach it through its visitor's
 //! browser. `Host` catches DNS rebinding: a foreign name that its owner resolves to this machine. `Sec-Fetch-Site` (W3C
-//! Fetch Metadata) and `Origin` (RFC 6454), which browsers set themselves, catch forms and scripts of other sites.
-//! Programs other than browsers send neither and pass. It must not know routes or tasks.
+//! Fetch Metadata), `Origin` (RFC 6454) and `Referer`, which browsers set themselves, catch forms, scripts and images of
+//! other sites. Programs other than browsers send none of them and pass. It must not know routes or tasks.
 //!
 //! CORS is by hand: the layer of tower-http answers every OPTIONS itself, with 200 and without `Allow`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
-    middleware::Next,
+    extract::{FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
@@ -25,8 +24,8 @@ use super::{
 };
 use crate::config::HttpConfig;
 
-/// What an allow-listed page may send.
-const CORS_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+/// What an allow-listed page may send, and what there are.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// The headers that it may set.
 const CORS_REQUEST_HEADERS: &str = "content-type, accept, idempotency-key, if-none-match, last-event-id, lease-token, \
                                     prefer, x-request-id";
@@ -40,18 +39,26 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 
+/// What the guard says of a request.
+pub(super) struct Checked {
+    /// The answer to a request that reaches no route: a refusal, or that to a preflight.
+    pub(super) answer: Option<Response>,
+    /// The origin whose page may read the answer.
+    pub(super) origin: Option<HeaderValue>,
+}
+
 /// Refuses requests to other names and requests of other sites; answers preflights.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let config = &app.config.http;
+pub(super) fn check(request: &Request, config: &HttpConfig) -> Checked {
     let origin = allowed_origin(request.headers(), config).cloned();
-    let mut response = match check(&request, config) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match (&origin, is_preflight(&request)) {
-            (Some(_), true) => preflight(request.headers()),
-            _ => next.run(request).await,
-        },
+    let answer = match check_request(request, config) {
+        Err(problem) => Some(problem.into_response()),
+        Ok(()) => (origin.is_some() && is_preflight(request)).then(|| preflight(request.headers())),
     };
-    let headers = response.headers_mut();
+    Checked { answer, origin }
+}
+
+/// Says in the headers of an answer whose page may read it.
+pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, config: &HttpConfig) {
     if !config.allowed_origins.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
@@ -59,20 +66,22 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_RESPONSE_HEADERS));
     }
-    response
 }
 
-/// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`guard`] does for
-/// the unsafe methods, and keeps HEAD, which must not have any, from the handler.
+/// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`check`] does for
+/// the unsafe methods, and tells HEAD, which must not have any.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HasEffect;
+pub(super) struct HasEffect {
+    /// Only the head of the answer is wanted, and no effect.
+    pub(super) is_head: bool,
+}
 
 impl FromRequestParts<App> for HasEffect {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        check_site(&parts.uri, &parts.headers, &app.config.http).map_err(IntoResponse::into_response)?;
-        if parts.method == Method::HEAD { Err(StatusCode::OK.into_response()) } else { Ok(Self) }
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        check_site(&parts.uri, &parts.headers, &app.config.http)?;
+        Ok(Self { is_head: parts.method == Method::HEAD })
     }
 }
 
@@ -87,7 +96,7 @@ pub(super) fn describe(method: &Method, operation: &mut Operation) {
     }
 }
 
-fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
+fn check_request(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
     check_host(request.uri(), request.headers(), config)?;
     if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
 }
@@ -106,11 +115,11 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
         None => None,
     };
-    let named: Vec<&Authority> = host.iter().chain(uri.authority()).collect();
-    if named.is_empty() || named.iter().any(|name| name.as_str().contains('@')) {
+    let mut named = host.iter().chain(uri.authority()).peekable();
+    if named.peek().is_none() || named.clone().any(|name| name.as_str().contains('@')) {
         return Err(malformed());
     }
-    if named.iter().all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
+    if named.all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
 }
 
 fn wrong_host() -> Problem {
@@ -119,9 +128,8 @@ fn wrong_host() -> Problem {
 }
 
 fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
-    let full = name.as_str().to_ascii_lowercase();
-    let host = name.host().to_ascii_lowercase();
-    is_loopback(&host) || config.allowed_hosts.iter().any(|allowed| *allowed == full || *allowed == host)
+    let is = |allowed: &String| [name.as_str(), name.host()].iter().any(|name| allowed.eq_ignore_ascii_case(name));
+    is_loopback(name.host()) || config.allowed_hosts.iter().any(is)
 }
 
 /// `localhost`, names below it (RFC 6761 section 6.3), and loopback addresses.
@@ -133,7 +141,8 @@ fn is_loopback(host: &str) -> bool {
         return address.is_loopback();
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    host == "localhost" || host.ends_with(".localhost")
+    // The last label.
+    host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
 
 /// Refuses what a page of another site makes its visitor's browser send.
@@ -151,11 +160,23 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         }
     }
     match single(headers, &header::ORIGIN)? {
-        None => Ok(()),
-        Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
+        None => {}
+        Some(origin) if is_same_origin(origin, uri, headers) => {}
         // `null` is any sandboxed frame, file or redirect across origins.
-        Some(_) => foreign("The origin is neither this service nor in --allowed-origins."),
+        Some(_) => return foreign("The origin is neither this service nor in --allowed-origins."),
     }
+    // On plain HTTP browsers send neither of these with an image or a link, but most send this.
+    match single(headers, &header::REFERER)?.map(origin_of) {
+        None | Some("") => Ok(()),
+        Some(origin) if is_same_origin(origin, uri, headers) || is_listed(origin, config) => Ok(()),
+        Some(_) => foreign("The page that leads here is neither of this service nor in --allowed-origins."),
+    }
+}
+
+/// The origin of a page's URL.
+fn origin_of(url: &str) -> &str {
+    let path = url.find("://").and_then(|scheme| url[scheme + 3..].find(['/', '?', '#']).map(|path| scheme + 3 + path));
+    &url[..path.unwrap_or(url.len())]
 }
 
 /// Whether an origin names the host and port that the request was sent to. The scheme is not looked at: a proxy in
@@ -169,8 +190,11 @@ fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
 
 fn allowed_origin<'a>(headers: &'a HeaderMap, config: &HttpConfig) -> Option<&'a HeaderValue> {
     let text = single(headers, &header::ORIGIN).ok()??;
-    let is_allowed = config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
-    headers.get(header::ORIGIN).filter(|_| is_allowed)
+    headers.get(header::ORIGIN).filter(|_| is_listed(text, config))
+}
+
+fn is_listed(origin: &str, config: &HttpConfig) -> bool {
+    config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -180,7 +204,7 @@ fn is_preflight(request: &Request) -> bool {
 fn preflight(request: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(CORS_METHODS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_REQUEST_HEADERS));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(CORS_MAX_AGE));
     if request.contains_key(REQUEST_PRIVATE_NETWORK) {
@@ -280,6 +304,8 @@ mod tests {
         assert!(site(&[("origin", "https://LOCALHOST:8080")]));
         assert!(site(&[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:8080")]));
         assert!(site(&[("sec-fetch-site", "none")]));
+        assert!(site(&[("referer", "http://localhost:8080/tasks/1?a=/#b")]) && site(&[("referer", "")]));
+        assert!(site(&[("referer", "https://app.example/page")]) && site(&[("referer", "http://LOCALHOST:8080")]));
         assert!(site(&[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")]));
     }
 
@@ -298,6 +324,17 @@ mod tests {
             "",
         ] {
             assert!(!site(&[("origin", origin)]), "{origin}");
+        }
+        for referer in [
+            "http://evil.example/",
+            "http://localhost:8080.evil.example/",
+            "http://evil?localhost:8080/",
+            "http://evil.example/http://localhost:8080/",
+            "http://localhost/",
+            "about:blank",
+            "x",
+        ] {
+            assert!(!site(&[("referer", referer)]), "{referer}");
         }
         for fetch in ["cross-site", "same-site", "", "same-origin, same-origin"] {
             assert!(!site(&[("sec-fetch-site", fetch)]), "{fetch}");

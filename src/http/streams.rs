@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -20,7 +20,7 @@ use super::{
     extract::{query_problem, valid},
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    progress::{AcceptsStream, RETRY, event_stream, head, refused, resume},
+    progress::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     refusals::{Refusals, refuses},
     room::Room,
     tasks::json_response,
@@ -181,18 +181,18 @@ async fn watch(
     if let Err(problem) = check_known(&app, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
-    if method == Method::HEAD && !is_poll {
-        return Ok(head());
-    }
+    let is_head = method == Method::HEAD;
     let (joined, mut subscriber) = match app.tracker.watch_several(&watched.channels, watched.resume).await {
         Ok(opened) => opened,
         Err(error) if is_poll => return Err(error.into()),
+        Err(_) if is_head => return Ok(head_of(false)),
         Err(error) => return Ok(refused(&error.into())),
     };
-    if joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended)) {
-        return Ok(StatusCode::NO_CONTENT.into_response());
+    let has_ended = joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended));
+    if has_ended || (is_head && !is_poll) {
+        return Ok(head_of(has_ended));
     }
-    for user in watched.channels.iter().filter(|channel| channel.kind() == ChannelKind::User) {
+    for user in watched.channels.iter().filter(|channel| channel.kind() == ChannelKind::User && !is_head) {
         subscriber.hold(app.presence.connect(user));
     }
     if is_poll {
@@ -242,7 +242,10 @@ async fn poll(
             }
             Ok(Delivery::Ended { .. }) => break true,
             // The next poll goes on from the cursor.
-            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
+            Ok(
+                Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Interrupted | Delivery::Draining,
+            )
+            | Err(_) => break false,
         }
         if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {
             break false;
@@ -256,15 +259,15 @@ async fn poll(
         ("cursor", format!("\"{}\"", app.tracker.cursor(subscriber.position()))),
         ("ended", ended.to_string()),
     ];
-    let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
-    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", &members))))
+    let members = members.iter().map(|(name, json)| (*name, json.as_bytes()));
+    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", members))))
 }
 
 /// An event as it is listed in an answer.
 fn listed(frame: &Arc<Frame>) -> Bytes {
     let name = frame.event().draft.name.as_deref().map(|name| format!("\"{name}\""));
     let name = name.as_ref().map(|name| ("event", name.as_bytes()));
-    with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
+    with_members(&frame.addressed(), name)
 }
 
 fn joined_with_commas(events: &[Bytes]) -> String {

@@ -180,7 +180,7 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
     let counts = counts_json(&app.tracker.counts());
     let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
-    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
+    Ok(with_members(b"{}", members))
 }
 
 /// The tasks of a page, and where the next one begins.
@@ -196,7 +196,7 @@ async fn collect(
         let page = app.tracker.list(filter.clone(), before, (limit - tasks.len()).min(READ_AT_ONCE)).await?;
         let last = page.tasks.last().map(|entry| entry.created);
         for entry in &page.tasks {
-            let document = document(app, entry, &[]);
+            let document = document(app, entry);
             size_bytes += document.len();
             tasks.push(document);
             let is_full = tasks.len() == limit || size_bytes >= PAGE_BYTES_MAX;
@@ -214,6 +214,6 @@ async fn collect(
 
 /// The place that a `nextPage` of this store names.
 fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
-    let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
+    let place = page.parse::<Cursor>().ok().filter(|place| app.tracker.cursor(place.seq) == *place);
     place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }

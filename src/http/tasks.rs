@@ -27,12 +27,14 @@ use super::{
     report::ReportBody,
 };
 use crate::{
-    channel::WatchError,
     event::Resume,
     task::{Entry, Intent, NewTask, Report, Status, Task},
-    tracker::Answer,
+    tracker::{Answer, TrackerError},
     wire::with_members,
 };
+
+/// Room for the headers of an answer: those of the route, and those that every answer has.
+const ANSWER_HEADERS: usize = 10;
 
 /// The routes of tasks.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -104,7 +106,7 @@ async fn create(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(Uuid::now_v7(), prepared(&app, new)?, key.as_deref()).await?;
+    let answer = app.tracker.create(Uuid::now_v7(), prepared(&app, new)?, key.as_deref()).await;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
@@ -127,7 +129,7 @@ async fn put(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, prepared(&app, new)?, None).await?;
+    let answer = app.tracker.create(id, prepared(&app, new)?, None).await;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
@@ -144,7 +146,7 @@ async fn put(
         (status = 200, description = "The task", body = TaskDocument, headers(
             ("etag" = String, description = "The cursor of this state"))),
         (status = 304, description = "The task has not changed"),
-        Refusals<(TaskId, Reads, Finds)>))]
+        Refusals<(TaskId, Reads, Finds, Waits)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
     if !etag_matches(&headers, &etag(&app, &entry)) {
@@ -173,12 +175,7 @@ async fn next_change(
         // Nothing will ever follow.
         return Ok((entry, Some(wait)));
     }
-    match app.tracker.changed_after(&entry, wait).await {
-        Ok(entry) => Ok((entry, Some(wait))),
-        // No place to listen, or the service is stopping: the client may ask again.
-        Err(WatchError::Refused(_)) => Ok((entry, None)),
-        Err(error) => Err(error.into()),
-    }
+    Ok((app.tracker.changed_after(&entry, wait).await?, Some(wait)))
 }
 
 /// Reports on a task.
@@ -241,6 +238,10 @@ refusals!(
     Reports: kinds::TASK_GONE, kinds::TASK_FINAL, kinds::TASK_LEASED, kinds::LEASE_LOST
 );
 refusals!(
+    /// Who waits for a change takes the place of a stream.
+    Waits: kinds::TOO_MANY_STREAMS
+);
+refusals!(
     /// A task that has ended cannot be cancelled.
     Cancels: kinds::TASK_GONE, kinds::TASK_FINAL
 );
@@ -258,9 +259,13 @@ fn prepared(app: &App, new: NewTask) -> Result<NewTask, Problem> {
 async fn submitted(
     app: &App,
     headers: &HeaderMap,
-    answer: Answer,
+    answer: Result<Answer, TrackerError>,
     status: impl FnOnce(bool) -> StatusCode,
 ) -> Result<Response, Problem> {
+    let answer = match answer {
+        Err(error) if wants_stream(headers) => return Ok(progress::refused(&error.into())),
+        answer => answer?,
+    };
     let made = answer.changed;
     let entry = entry_of(answer)?;
     let mut response = if wants_stream(headers) {
@@ -285,9 +290,10 @@ pub(super) fn location(entry: &Entry) -> HeaderValue {
 
 /// An answer whose body is a task.
 pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra: &[(&str, &[u8])]) -> Response {
-    let mut response = json_response(status, document(app, entry, extra));
+    let etag = etag(app, entry);
+    let mut response = json_response(status, with_cursor(entry, &etag, extra));
     // A cursor is letters, digits and a hyphen.
-    if let Ok(etag) = HeaderValue::from_str(&etag(app, entry)) {
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     // A cache may keep it, and must revalidate it.
@@ -296,18 +302,27 @@ pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra:
 }
 
 pub(super) fn json_response(status: StatusCode, json: Bytes) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], Body::from(json)).into_response()
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().reserve(ANSWER_HEADERS);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
-/// The stored state with what never changes, its cursor, and more members.
-pub(super) fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
-    let cursor = format!("\"{}\"", app.tracker.cursor(entry.visible));
+/// The stored state with what never changes and its cursor.
+pub(super) fn document(app: &App, entry: &Entry) -> Bytes {
+    with_cursor(entry, &etag(app, entry), &[])
+}
+
+/// The stored state with what never changes, its quoted cursor, and more members.
+fn with_cursor(entry: &Entry, cursor: &str, extra: &[(&str, &[u8])]) -> Bytes {
     let kept = [("input", &entry.origin.input), ("metadata", &entry.origin.metadata)];
     let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str().as_bytes())));
-    let members: Vec<_> = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied()).collect();
-    with_members(&entry.data, &members)
+    let members = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied());
+    with_members(&entry.data, members)
 }
 
+/// The cursor of a state, quoted: as an `ETag`, and in JSON.
 fn etag(app: &App, entry: &Entry) -> String {
     format!("\"{}\"", app.tracker.cursor(entry.visible))
 }

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::{
     eta::AttemptPace,
-    state::{Entry, KeyMemo, Lease, Memo, Origin, Row, Status, Task},
+    state::{Entry, Lease, Memo, Origin, Row, Status, Task},
 };
-use crate::event::{ChannelName, Class, Draft, EventName, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Draft, EventName, Seq, Timestamp};
 
 /// The name of a task's events on the wire.
 const PROGRESS: &str = "progress";
+
+/// Room for most states while they are written.
+const JSON_BYTES: usize = 1024;
 
 /// What an intent leads to, all or nothing; empty where all is as asked already.
 pub type Decision = Vec<Decided>;
@@ -127,16 +129,10 @@ impl Transition {
     }
 }
 
-/// An idempotency key stands for a task from now on.
-pub(super) fn key_taken(key: Uuid, task_id: Uuid) -> Decided {
-    let memo = Some(json(&KeyMemo { task_id }));
-    let draft = Draft { memo, class: Class::Hidden, ..empty(ChannelName::key(key)) };
-    Decided { draft, row: Some(Row::Key(task_id)) }
-}
-
 /// A channel is forgotten.
-pub(super) fn tombstone(channel: ChannelName) -> Decided {
-    Decided { draft: empty(channel), row: Some(Row::Gone) }
+pub fn tombstone(channel: ChannelName) -> Decided {
+    let row = matches!(channel.kind(), ChannelKind::Task | ChannelKind::Key).then_some(Row::Gone);
+    Decided { draft: empty(channel), row }
 }
 
 fn empty(channel: ChannelName) -> Draft {
@@ -144,7 +140,9 @@ fn empty(channel: ChannelName) -> Draft {
 }
 
 fn json<T: Serialize>(value: &T) -> Bytes {
-    // The types written here have no maps with other keys than strings, so they always have a JSON text. It is kept for
-    // as long as its task lives, so it takes no more room than it needs.
-    serde_json::to_vec(value).unwrap_or_default().into_boxed_slice().into()
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    // The types written here have no maps with other keys than strings, so they always have a JSON text.
+    let written = serde_json::to_writer(&mut json, value);
+    // It is kept for as long as its task lives, so it takes no more room than it needs.
+    if written.is_ok() { Bytes::copy_from_slice(&json) } else { Bytes::new() }
 }
