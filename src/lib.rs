@@ -40,3 +40,7 @@ pub mod config;
 mod shutdown;
 // Log lines and metrics.
 pub mod telemetry;
+
+// The gear of tests, which no other module uses.
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -18,6 +18,8 @@ export default defineConfig({
     reportCompressedSize: false,
   },
   server: {
+    // The Postman collection is beside this directory.
+    fs: { allow: [".."] },
     // The host is rewritten as well, because the server answers to its own names only.
     proxy: { "/api": { target: API_ORIGIN, changeOrigin: true, headers: { origin: API_ORIGIN } } },
   },

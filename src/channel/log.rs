@@ -3,18 +3,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epochs, Event, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Epochs, History, Resume, Seq},
     wire::Frame,
 };
-
-/// What the journal holds of a channel.
-#[derive(Debug, Default)]
-pub struct History {
-    /// The seq of the last event other than a tick that was trimmed.
-    pub floor: Seq,
-    /// The kept visible events, in seq order.
-    pub events: Vec<Event>,
-}
 
 /// How a watcher of several channels begins.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{History, Join, Joined};
+pub use log::{Join, Joined};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use subscriber::{Delivery, Subscriber, Watch};
 pub use view::{View, ViewBounds, ViewWatcher};
@@ -32,7 +32,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epochs, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, Resume, Seq},
     wire::Frame,
 };
 use log::Backlog;

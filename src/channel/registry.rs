@@ -14,14 +14,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, History, Join, Joined, Subscriber,
+    Channel, Join, Joined, Subscriber,
     pacer::Pacer,
     rounds::Rounds,
     seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Draft, Epochs, Event, Resume, Seq},
+    event::{ChannelName, Class, Draft, Epochs, Event, History, Resume, Seq},
     wire::{self, Frame},
 };
 

@@ -62,7 +62,8 @@ pub struct ConnectionConfig {
     /// How long a client may take to send the head of a request, from the first byte to the last
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub header_timeout: Duration,
-    /// How long a client may pause while it sends the body of a request
+    /// How long a client may pause while it sends the body of a request; a client that pauses longer in all must send
+    /// 256 bytes a second on average
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m")]
     pub body_timeout: Duration,
     // Longer than the 60 s for which common reverse proxies keep their side, so that the proxy closes first and no

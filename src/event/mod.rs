@@ -78,6 +78,15 @@ pub struct Event {
     pub draft: Draft,
 }
 
+/// The visible events that are kept of one channel, or those of them after a seq.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The seq of the last event other than a tick that was trimmed; zero when none was.
+    pub floor: Seq,
+    /// The events in seq order; `memo` and `origin` are left out.
+    pub events: Vec<Event>,
+}
+
 impl Event {
     /// The channel on which it happened.
     pub fn channel(&self) -> &ChannelName {

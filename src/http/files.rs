@@ -19,9 +19,11 @@ use super::{
     negotiate::etag_matches,
     problem::{Finds, Problem, ProblemKind, Reads, kinds},
     refusals::{Refusals, refusals},
+    room::{Room, holding},
 };
 use crate::{
     jobs::{SavedFile, UPLOAD_KIND},
+    server::Held,
     task::{Status, Task},
 };
 
@@ -55,12 +57,12 @@ refusals!(
         ("If-Range" = Option<String>, Header, description = "The `ETag` for which the range is meant"),
         ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the file that the client has")),
     responses(
-        (status = 200, description = "The file", body = Vec<u8>, content_type = "application/octet-stream",
+        (status = 200, description = "The file", body = Vec<u8>, content_type = "*/*",
             headers(("etag" = String, description = "The BLAKE3 digest"), ("content-disposition" = String))),
-        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "A range of the file", body = Vec<u8>, content_type = "*/*"),
         (status = 304, description = "The file has not changed"),
-        Refusals<(TaskId, Reads, Finds, FileReads)>))]
-async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
+        Refusals<(TaskId, Reads, Finds, FileReads, Room)>))]
+async fn read(State(app): State<App>, TaskId(id): TaskId, room: Room, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
     let task = &entry.task;
     if task.kind != UPLOAD_KIND {
@@ -71,10 +73,11 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) ->
         (status, _) if status.is_final() => return Err(Problem::new(&FILE_NOT_FOUND)),
         _ => return Err(Problem::new(&kinds::TASK_NOT_FINISHED)),
     };
+    let held = room.file().await?;
     let file = app.jobs.open_file(task.task_id).await.map_err(Problem::internal)?;
     let file = file.ok_or_else(|| Problem::new(&FILE_NOT_FOUND))?;
     let saved: SavedAs = result.parse().map_err(Problem::internal)?;
-    answer(task, &saved, file, &headers).await
+    answer(task, &saved, (file, held), &headers).await
 }
 
 /// The members of an upload's result that describe its file.
@@ -86,7 +89,12 @@ struct SavedAs {
     blake3: Option<String>,
 }
 
-async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn answer(
+    task: &Task,
+    saved_as: &SavedAs,
+    (saved, held): (SavedFile, Held),
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let etag = format!("\"{}\"", saved_as.blake3.as_deref().unwrap_or(&task.task_id.to_string()));
     let SavedFile { mut file, size } = saved;
     let (status, start, len) = match range(headers, &etag, size) {
@@ -103,7 +111,8 @@ async fn answer(task: &Task, saved_as: &SavedAs, saved: SavedFile, headers: &Hea
         status.into_response()
     } else {
         file.seek(SeekFrom::Start(start)).await.map_err(Problem::internal)?;
-        (status, Body::from_stream(ReaderStream::with_capacity(file.take(len), READ_BYTES))).into_response()
+        let pieces = ReaderStream::with_capacity(file.take(len), READ_BYTES);
+        (status, Body::from_stream(holding(pieces, held))).into_response()
     };
     if status == StatusCode::PARTIAL_CONTENT {
         set(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{size}", start + len - 1));

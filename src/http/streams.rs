@@ -22,6 +22,7 @@ use super::{
     problem::{Finds, Problem, kinds},
     progress::{AcceptsStream, RETRY, event_stream, head, refused, resume},
     refusals::{Refusals, refuses},
+    room::Room,
     tasks::json_response,
     urlencoded::Fields,
 };
@@ -164,10 +165,11 @@ struct BatchEvent {
         (status = 200, description = "The stream, or a batch of events", content(
             (String = "text/event-stream"), (EventBatch = "application/json"))),
         (status = 204, description = "The client has seen the end of every channel"),
-        Refusals<(Watched, AcceptsStream, Finds)>))]
+        Refusals<(Watched, AcceptsStream, Finds, Room)>))]
 async fn watch(
     State(app): State<App>,
     watched: Watched,
+    room: Room,
     headers: HeaderMap,
     method: Method,
     accepts: Result<AcceptsStream, Problem>,
@@ -195,7 +197,7 @@ async fn watch(
     }
     if is_poll {
         let wait = preferred_wait(&headers).unwrap_or(WAIT_DEFAULT);
-        return Ok(poll(&app, &joined, subscriber, wait).await);
+        return poll(&app, &room, &joined, subscriber, wait).await;
     }
     let style = Style {
         dialect: watched.dialect,
@@ -217,12 +219,22 @@ async fn check_known(app: &App, channels: &[ChannelName]) -> Result<(), Problem>
 }
 
 /// Answers a long poll: with what there is, or with what comes first.
-async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Duration) -> Response {
-    let mut events: Vec<Bytes> = joined.channels.iter().filter_map(|(_, join)| join.state()).map(listed).collect();
+async fn poll(
+    app: &App,
+    room: &Room,
+    joined: &Joined,
+    mut subscriber: Subscriber,
+    wait: Duration,
+) -> Result<Response, Problem> {
+    let states: Vec<_> = joined.channels.iter().filter_map(|(_, join)| join.state()).collect();
+    let wait = if states.is_empty() { wait } else { Duration::ZERO };
+    let mut next = tokio::time::timeout(wait, subscriber.next()).await;
+    // A client that waits has no room yet.
+    let held = room.bytes(BATCH_BYTES_MAX).await?;
+    let mut events: Vec<Bytes> = states.into_iter().map(listed).collect();
     let mut size_bytes = 0;
-    let mut wait = if events.is_empty() { wait } else { Duration::ZERO };
     let ended = loop {
-        match tokio::time::timeout(wait, subscriber.next()).await {
+        match next {
             Ok(Delivery::Frame(frame)) => {
                 let event = listed(&frame);
                 size_bytes += event.len();
@@ -232,10 +244,10 @@ async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Dura
             // The next poll goes on from the cursor.
             Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
         }
-        wait = Duration::ZERO;
         if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {
             break false;
         }
+        next = tokio::time::timeout(Duration::ZERO, subscriber.next()).await;
     };
     let reset = joined.channels.iter().filter(|(_, join)| join.is_reset()).map(|(channel, _)| format!("\"{channel}\""));
     let members = [
@@ -245,7 +257,7 @@ async fn poll(app: &App, joined: &Joined, mut subscriber: Subscriber, wait: Dura
         ("ended", ended.to_string()),
     ];
     let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
-    json_response(StatusCode::OK, with_members(b"{}", &members))
+    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", &members))))
 }
 
 /// An event as it is listed in an answer.

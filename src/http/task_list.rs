@@ -15,6 +15,7 @@ use super::{
     problem::{Problem, Reads},
     progress::{LastEventId, RETRY, event_stream, refused},
     refusals::Refusals,
+    room::Room,
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
@@ -116,9 +117,10 @@ fn few<T>(values: &[T], _: &()) -> garde::Result {
     responses(
         (status = 200, description = "A page of tasks, or the live list", content(
             (TaskPage = "application/json"), (String = "text/event-stream"))),
-        Refusals<(Query<ListQuery>, Reads)>))]
+        Refusals<(Query<ListQuery>, Reads, Room)>))]
 async fn list(
     State(app): State<App>,
+    room: Room,
     LastEventId(resume): LastEventId,
     headers: HeaderMap,
     Query(query): Query<ListQuery>,
@@ -137,14 +139,16 @@ async fn list(
             Ok(opened) => opened,
             Err(error) => return Ok(refused(&error.into())),
         };
-        return Ok(live(&app, opened, async || page(&app, &filter, before, limit).await).await);
+        return Ok(live(&app, &room, opened, async || page(&app, &filter, before, limit).await).await);
     }
-    Ok(json_response(StatusCode::OK, page(&app, &filter, before, limit).await?))
+    let held = room.bytes(PAGE_BYTES_MAX).await?;
+    Ok(json_response(StatusCode::OK, held.keep(page(&app, &filter, before, limit).await?)))
 }
 
 /// The live list: a page where the watcher does not go on from its cursor, then what changes.
 async fn live(
     app: &App,
+    room: &Room,
     (join, watcher): (ListJoin, ViewWatcher),
     page: impl AsyncFnOnce() -> Result<Bytes, Problem>,
 ) -> Response {
@@ -153,8 +157,13 @@ async fn live(
         opening.push(wire::event(Some("reset"), b"{\"list\":true}", None));
     }
     if join != ListJoin::Resumed {
-        match page().await {
-            Ok(page) => opening.push(wire::event(Some("page"), &page, Some(app.tracker.cursor(watcher.position())))),
+        let page = async {
+            let held = room.bytes(PAGE_BYTES_MAX).await?;
+            let cursor = app.tracker.cursor(watcher.position());
+            Ok(held.keep(wire::event(Some("page"), &page().await?, Some(cursor))))
+        };
+        match page.await {
+            Ok(page) => opening.push(page),
             Err(problem) => return refused(&problem),
         }
     }
@@ -187,7 +196,7 @@ async fn collect(
         let page = app.tracker.list(filter.clone(), before, (limit - tasks.len()).min(READ_AT_ONCE)).await?;
         let last = page.tasks.last().map(|entry| entry.created);
         for entry in &page.tasks {
-            let document = document(app, entry, &[]);
+            let document = document(app, entry);
             size_bytes += document.len();
             tasks.push(document);
             let is_full = tasks.len() == limit || size_bytes >= PAGE_BYTES_MAX;

@@ -5,6 +5,7 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use garde::Validate;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
@@ -19,6 +20,7 @@ use super::{
     multipart::{self, FileForm, ReadsForm},
     problem::{self, Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
+    room::{Room, holding},
 };
 use crate::{
     event::Name,
@@ -74,13 +76,15 @@ async fn upload(
     State(app): State<App>,
     headers: HeaderMap,
     Query(query): Query<UploadQuery>,
+    room: Room,
     body: Body,
 ) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
+    let held = room.file().await?;
     let (id, new) = task_for(&app, query).await?;
     let length = body.size_hint().exact();
     let form = multipart::read(body, boundary, length, app.config.uploads.max_upload_bytes);
-    let mut response = match app.jobs.upload(id, new, form).await {
+    let mut response = match app.jobs.upload(id, new, holding(form, held).boxed()).await {
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
         Err(UploadError::Tracker(error)) => return Err(error.into()),
         Err(UploadError::Failed(error)) => refused(error, id),

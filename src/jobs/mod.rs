@@ -8,7 +8,7 @@
 //! as a stream of bytes.
 
 mod attempt;
-mod context;
+mod job;
 mod files;
 mod janitor;
 mod lease;
@@ -21,8 +21,8 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use uuid::Uuid;
 
-pub use context::{Job, JobContext, JobError};
 pub use files::{Disk, SavedFile, WholeDisk};
+pub use job::{Job, JobContext, JobError};
 pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
 use crate::{

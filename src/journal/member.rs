@@ -33,16 +33,16 @@ impl Member {
 
 /// The values of all members in one visible state; absent where it has none, or none that is a string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Members {
-    pub(super) status: Option<String>,
-    pub(super) kind: Option<String>,
-    pub(super) user_id: Option<String>,
-    pub(super) queue: Option<String>,
+pub(crate) struct Members {
+    pub(crate) status: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) user_id: Option<String>,
+    pub(crate) queue: Option<String>,
 }
 
 impl Members {
     /// Takes them from a visible state; from a text that is not a JSON object, none.
-    pub(super) fn of(data: &[u8]) -> Self {
+    pub(crate) fn of(data: &[u8]) -> Self {
         // The derived reader would take an array for the members in their order.
         if data.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Self::default();
@@ -58,7 +58,7 @@ impl Members {
     }
 
     /// The value of one member.
-    pub(super) fn get(&self, member: Member) -> Option<&str> {
+    pub(crate) fn get(&self, member: Member) -> Option<&str> {
         match member {
             Member::Status => self.status.as_deref(),
             Member::Kind => self.kind.as_deref(),
@@ -68,7 +68,7 @@ impl Members {
     }
 
     /// Whether each of the wanted members has one of its wanted values.
-    pub(super) fn match_all(&self, wanted: &[(Member, Vec<String>)]) -> bool {
+    pub(crate) fn match_all(&self, wanted: &[(Member, Vec<String>)]) -> bool {
         wanted.iter().all(|(member, values)| {
             self.get(*member).is_some_and(|value| values.iter().any(|wanted_value| wanted_value == value))
         })

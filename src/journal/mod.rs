@@ -1,6 +1,6 @@
 //! The journal: the durable, totally ordered log of events. The truth.
 //!
-//! This page is its contract; one suite (`contract.rs`) holds every implementation to it. A journal stores envelopes
+//! This page is its contract; one suite (`contract/`) holds every implementation to it. A journal stores envelopes
 //! and the last state of each channel; it does not know what a task is. It never assumes that it has one writer only,
 //! and neither may its callers.
 //!
@@ -37,18 +37,18 @@
 //! written before stay the same. A store that is an older copy of itself begins another epoch than the one that was lost.
 
 mod member;
-pub mod memory;
 pub mod sqlite;
 
 #[cfg(test)]
 mod contract;
 
 pub use member::Member;
+pub(crate) use member::Members;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, History, Seq, Timestamp};
 use bytes::Bytes;
 
 /// Most tombstones that one [`Journal::sweep`] removes, so that no append waits long for it.
@@ -120,17 +120,6 @@ pub struct Stored {
     pub gone: bool,
 }
 
-/// The kept visible events of one channel after a seq, in seq order.
-///
-/// Ticks that a later tick replaced may or may not be among them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Log {
-    /// See [`Stored::floor`].
-    pub floor: Seq,
-    /// The events; `memo` and `origin` are left out.
-    pub events: Vec<Event>,
-}
-
 /// What [`Journal::tail`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tail {
@@ -192,11 +181,11 @@ pub trait Journal: Send + Sync + 'static {
     /// All events after a seq, at most `limit`.
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError>;
 
-    /// The kept visible events of one channel after a seq.
-    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError>;
+    /// The kept visible events of one channel after a seq. Ticks that a later tick replaced may or may not be among them.
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError>;
 
     /// The same of many channels, from their beginning: one answer each, in their order.
-    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError>;
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError>;
 
     /// The state of one channel, or `None` when it has never had an event or its tombstone was swept.
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError>;

@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{self, ConnectionEnd, HttpService};
+use super::answer_room::AnswerRoom;
+use super::connection::{self, ConnectionEnd, Handler, HttpService};
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -72,6 +73,7 @@ async fn serve_on<L: Listener, A: HttpService>(
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let limits = Arc::new(limits);
+    let room = AnswerRoom::default();
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -91,13 +93,14 @@ async fn serve_on<L: Listener, A: HttpService>(
         };
         match accepted {
             Ok((io, peer)) => {
-                let (app, limits, metrics) = (app.clone(), Arc::clone(&limits), metrics.clone());
+                let (limits, metrics) = (Arc::clone(&limits), metrics.clone());
+                let handler = Handler::new(app.clone(), peer, room.of_connection(), &limits);
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
                 connections.spawn(async move {
                     let _permit = permit;
                     let _open = OpenConnection::new(&metrics);
-                    let end = connection::run(io, peer, app, &limits, shutdown, &metrics).await;
+                    let end = connection::run(io, handler, &limits, shutdown, &metrics).await;
                     note_end(&end, peer, &metrics);
                 });
             }

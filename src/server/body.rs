@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -14,19 +15,40 @@ use super::pace::{ClientPace, RequestGuard};
 use super::stream_pace::StreamPace;
 use super::timer::LazyTimer;
 
+/// What a client has to send in each second for which it is waited for, beyond one body time-out in all: a body that
+/// comes byte by byte ends, and one over the slowest of lines does not.
+const BODY_BYTES_PER_SECOND_MIN: u64 = 256;
+
 /// The body of a request as it comes from the client. It fails with an [`io::Error`] of kind
-/// [`io::ErrorKind::TimedOut`] when the client is silent for too long inside it; other errors are of other kinds.
+/// [`io::ErrorKind::TimedOut`] when the client is silent for too long inside it or too slow; other errors are of other
+/// kinds.
 pub struct RequestBody {
     body: Incoming,
     pace: Arc<ClientPace>,
     silent_since: Option<Instant>,
-    timer: LazyTimer,
+    waits: Waits,
+    timer: Option<LazyTimer>,
+}
+
+/// How long the client was waited for, and what came of it. The time in which nobody asked for the body does not count.
+#[derive(Default)]
+struct Waits {
+    waited: Duration,
+    received_bytes: u64,
+}
+
+impl Waits {
+    /// For how long the client may be silent now.
+    fn silence_max(&self, timeout: Duration) -> Duration {
+        let earned = Duration::from_millis(self.received_bytes.saturating_mul(1000) / BODY_BYTES_PER_SECOND_MIN);
+        timeout.min(timeout.saturating_add(earned).saturating_sub(self.waited))
+    }
 }
 
 impl RequestBody {
     /// Bounds the silence inside `body`.
     pub(super) fn new(body: Incoming, pace: Arc<ClientPace>) -> Self {
-        Self { body, pace, silent_since: None, timer: LazyTimer::default() }
+        Self { body, pace, silent_since: None, waits: Waits::default(), timer: None }
     }
 }
 
@@ -48,12 +70,21 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.silent_since = None;
+            this.waits.waited += this.silent_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            this.waits.received_bytes += data.map_or(0, |data| data.len() as u64);
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silent_since = *this.silent_since.get_or_insert_with(Instant::now);
-        this.timer.poll(silent_since + this.pace.body_timeout(), context).map(|()| {
-            let message = "the client was silent for too long inside the request's body";
+        let Some(timer) = &mut this.timer else {
+            // Most bodies came with their head, and hyper hands them over when it is polled again: they need no timer.
+            this.timer = Some(LazyTimer::default());
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        };
+        let silence_max = this.waits.silence_max(this.pace.body_timeout());
+        timer.poll(silent_since + silence_max, context).map(|()| {
+            let message = "the client was silent for too long inside the request's body, or too slow";
             Some(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
         })
     }
@@ -132,5 +163,24 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ResponseBody<B> {
         hint.set_lower(body.lower() + rest);
         body.upper().into_iter().for_each(|upper| hint.set_upper(upper + rest));
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_earns_its_time() {
+        const TIMEOUT: Duration = Duration::from_secs(60);
+        let silence_max = |waited_s, received_bytes| {
+            Waits { waited: Duration::from_secs(waited_s), received_bytes }.silence_max(TIMEOUT).as_secs()
+        };
+        assert_eq!(silence_max(0, 0), 60);
+        assert_eq!(silence_max(59, 1), 1, "a byte a minute is too little");
+        assert_eq!(silence_max(60, 0), 0);
+        assert_eq!(silence_max(3_600, 256 * 3_600), 60);
+        assert_eq!(silence_max(3_600, 256 * 3_550), 10);
+        assert_eq!(silence_max(0, u64::MAX), 60, "what came fast allows no longer silence");
     }
 }

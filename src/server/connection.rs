@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
+use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
 use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
@@ -41,8 +42,8 @@ const MAX_CONCURRENT_REQUESTS: u32 = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] is among the request's
-/// extensions.
+/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] and the connection's
+/// [`AnswerRoom`] are among the request's extensions.
 pub trait HttpService:
     Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
     + Clone
@@ -77,8 +78,7 @@ pub(super) enum ConnectionEnd {
 /// Runs a connection to its end. Once `shutdown` is cancelled the requests under way are still answered, and no more.
 pub(super) async fn run<I, A>(
     io: I,
-    peer: SocketAddr,
-    app: A,
+    handler: Handler<A>,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
     metrics: &Metrics,
@@ -87,7 +87,7 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
 {
-    let pace = Arc::new(ClientPace::new(limits));
+    let pace = Arc::clone(&handler.pace);
     let mut io = TimedIo::new(io, Arc::clone(&pace));
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
@@ -101,7 +101,6 @@ where
         Ok(Some(Err(error))) => return ConnectionEnd::Client(error.into()),
         Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
-    let handler = Handler { app, peer, pace: Arc::clone(&pace) };
     let outcome = match protocol {
         Protocol::Http1 => pace.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
         Protocol::Http2 => {
@@ -206,10 +205,18 @@ where
 }
 
 /// Hands the requests of one connection to the application.
-struct Handler<A> {
+pub(super) struct Handler<A> {
     app: A,
     peer: SocketAddr,
+    room: AnswerRoom,
     pace: Arc<ClientPace>,
+}
+
+impl<A> Handler<A> {
+    /// A handler of the requests of a connection that begins now.
+    pub(super) fn new(app: A, peer: SocketAddr, room: AnswerRoom, limits: &ConnectionConfig) -> Self {
+        Self { app, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+    }
 }
 
 impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
@@ -222,6 +229,7 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
         let under_way = self.pace.begin_request();
         let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
         request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.room.clone());
         let answer = self.app.clone().oneshot(request);
         Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })
     }

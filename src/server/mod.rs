@@ -6,6 +6,7 @@
 //! `tower::Service` of HTTP requests; this module must not know its routes.
 
 mod accept;
+mod answer_room;
 mod body;
 mod connection;
 mod open_files;
@@ -17,6 +18,7 @@ mod timed_io;
 mod timer;
 
 pub use accept::serve;
+pub use answer_room::{AnswerRoom, Held};
 pub use body::RequestBody;
 pub use connection::HttpService;
 pub use open_files::fit_open_files;

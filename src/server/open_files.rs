@@ -3,17 +3,17 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Open files that are not connections: the journal, uploads being written, files being read, the runtime's own.
-const OTHER_FILES: u64 = 512;
+pub(super) const OTHER_FILES: usize = 512;
 
 /// Raises the limit of open files as far as allowed, and gives the number of connections that it leaves room for, at
 /// most `max_connections`. Fewer is a warning in the log: beyond the limit, accepting would only fail.
 pub fn fit_open_files(max_connections: usize) -> usize {
-    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES as u64);
     let limit = raise(wanted);
     if limit >= wanted {
         return max_connections;
     }
-    let fits = limit.saturating_sub(OTHER_FILES).max(limit / 2).max(1);
+    let fits = limit.saturating_sub(OTHER_FILES as u64).max(limit / 2).max(1);
     tracing::warn!(
         open_files.limit = limit,
         open_files.wanted = wanted,

@@ -18,8 +18,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 const PROBE_COUNT: u32 = 3;
 
 /// Bytes that the kernel may hold unsent for a client before a write blocks. Ticks that wait in the kernel cannot be
-/// merged any more, so a slow watcher would see an old state; and a file is still sent at full speed.
-const UNSENT_BYTES: u32 = 128 * 1024;
+/// merged any more, so a slow watcher would see an old state, and thousands of slow watchers would fill the memory.
+const UNSENT_BYTES: u32 = 16 * 1024;
 
 /// Listens on `address`. A port that was just given up can be taken again at once.
 ///
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_accepted_connection_notices_a_dead_peer() {
+    async fn an_accepted_connection_notices_a_dead_peer_and_holds_little_for_a_slow_one() {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
         let client = TcpStream::connect(listener.local_addr().expect("an address"));
         let (client, accepted) = tokio::join!(client, listener.accept());
@@ -73,5 +73,7 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_retries().expect("option"), PROBE_COUNT);
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().expect("option"), Some(Duration::from_secs(30)));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_notsent_lowat().expect("option"), 16 * 1024);
     }
 }

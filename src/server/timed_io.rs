@@ -18,17 +18,21 @@ pub(super) struct TimedIo<I> {
     pace: Arc<ClientPace>,
     /// Bytes that were read to look at them, and are to be read again.
     put_back: Bytes,
-    /// Whether we have sent our last byte and discard what the client still sends.
-    is_lingering: bool,
+    /// We have sent our last byte, and discard so much at most of what the client still sends.
+    discards_left: Option<usize>,
 }
 
 /// Reads at once of what is discarded, so that a client that never stops does not keep the task from others.
 const DISCARDS_AT_ONCE: usize = 16;
 
+/// What is discarded of the request of a client that was refused in the middle of it. One that sends more is cut off,
+/// and may then miss the refusal.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+
 impl<I> TimedIo<I> {
     /// Watches `io`.
     pub(super) fn new(io: I, pace: Arc<ClientPace>) -> Self {
-        Self { io, pace, put_back: Bytes::new(), is_lingering: false }
+        Self { io, pace, put_back: Bytes::new(), discards_left: None }
     }
 
     /// The next reads give `bytes` first.
@@ -44,13 +48,18 @@ impl<I> TimedIo<I> {
 }
 
 impl<I: AsyncRead + Unpin> TimedIo<I> {
-    /// Ready once the client has hung up.
-    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// Ready once the client has hung up, or has sent more than is discarded.
+    fn poll_discard(&mut self, left: usize, context: &mut Context<'_>) -> Poll<()> {
+        let mut left = left;
         let mut bytes = [MaybeUninit::uninit(); 4096];
         for _ in 0..DISCARDS_AT_ONCE {
             let mut buffer = ReadBuf::uninit(&mut bytes);
             match ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer)) {
-                Ok(()) if !buffer.filled().is_empty() => self.pace.bytes_came(),
+                Ok(()) if (1..=left).contains(&buffer.filled().len()) => {
+                    self.pace.bytes_came();
+                    left -= buffer.filled().len();
+                    self.discards_left = Some(left);
+                }
                 // A reset is a way to hang up, too.
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
@@ -108,15 +117,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.is_lingering {
+        let left = self.discards_left.unwrap_or(DISCARDED_BYTES_MAX);
+        if self.discards_left.is_none() {
             let outcome = Pin::new(&mut self.io).poll_shutdown(context);
             ready!(self.note(outcome))?;
             if !self.pace.begin_linger() {
                 return Poll::Ready(Ok(()));
             }
-            self.is_lingering = true;
+            self.discards_left = Some(left);
         }
-        self.poll_discard(context).map(Ok)
+        self.poll_discard(left, context).map(Ok)
     }
 }
 

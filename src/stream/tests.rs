@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    channel::{Channel, History, Registry, StreamLimits},
-    event::{Class, Cursor, Draft, Epoch, Event, Resume, Seq, Timestamp},
+    channel::{Channel, Registry, StreamLimits},
+    event::{Class, Cursor, Draft, Epoch, Event, History, Resume, Seq, Timestamp},
     telemetry::Metrics,
 };
 

@@ -222,6 +222,7 @@ fn progress_comes_from_what_is_told() {
     check("{}", &[r#"{"progress":40}"#, r#"{"progress":30}"#], (Some(40.0), None));
     check("{}", &[r#"{"progress":100}"#], (Some(99.9), None));
     check("{}", &[r#"{"current":1,"total":3}"#], (Some(33.33), None));
+    check("{}", &[r#"{"current":2,"total":3}"#], (Some(66.66), None));
     check("{}", &[r#"{"current":5,"total":3}"#], (Some(99.9), None));
     check(r#"{"total":0}"#, &[r#"{"current":5}"#], (Some(0.0), None));
     let steps = r#"{"steps":[{"name":"a","weight":3},{"name":"b"}]}"#;
@@ -229,6 +230,20 @@ fn progress_comes_from_what_is_told() {
     check(steps, &[r#"{"step":1}"#], (Some(75.0), Some(1)));
     check(steps, &[r#"{"step":1,"stepProgress":40}"#, r#"{"step":0,"stepProgress":90}"#], (Some(85.0), Some(1)));
     check(steps, &[r#"{"status":"completed"}"#], (Some(100.0), Some(0)));
+}
+
+#[test]
+fn progress_keeps_what_was_told() {
+    for hundredths in 0..=9990 {
+        let told = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+        let expected = told.parse().expect("a number");
+        check("{}", &[&format!(r#"{{"progress":{told}}}"#)], (Some(expected), None));
+    }
+    for percent in 0..100 {
+        check("{}", &[&format!(r#"{{"current":{percent},"total":100}}"#)], (Some(f64::from(percent)), None));
+        let current = percent * 1000;
+        check("{}", &[&format!(r#"{{"current":{current},"total":100000}}"#)], (Some(f64::from(percent)), None));
+    }
 }
 
 #[test]

@@ -115,7 +115,8 @@ fn measure(next: &mut Transition, report: &Report) {
     task.eta = if is_worked_on { memo.pace.eta(next.now, fraction) } else { None };
 }
 
-/// Two decimals are finer than any bar, and keep events short.
+/// Two decimals are finer than any bar, and keep events short. Rounded down, but for what binary fractions take from
+/// numbers of two decimals: 64.1 stays 64.1.
 fn rounded(percent: f64) -> f64 {
-    (percent * 100.0).floor() / 100.0
+    (percent * 100.0 + 1e-6).floor() / 100.0
 }

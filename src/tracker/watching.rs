@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, History, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    channel::{Delivery, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
     event::{ChannelName, Class, Resume, Seq},
     task::Entry,
 };
@@ -23,10 +23,7 @@ impl Tracker {
     ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
         let shared = &self.shared;
-        let load = async || {
-            let log = shared.journal.read(channel, Seq::ZERO).await?;
-            Ok::<_, TrackerError>(History { floor: log.floor, events: log.events })
-        };
+        let load = async || Ok::<_, TrackerError>(shared.journal.read(channel, Seq::ZERO).await?);
         shared.registry.open(channel, resume, load).await
     }
 
@@ -41,11 +38,7 @@ impl Tracker {
     ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
         let shared = &self.shared;
-        let load = async |missing: &[ChannelName]| {
-            let logs = shared.journal.read_many(missing).await?;
-            let histories = logs.into_iter().map(|log| History { floor: log.floor, events: log.events });
-            Ok::<_, TrackerError>(histories.collect())
-        };
+        let load = async |missing: &[ChannelName]| Ok::<_, TrackerError>(shared.journal.read_many(missing).await?);
         shared.registry.open_several(channels, resume, load).await
     }
 

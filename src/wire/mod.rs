@@ -3,8 +3,7 @@
 //! An event is encoded at most once a dialect, on first use, and all watchers share the bytes. This module knows
 //! envelopes and framing; it must not know what the data says, nor who watches.
 
-mod document;
-mod parse;
+mod json_object;
 mod sse;
 
 use std::{
@@ -15,8 +14,7 @@ use std::{
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-pub use document::with_members;
-pub use parse::{Parsed, Parser};
+pub use json_object::with_members;
 pub use sse::{COMMENT, event, position, refused, reset, retry, text};
 
 use crate::event::{ChannelKind, Class, Cursor, Draft, Epoch, Event, Seq};
@@ -34,13 +32,18 @@ pub enum Dialect {
     Multiplexed,
 }
 
+impl Dialect {
+    /// All of them, in their order.
+    const ALL: [Self; 4] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed];
+}
+
 /// A visible event with its bytes.
 #[derive(Debug)]
 pub struct Frame {
     cursor: Cursor,
     event: Event,
     decided: Option<Instant>,
-    encoded: [OnceLock<Bytes>; 4],
+    encoded: [OnceLock<Bytes>; Dialect::ALL.len()],
 }
 
 impl Frame {

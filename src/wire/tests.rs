@@ -6,7 +6,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{ChannelName, Draft, Timestamp};
+use crate::{
+    event::{ChannelName, Draft, Timestamp},
+    testing::{SseEvent, SseParser},
+};
 
 fn frame(name: Option<&'static str>, data: &[u8]) -> Frame {
     let draft = Draft {
@@ -30,7 +33,9 @@ fn a_progress_frame_is_as_the_contract_shows_it() {
 #[test]
 fn bytes_are_encoded_once_and_shared() {
     let frame = frame(Some("progress"), b"{}");
-    assert_eq!(frame.bytes(Dialect::Progress).as_ptr(), frame.bytes(Dialect::Progress).as_ptr());
+    for dialect in Dialect::ALL {
+        assert_eq!(frame.bytes(dialect).as_ptr(), frame.bytes(dialect).as_ptr(), "{dialect:?}");
+    }
 }
 
 #[test]
@@ -42,7 +47,7 @@ fn plain_text_is_a_bare_data_line() {
 
 #[test]
 fn control_frames_read_back() {
-    let mut parser = Parser::default();
+    let mut parser = SseParser::default();
     let mut events = parser.feed(&retry(Duration::from_secs(2)));
     events.extend(parser.feed(&COMMENT));
     events.extend(parser.feed(&reset(&ChannelName::task(Uuid::nil()))));
@@ -56,8 +61,8 @@ fn control_frames_read_back() {
 /// The parser itself, on the cases that the standard names.
 #[test]
 fn the_parser_follows_the_standard() {
-    let read = |stream: &str| Parser::default().feed(stream.as_bytes());
-    let event = |id: &str, event: &str, data: &str| Parsed { id: id.into(), event: event.into(), data: data.into() };
+    let read = |stream: &str| SseParser::default().feed(stream.as_bytes());
+    let event = |id: &str, event: &str, data: &str| SseEvent { id: id.into(), event: event.into(), data: data.into() };
     assert_eq!(read("\u{FEFF}data: a\n\n"), [event("", "message", "a")]);
     assert_eq!(read("data\n\ndata\ndata\n\ndata:"), [event("", "message", ""), event("", "message", "\n")]);
     assert_eq!(read("data:test\r\rdata: test\r\n\r\n"), [event("", "message", "test"), event("", "message", "test")]);
@@ -74,18 +79,18 @@ fn the_parser_follows_the_standard() {
 proptest! {
     #[test]
     fn any_text_survives_and_makes_exactly_one_event(text in any::<String>(), portion in 1usize..9) {
-        let mut parser = Parser::default();
+        let mut parser = SseParser::default();
         let bytes = super::text(text.as_bytes());
         let events: Vec<_> = bytes.chunks(portion).flat_map(|part| parser.feed(part)).collect();
         let expected = text.replace("\r\n", "\n").replace('\r', "\n");
-        prop_assert_eq!(events, vec![Parsed { id: String::new(), event: "message".into(), data: expected }]);
+        prop_assert_eq!(events, vec![SseEvent { id: String::new(), event: "message".into(), data: expected }]);
         prop_assert!(!bytes.contains(&b'\r'));
     }
 
     #[test]
     fn any_state_survives(message in any::<String>()) {
         let json = serde_json::to_vec(&serde_json::json!({ "message": message })).expect("JSON");
-        let events = Parser::default().feed(&frame(Some("progress"), &json).bytes(Dialect::Progress));
+        let events = SseParser::default().feed(&frame(Some("progress"), &json).bytes(Dialect::Progress));
         prop_assert_eq!(events.len(), 1);
         let state: serde_json::Value = serde_json::from_str(&events[0].data).expect("JSON");
         prop_assert_eq!(state["message"].as_str(), Some(message.as_str()));

@@ -102,7 +102,7 @@ fn used_modules(source: &str) -> Vec<String> {
 }
 
 /// Without comments, and without what follows `#[cfg(test)] mod … {` up to its closing brace.
-fn code_only(source: &str) -> String {
+pub(crate) fn code_only(source: &str) -> String {
     let mut code = String::new();
     let mut lines = source.lines().peekable();
     while let Some(line) = lines.next() {

@@ -7,7 +7,7 @@ use std::{
 
 use progressd::{
     event::{Cursor, Seq},
-    wire::Parser,
+    testing::SseParser,
 };
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -71,7 +71,7 @@ async fn watch(base: String, id: String, cursor: Option<String>, ledger: Ledger)
         request = request.header("last-event-id", cursor);
     }
     let mut response = request.send().await.ok()?;
-    let (mut parser, mut last) = (Parser::default(), cursor);
+    let (mut parser, mut last) = (SseParser::default(), cursor);
     while let Ok(Some(bytes)) = response.chunk().await {
         for event in parser.feed(&bytes) {
             assert_eq!(event.event, "progress", "a cursor of before the crash is still good");

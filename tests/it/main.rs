@@ -10,6 +10,7 @@ mod stores;
 mod streams;
 mod guard;
 mod memory;
+mod names;
 mod jobs;
 mod openapi;
 mod power_cut;

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use progressd::{
     event::{ChannelName, Event, Seq, Timestamp},
     task::{Entry, Intent, Payload, Policy, Report, Row, Task, decide},
-    wire::{self, COMMENT, Dialect, Frame, Parser},
+    testing::SseParser,
+    wire::{self, COMMENT, Dialect, Frame},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -92,7 +93,7 @@ fn a_stream_is_written_as_ever() {
     let written = parts.concat();
     let golden = golden("tests/fixtures/wire/stream.txt", &written);
 
-    let mut parser = Parser::default();
+    let mut parser = SseParser::default();
     let events = parser.feed(golden.as_bytes());
     let names: Vec<_> = events.iter().map(|event| event.event.as_str()).collect();
     assert_eq!(names, ["progress", "progress", "progress", "reset", "progress", "refused", "progress"]);

@@ -1,5 +1,6 @@
 /** The page as people use it: after a reload, with a keyboard, on a phone, while the server is away. */
 
+import { readFile } from "node:fs/promises";
 import { AxeBuilder } from "@axe-core/playwright";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -29,6 +30,16 @@ it("says so when there is nothing yet", async () => {
   expect(complaints).toEqual([]);
   await close();
   await fresh.stop();
+});
+
+it("offers the Postman collection", async () => {
+  const { page, close } = await openPage(browser, server.origin);
+  const link = page.getByRole("link", { name: "Postman collection" });
+  const [download] = await Promise.all([page.waitForEvent("download"), link.click()]);
+  expect(download.suggestedFilename()).toBe("progressd.postman_collection.json");
+  const collection = JSON.parse(await readFile(await download.path(), "utf8"));
+  expect(collection.info.name).toBe("progressd");
+  await close();
 });
 
 it("goes on with a ten-step task after a reload", async () => {

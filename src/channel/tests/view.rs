@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::wire::{Frame, Parser};
+use crate::{testing::SseParser, wire::Frame};
 
 const THINGS: usize = 6;
 const CLIENTS: usize = 3;
@@ -49,7 +49,7 @@ struct Known {
 
 struct Client {
     watcher: ViewWatcher,
-    parser: Parser,
+    parser: SseParser,
     /// The last id that it was given.
     cursor: Seq,
     known: Known,
@@ -96,7 +96,7 @@ impl World {
         assert_eq!(resumed, is_known, "{cursor:?} above {}, through {}", self.floor, self.through());
         let begins = || (watcher.position(), self.truth.clone());
         let (cursor, known) = resumes.filter(|_| resumed).unwrap_or_else(begins);
-        Client { watcher, parser: Parser::default(), cursor, known }
+        Client { watcher, parser: SseParser::default(), cursor, known }
     }
 
     fn change(&mut self, thing: usize, size: usize) {

@@ -4,7 +4,8 @@ use futures_util::{StreamExt, future::join_all, stream};
 
 use super::*;
 use crate::{
-    journal::{JournalError, memory::LostAnswer},
+    journal::JournalError,
+    testing::LostAnswer,
     tracker::{TaskFilter, TrackerError},
 };
 

@@ -19,9 +19,10 @@ use crate::{
     channel::{Registry, StreamLimits},
     config::{TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
-    journal::{Journal, memory::MemoryJournal},
+    journal::Journal,
     shutdown::Shutdown,
     task::{Entry, Intent, Lease, Payload, Policy, Status, StepSpec, Task},
+    testing::MemoryJournal,
     tracker::{Answer, Clock, Found, TrackerOptions},
 };
 use std::time::Duration;

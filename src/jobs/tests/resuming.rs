@@ -7,8 +7,9 @@ use futures_util::{StreamExt, stream};
 
 use super::{uploading::Sender, *};
 use crate::{
-    journal::{JournalError, memory::AppendGate},
+    journal::JournalError,
     task::{Report, TaskError},
+    testing::AppendGate,
 };
 
 const CONTENT: &[u8] = b"\x00\x01\x02 some bytes";

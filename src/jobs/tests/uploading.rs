@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    journal::memory::AppendGate,
     task::{Payload, Refusal, TaskError},
+    testing::AppendGate,
     tracker::TrackerError,
 };
 

@@ -1,11 +1,11 @@
 //! What is kept, for how long, and what survives a restart.
 
 use super::*;
-use crate::journal::{Log, Stored};
+use crate::journal::Stored;
 
 /// Reads the whole history, without ticks that need not be in it.
 async fn history(journal: &dyn Journal, channel: &ChannelName) -> (u64, Vec<u64>) {
-    let Log { floor, events } = journal.read(channel, Seq::ZERO).await.unwrap();
+    let History { floor, events } = journal.read(channel, Seq::ZERO).await.unwrap();
     assert_eq!(journal.last(channel).await.unwrap().unwrap().floor, floor);
     (floor.0, seqs(&settled(events)))
 }

@@ -17,10 +17,12 @@ use uuid::Uuid;
 
 use super::{
     Appended, Expect, Group, Journal, JournalError, Outcome,
-    memory::MemoryJournal,
     sqlite::{SqliteJournal, SqliteOptions},
 };
-use crate::event::{ChannelName, Class, Draft, Event, Seq, Timestamp};
+use crate::{
+    event::{ChannelName, Class, Draft, Event, History, Seq, Timestamp},
+    testing::MemoryJournal,
+};
 
 /// A journal under test, and what can be done to it from outside of the contract.
 #[async_trait]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::ChannelKind,
-    journal::{Listing, Log, Member, Stored, Tail},
+    journal::{Listing, Member, Stored, Tail},
 };
 
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
         assert_eq!(store.last(&channel).await.unwrap(), last);
         for after in [Seq::ZERO, Seq(head.0 / 2), head] {
             let read = async |journal: &dyn Journal| {
-                let Log { floor, events } = journal.read(&channel, after).await.unwrap();
+                let History { floor, events } = journal.read(&channel, after).await.unwrap();
                 (floor, settled(events))
             };
             assert_eq!(read(store).await, read(model).await, "{channel} after {after}");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::ChannelKind;
-use crate::journal::{Listing, Log, Stored, Tail};
+use crate::journal::{Listing, Stored, Tail};
 
 pub(super) async fn tells_the_state_of_a_channel<S: Store>() {
     let mut store = S::open(10, 100);
@@ -41,7 +41,7 @@ pub(super) async fn tells_nothing_of_a_channel_that_is_not_there<S: Store>() {
     let store = S::open(10, 100);
     add(store.journal(), &task(1), Class::Change, "{}").await;
     assert_eq!(store.journal().last(&task(2)).await.unwrap(), None);
-    assert_eq!(store.journal().read(&task(2), Seq::ZERO).await.unwrap(), Log::default());
+    assert_eq!(store.journal().read(&task(2), Seq::ZERO).await.unwrap(), History::default());
 }
 
 pub(super) async fn tells_the_states_of_many_channels_in_the_order_asked<S: Store>() {
@@ -116,7 +116,7 @@ pub(super) async fn reads_the_visible_events_after_a_seq<S: Store>() {
         for after in 0..=6 {
             let log = store.journal().read(&channel, Seq(after)).await.unwrap();
             let expected = visible.iter().filter(|event| event.seq > Seq(after)).cloned().collect();
-            assert_eq!(log, Log { floor: Seq::ZERO, events: expected }, "{moment:?} after {after}");
+            assert_eq!(log, History { floor: Seq::ZERO, events: expected }, "{moment:?} after {after}");
         }
     }
 }

@@ -6,13 +6,13 @@
 //! `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
+mod append;
 mod calls;
 mod checkpoint;
 mod connect;
 mod edge;
 mod error;
 mod fold;
-mod log;
 mod open;
 mod pace;
 mod plan;
@@ -54,8 +54,8 @@ use self::{
     pool::{Line, Pool},
     writer::JournalWriter,
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Log, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epochs, Seq, Timestamp};
+use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use crate::event::{ChannelKind, ChannelName, Epochs, History, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -199,12 +199,12 @@ impl Journal for SqliteJournal {
         self.read_shared(move |connection| read::tail(connection, after, limit)).await
     }
 
-    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
         let (channel, history_max) = (channel.clone(), self.bounds.history);
         self.read_shared(move |connection| read::read(connection, history_max, &channel, after)).await
     }
 
-    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
         let (channels, history_max) = (channels.to_vec(), self.bounds.history);
         let read = move |connection: &Connection| {
             channels.iter().map(|channel| read::read(connection, history_max, channel, Seq::ZERO)).collect()

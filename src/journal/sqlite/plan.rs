@@ -3,7 +3,7 @@
 use super::{error::StoreError, record::Record};
 use crate::{
     event::{Class, Draft, Event, Seq},
-    journal::{Stored, member::Members},
+    journal::{Members, Stored},
 };
 
 /// The outcome of folding events of one channel into its row and history.

@@ -15,8 +15,8 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp},
-    journal::{Listing, Log, Member, Stored, Tail, member::Members},
+    event::{ChannelKind, ChannelName, Class, Event, History, Seq, Timestamp},
+    journal::{Listing, Member, Members, Stored, Tail},
 };
 
 /// The row of one channel, without its origin.
@@ -83,23 +83,23 @@ pub(super) fn read(
     history_max: u64,
     channel: &ChannelName,
     after: Seq,
-) -> Result<Log, StoreError> {
+) -> Result<History, StoreError> {
     let events = unfolded_events(connection, std::slice::from_ref(channel))?;
     let (folded, plan) = caught_up(connection, history_max, channel, &events.iter().collect::<Vec<_>>())?;
-    let Some(plan) = plan else { return Ok(Log::default()) };
-    let mut log = Log { floor: plan.record.stored.floor, events: Vec::new() };
+    let Some(plan) = plan else { return Ok(History::default()) };
+    let mut kept = History { floor: plan.record.stored.floor, events: Vec::new() };
     if let Some(folded) = folded.filter(|_| !plan.cleared) {
-        log.events = history(connection, &folded.stored, after.max(plan.trimmed_through))?;
-        log.events.retain(|event| event.seq != plan.replaced_tick);
-        let lasting = log.events.iter().filter(|event| event.class() != Class::Tick).count() as u64;
+        kept.events = history(connection, &folded.stored, after.max(plan.trimmed_through))?;
+        kept.events.retain(|event| event.seq != plan.replaced_tick);
+        let lasting = kept.events.iter().filter(|event| event.class() != Class::Tick).count() as u64;
         if after == Seq::ZERO && plan.trimmed_through == Seq::ZERO && lasting != folded.lasting {
             return Err(miscounted(channel));
         }
     }
     // A tick that is the last visible event stands in the row only.
     let tick = plan.record.stored.visible.filter(|event| event.class() == Class::Tick);
-    log.events.extend(plan.kept.into_iter().chain(tick).filter(|event| event.seq > after));
-    Ok(log)
+    kept.events.extend(plan.kept.into_iter().chain(tick).filter(|event| event.seq > after));
+    Ok(kept)
 }
 
 /// Channels by creation, newest first.

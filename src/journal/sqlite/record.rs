@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::{
     event::{Class, Draft, Event, Seq, Timestamp},
-    journal::{Stored, member::Members},
+    journal::{Members, Stored},
 };
 
 /// Columns of `events`, in the order in which [`event`] reads them.

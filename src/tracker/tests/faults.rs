@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::{ChannelKind, Class},
-    journal::{Member, memory::LostAnswer},
+    journal::Member,
+    testing::LostAnswer,
 };
 
 /// One thing that happens to one of a few tasks.

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    event::{ChannelKind, Epochs, Timestamp},
-    journal::{Appended, Listing, Log, Member, Stored},
+    event::{ChannelKind, Epochs, History, Timestamp},
+    journal::{Appended, Listing, Member, Stored},
 };
 
 type Before = dyn Fn(&MemoryJournal, &[Group]) -> Result<(), JournalError> + Send + Sync;
@@ -74,11 +74,11 @@ impl Journal for Haunted {
         self.inner.tail(after, limit).await
     }
 
-    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
         self.inner.read(channel, after).await
     }
 
-    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
         self.inner.read_many(channels).await
     }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::*;
-use crate::{event::Class, journal::memory::LostAnswer};
+use crate::{event::Class, testing::LostAnswer};
 
 const BOTH: [LostAnswer; 2] = [LostAnswer::Committed, LostAnswer::NotCommitted];
 

@@ -6,6 +6,7 @@ mod evicted;
 mod fairness;
 mod faults;
 mod haunted;
+mod keys;
 mod lost_answers;
 mod merging;
 mod timers;
@@ -18,9 +19,10 @@ use super::*;
 use crate::{
     channel::{Delivery, Join, StreamLimits, Subscriber},
     event::{ChannelName, Event, Resume},
-    journal::{Group, Tail, memory::MemoryJournal},
+    journal::{Group, Tail},
     shutdown::Shutdown,
     task::{Decision, Row, Status, decide},
+    testing::MemoryJournal,
 };
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);

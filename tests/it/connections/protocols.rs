@@ -4,6 +4,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use progressd::config::ConnectionConfig;
+use tokio::io::AsyncWriteExt;
 
 use super::fixture::{SHORT, Server, patient, soon};
 
@@ -83,6 +84,20 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
     client.send(&body).await;
     let answer = client.read_until("\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_was_refused_and_never_stops_sending_is_cut_off() {
+    let server = Server::start(patient()).await;
+    let head = b"POST /refuse HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000000000\r\n\r\n";
+    let mut client = server.send(head).await;
+    let chunk = vec![b'a'; 1 << 20];
+    let mut sent_mib = 0;
+    while soon(client.0.write_all(&chunk)).await.is_ok() {
+        sent_mib += 1;
+        assert!(sent_mib < 256, "the whole body is read");
+    }
+    assert!(sent_mib >= 32, "a client is heard out that sends first and then reads");
 }
 
 #[tokio::test]

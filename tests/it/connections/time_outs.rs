@@ -88,6 +88,26 @@ async fn a_body_that_stops_half_way_is_an_error_of_its_request() {
 }
 
 #[tokio::test]
+async fn a_body_that_comes_byte_by_byte_is_an_error_of_its_request() {
+    let server = Server::start(ConnectionConfig { body_timeout: SHORT, ..patient() }).await;
+    let client = server.send(b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").await;
+    let (mut reader, mut writer) = client.0.into_split();
+    // The client never stops, so a time-out that each byte prolongs would never pass.
+    let drip = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        while writer.write_all(b"a").await.is_ok() {
+            ticks.tick().await;
+        }
+    };
+    let mut answer = [0; 12];
+    soon(async {
+        tokio::select! { _ = drip => {}, read = reader.read_exact(&mut answer) => drop(read) }
+    })
+    .await;
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
 async fn a_client_that_never_reads_is_closed() {
     let server = Server::start(ConnectionConfig { write_timeout: SHORT, ..patient() }).await;
     let mut client = server.send(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").await;

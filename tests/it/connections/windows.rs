@@ -1,25 +1,40 @@
 //! Clients of HTTP/2 that open their windows as little as they like.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use h2::{Reason, RecvStream, client::SendRequest};
+use futures_util::future::{FutureExt, join_all, select_all};
+use h2::{
+    Reason, RecvStream,
+    client::{ResponseFuture, SendRequest},
+};
 use progressd::config::ConnectionConfig;
 
+use serde_json::json;
+use tokio::net::TcpStream;
+
 use super::fixture::{SHORT, Server, patient, soon};
+use crate::support::TestApp;
 
 /// A client whose streams may send it so many bytes; more only when the test says so.
-async fn client(server: &Server, window: u32) -> SendRequest<Bytes> {
+async fn client(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(window).initial_connection_window_size(1 << 30);
-    let (sender, connection) = soon(builder.handshake(server.connect().await.0)).await.expect("HTTP/2");
+    let (sender, connection) =
+        soon(builder.handshake(TcpStream::connect(address).await.expect("connected"))).await.expect("HTTP/2");
     tokio::spawn(connection);
     soon(sender.ready()).await.expect("a connection")
 }
 
+/// Asks, without waiting for the answer.
+fn ask(client: &SendRequest<Bytes>, path: &str) -> ResponseFuture {
+    let request = http::Request::get(format!("http://localhost{path}")).body(()).expect("a request");
+    client.clone().send_request(request, true).expect("a stream").0
+}
+
 /// The response to a GET.
 async fn get(client: &SendRequest<Bytes>, path: &str) -> RecvStream {
-    let request = http::Request::get(format!("http://a{path}")).body(()).expect("a request");
-    let (response, _) = client.clone().send_request(request, true).expect("a stream");
-    soon(response).await.expect("a head").into_body()
+    soon(ask(client, path)).await.expect("a head").into_body()
 }
 
 /// Takes all that comes without opening the window any further.
@@ -38,7 +53,7 @@ async fn drain(body: &mut RecvStream) -> (usize, Option<Reason>) {
 async fn a_stream_whose_window_stays_closed_is_reset_alone() {
     for window in [0, 1, 20_000, 65_535] {
         let server = Server::start(ConnectionConfig { write_timeout: SHORT, ..patient() }).await;
-        let client = client(&server, window).await;
+        let client = client(server.address, window).await;
         let mut body = get(&client, "/endless").await;
         assert_eq!(drain(&mut body).await, (window as usize, Some(Reason::CANCEL)));
         soon(server.signals.ended.notified()).await;
@@ -51,7 +66,7 @@ async fn a_stream_whose_window_stays_closed_is_reset_alone() {
 #[tokio::test]
 async fn a_quiet_stream_is_not_reset() {
     let server = Server::start(ConnectionConfig { write_timeout: SHORT, ..patient() }).await;
-    let client = client(&server, 65_535).await;
+    let client = client(server.address, 65_535).await;
     let mut quiet = get(&client, "/frames").await;
     server.frames.send("first").await.expect("open");
     assert_eq!(soon(quiet.data()).await.expect("a frame").expect("a frame"), "first");
@@ -64,7 +79,7 @@ async fn a_quiet_stream_is_not_reset() {
 #[tokio::test]
 async fn a_large_frame_arrives_whole() {
     let server = Server::start(patient()).await;
-    let client = client(&server, 1 << 20).await;
+    let client = client(server.address, 1 << 20).await;
     let frame: &'static str = "0123456789abcdef".repeat(4097).leak();
     let mut body = get(&client, "/frames").await;
     server.frames.send(frame).await.expect("open");
@@ -73,4 +88,45 @@ async fn a_large_frame_arrives_whole() {
         read.extend_from_slice(&soon(body.data()).await.expect("a piece").expect("a piece"));
     }
     assert_eq!(read, frame.as_bytes());
+}
+
+/// That of so many answers whose clients take nothing, so many begin, and the others once these are given up.
+async fn assert_begun(app: &TestApp, path: &str, asked: usize, begun: usize) {
+    let client = client(app.address(), 0).await;
+    let mut waiting: Vec<_> = (0..asked).map(|_| ask(&client, path)).collect();
+    let mut first = Vec::new();
+    for _ in 0..begun {
+        let (answer, _, others) = soon(select_all(waiting)).await;
+        first.push(answer.expect("a head"));
+        waiting = others;
+    }
+    // Other requests on the same connection go on meanwhile.
+    for _ in 0..20 {
+        assert_eq!(soon(ask(&client, "/healthz")).await.expect("a head").status(), 200);
+    }
+    let more = waiting.iter_mut().filter_map(|answer| answer.now_or_never()).count();
+    assert_eq!(more, 0, "{more} more than {begun} answers to {path} were begun");
+    drop(first);
+    assert!(soon(join_all(waiting)).await.iter().all(Result::is_ok), "{path}");
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_nothing_holds_few_pages_and_files() {
+    let app = TestApp::on_socket().await;
+    let large = "x".repeat(60_000);
+    for _ in 0..35 {
+        app.submit(json!({ "input": large, "metadata": large })).await;
+    }
+    assert_begun(&app, "/api/tasks?limit=500", 8, 4).await;
+
+    let form = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc\r\n--b--\r\n";
+    let uploaded = app.post("/api/tasks/upload").body("multipart/form-data; boundary=b", form).send().await;
+    let path = uploaded.header("location").to_owned();
+    let saved = async {
+        while app.get(&format!("{path}/file")).open().await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(saved).await;
+    assert_begun(&app, &format!("{path}/file"), 40, 16).await;
 }

@@ -6,8 +6,8 @@ use axum::{Router, body::Body};
 use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
     config::Config,
-    journal::memory::MemoryJournal,
     service::{Clock, Service},
+    testing::MemoryJournal,
 };
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;

@@ -1,19 +1,19 @@
-//! A stream that is being read, by the product's own parser.
+//! A stream that is being read, by the standard's rules.
 
 use std::collections::VecDeque;
 
 use axum::body::Body;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
-use progressd::wire::{Parsed, Parser};
+use progressd::testing::{SseEvent, SseParser};
 use serde_json::Value;
 
 pub(crate) struct Events {
     status: u16,
     pub(crate) headers: HeaderMap,
     body: Body,
-    parser: Parser,
-    parsed: VecDeque<Parsed>,
+    parser: SseParser,
+    parsed: VecDeque<SseEvent>,
     /// Every byte so far.
     pub(crate) raw: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl Events {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
-            parser: Parser::default(),
+            parser: SseParser::default(),
             parsed: VecDeque::new(),
             raw: Vec::new(),
         }
@@ -53,7 +53,7 @@ impl Events {
     }
 
     /// The next event; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Option<Parsed> {
+    pub(crate) async fn next(&mut self) -> Option<SseEvent> {
         while self.parsed.is_empty() {
             self.bytes().await?;
         }
@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// All that comes until the end.
-    pub(crate) async fn rest(&mut self) -> Vec<Parsed> {
+    pub(crate) async fn rest(&mut self) -> Vec<SseEvent> {
         let mut rest = Vec::new();
         while let Some(event) = self.next().await {
             rest.push(event);

@@ -4,9 +4,10 @@
  * The only place that knows the ids of `index.html`. Keeps no state of tasks.
  */
 
+import collection from "../../../postman/progressd.postman_collection.json?url";
 import { type Counts, isFinal, STATUSES } from "../client/task.ts";
 import { CopyText } from "../elements/copy-text.ts";
-import { byId, setAttribute, setText } from "../elements/dom.ts";
+import { byId, make, setAttribute, setText } from "../elements/dom.ts";
 import { LiveAnnouncer } from "../elements/live-announcer.ts";
 import { NoticeList } from "../elements/notice-list.ts";
 import type { TaskAction } from "../elements/task-card.ts";
@@ -33,6 +34,7 @@ export function findPageElements() {
   let wasAway = false;
 
   fillInOrigin();
+  linkCollection();
   taskList.addEventListener("focus-lost", () => heading.focus());
 
   return {
@@ -110,6 +112,12 @@ function fillInOrigin(): void {
     const text = command.getAttribute("data-command") ?? "";
     if (command instanceof CopyText) command.text = text.replaceAll("ORIGIN", location.origin);
   }
+}
+
+/** The build names the file by its content, which `index.html` cannot know. */
+function linkCollection(): void {
+  const attributes = { href: collection, download: "progressd.postman_collection.json" };
+  byId("reference", HTMLElement).append(make("a", attributes, "Postman collection"));
 }
 
 function listen<Detail>(element: HTMLElement, name: string, run: (detail: Detail) => void): void {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A closed store with something in every table.
-async fn filled(directory: &Path) -> (Seq, Tail, Vec<Stored>, Vec<Log>) {
+async fn filled(directory: &Path) -> (Seq, Tail, Vec<Stored>, Vec<History>) {
     let journal = open(directory).unwrap();
     for number in 1..=20 {
         let state = format!(r#"{{"status":"processing","userId":"alice","marker":"state {number}"}}"#);

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{calls::Injected, *};
+use super::*;
 use crate::{
     event::{ChannelKind, Class, Draft, Event},
     journal::Listing,
@@ -49,8 +49,14 @@ async fn append(journal: &SqliteJournal, groups: Vec<Group>) -> Result<Appended,
     journal.append(head, groups).await
 }
 
-async fn inject(journal: &SqliteJournal, injected: Injected) {
-    journal.send(Work::Inject(injected)).await.unwrap();
+/// Does something to the writer, between two calls.
+async fn with_writer(journal: &SqliteJournal, act: impl FnOnce(&mut JournalWriter) + Send + 'static) {
+    journal.send(Work::Test(Box::new(act))).await.unwrap();
+}
+
+/// Does something to the connection that writes.
+async fn with_connection(journal: &SqliteJournal, act: impl FnOnce(&mut Connection) + Send + 'static) {
+    with_writer(journal, |writer| act(writer.connection.as_mut().unwrap())).await;
 }
 
 fn tasks() -> Listing {
@@ -58,7 +64,7 @@ fn tasks() -> Listing {
 }
 
 /// All that can be read of a journal.
-async fn everything(journal: &SqliteJournal) -> Result<(Seq, Tail, Vec<Stored>, Vec<Log>), JournalError> {
+async fn everything(journal: &SqliteJournal) -> Result<(Seq, Tail, Vec<Stored>, Vec<History>), JournalError> {
     let stored = journal.list(tasks()).await?;
     let mut logs = Vec::new();
     for stored in &stored {

@@ -1,12 +1,12 @@
-//! The journal in memory, for tests: it forgets everything with its last handle, and it can be told to misbehave.
+//! The journal in memory: it forgets everything with its last handle, and it can be told to misbehave.
 //!
 //! It is written to be plainly right, not fast: it keeps every event of a channel and works out each answer from them
 //! (`model.rs`), so that it is the model to which the other journals are held. It knows nothing of tasks.
 
-mod inject;
+mod faults;
 mod model;
 
-pub use inject::{AppendGate, LostAnswer};
+pub use faults::{AppendGate, LostAnswer};
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -16,18 +16,19 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{
-    Appended, Expect, Group, Journal, JournalError, Listing, Log, Outcome, SWEEP_MAX, Stored, Tail,
-    member::{Member, Members},
+use crate::{
+    event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, Seq, Timestamp},
+    journal::{
+        Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
+    },
 };
-use crate::event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, Seq, Timestamp};
-use inject::{Faults, Gate};
+use faults::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
-pub const HISTORY_DEFAULT: usize = 1_000;
+const HISTORY_DEFAULT: usize = 1_000;
 
 /// Events kept in the log, unless said otherwise.
-pub const LOG_DEFAULT: usize = 65_536;
+const LOG_DEFAULT: usize = 65_536;
 
 /// A journal in memory. Cheap to clone: clones share the store.
 #[derive(Clone)]
@@ -51,7 +52,7 @@ struct MemoryStore {
     /// Highest seq that was trimmed from the log.
     trimmed_through: Seq,
     closed: bool,
-    injected: Faults,
+    faults: Faults,
 }
 
 impl Default for MemoryJournal {
@@ -79,7 +80,7 @@ impl MemoryJournal {
             folded_through: Seq::ZERO,
             trimmed_through: Seq::ZERO,
             closed: false,
-            injected: Faults::default(),
+            faults: Faults::default(),
         };
         Self { epochs, gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
     }
@@ -110,27 +111,27 @@ impl Journal for MemoryJournal {
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        self.open_store()?.injected.appends += 1;
+        self.open_store()?.faults.appends += 1;
         self.gate.pass().await;
         self.open_store()?.append(known_head, groups)
     }
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
         let mut store = self.open_store()?;
-        if std::mem::take(&mut store.injected.lapse) || after < store.trimmed_through {
+        if std::mem::take(&mut store.faults.lapse) || after < store.trimmed_through {
             return Ok(Tail::Lapsed);
         }
         Ok(Tail::Events(store.after(after).take(limit).cloned().collect()))
     }
 
-    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<Log, JournalError> {
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
         let store = self.open_store()?;
-        let Some(state) = store.state(channel) else { return Ok(Log::default()) };
+        let Some(state) = store.state(channel) else { return Ok(History::default()) };
         let events = state.kept.into_iter().filter(|event| event.seq > after).collect();
-        Ok(Log { floor: state.stored.floor, events })
+        Ok(History { floor: state.stored.floor, events })
     }
 
-    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<Log>, JournalError> {
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
         let mut logs = Vec::with_capacity(channels.len());
         for channel in channels {
             logs.push(self.read(channel, Seq::ZERO).await?);
@@ -220,10 +221,10 @@ impl Journal for MemoryJournal {
 
 impl MemoryStore {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        if let Some(error) = self.injected.failure.take() {
+        if let Some(error) = self.faults.failure.take() {
             return Err(error);
         }
-        for group in std::mem::take(&mut self.injected.foreign_before_next_append) {
+        for group in std::mem::take(&mut self.faults.foreign_before_next_append) {
             self.commit(&group);
         }
         if known_head > self.head {
@@ -232,8 +233,8 @@ impl MemoryStore {
         if known_head < self.trimmed_through {
             return Err(JournalError::Lapsed);
         }
-        self.injected.groups += groups.len();
-        let lost = self.injected.lost_answer.take();
+        self.faults.groups += groups.len();
+        let lost = self.faults.lost_answer.take();
         if lost == Some(LostAnswer::NotCommitted) {
             return Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() });
         }
@@ -284,7 +285,7 @@ impl MemoryStore {
     }
 
     fn fold_unless_held(&mut self) {
-        if !self.injected.fold_held {
+        if !self.faults.fold_held {
             self.fold();
         }
     }

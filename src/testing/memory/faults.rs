@@ -43,22 +43,22 @@ impl MemoryJournal {
 
     /// Commits events of another node just before the next append is evaluated, so that what it expects may not hold.
     pub fn foreign_before_next_append(&self, group: Group) {
-        self.store().injected.foreign_before_next_append.push(group);
+        self.store().faults.foreign_before_next_append.push(group);
     }
 
     /// The next append answers that the outcome of all its groups is unknown.
     pub fn lose_next_answer(&self, lost: LostAnswer) {
-        self.store().injected.lost_answer = Some(lost);
+        self.store().faults.lost_answer = Some(lost);
     }
 
     /// The next append fails so, with nothing committed.
     pub fn fail_next_append(&self, error: JournalError) {
-        self.store().injected.failure = Some(error);
+        self.store().faults.failure = Some(error);
     }
 
     /// The next tail answers that it has lapsed.
     pub fn lapse(&self) {
-        self.store().injected.lapse = true;
+        self.store().faults.lapse = true;
     }
 
     /// Holds every append, before anything of it is evaluated, until the gate is dropped.
@@ -69,13 +69,13 @@ impl MemoryJournal {
 
     /// Leaves `folded_through` where it is until [`MemoryJournal::fold`].
     pub fn hold_fold(&self) {
-        self.store().injected.fold_held = true;
+        self.store().faults.fold_held = true;
     }
 
     /// Folds everything now, and again after each append.
     pub fn fold(&self) {
         let mut store = self.store();
-        store.injected.fold_held = false;
+        store.faults.fold_held = false;
         store.fold();
     }
 
@@ -90,12 +90,12 @@ impl MemoryJournal {
 
     /// How often append was called.
     pub fn appends(&self) -> usize {
-        self.store().injected.appends
+        self.store().faults.appends
     }
 
     /// How many groups were evaluated or lost.
     pub fn groups(&self) -> usize {
-        self.store().injected.groups
+        self.store().faults.groups
     }
 
     /// Highest seq that was trimmed from the log.

@@ -1,8 +1,8 @@
-//! Reading an event stream by the rules of WHATWG HTML section 9.2.6, for clients and for tests.
+//! Reading an event stream by the rules of WHATWG HTML section 9.2.6.
 
 /// One dispatched event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub struct SseEvent {
     /// The last event id in force; empty when none was given.
     pub id: String,
     /// Its name; `message` when none was given.
@@ -13,7 +13,7 @@ pub struct Parsed {
 
 /// Takes bytes in any portions and gives events.
 #[derive(Debug, Default)]
-pub struct Parser {
+pub struct SseParser {
     started: bool,
     line: Vec<u8>,
     after_cr: bool,
@@ -26,9 +26,9 @@ pub struct Parser {
     pub comments: usize,
 }
 
-impl Parser {
+impl SseParser {
     /// Reads some bytes; gives the events that they complete.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Parsed> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<SseEvent> {
         let mut events = Vec::new();
         for &byte in bytes {
             let after_cr = std::mem::take(&mut self.after_cr);
@@ -45,7 +45,7 @@ impl Parser {
         events
     }
 
-    fn line(&mut self, line: &[u8]) -> Option<Parsed> {
+    fn line(&mut self, line: &[u8]) -> Option<SseEvent> {
         let line = if self.started { line } else { line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line) };
         self.started = true;
         if line.is_empty() {
@@ -70,7 +70,7 @@ impl Parser {
         None
     }
 
-    fn dispatch(&mut self) -> Option<Parsed> {
+    fn dispatch(&mut self) -> Option<SseEvent> {
         let mut data = std::mem::take(&mut self.data);
         let event = std::mem::take(&mut self.event);
         if data.is_empty() {
@@ -78,6 +78,6 @@ impl Parser {
         }
         data.pop();
         let event = if event.is_empty() { "message".into() } else { event };
-        Some(Parsed { id: self.id.clone(), event, data })
+        Some(SseEvent { id: self.id.clone(), event, data })
     }
 }

@@ -1,0 +1,37 @@
+/** Streams that do not end by themselves. */
+
+/** @type {import("../collection.js").Folder} */
+export const endless = {
+  name: "Streams without an end",
+  about:
+    "Send these one by one, each in a tab of its own, and leave the folder out of a run. Cancel the request to close the stream.",
+  requests: [
+    {
+      route: "GET /api/tasks",
+      name: "Watch the list",
+      about: "First a page of the list, then each task that changes.",
+      query: { limit: "10" },
+      type: "text/event-stream",
+      contains: ["event: page"],
+      endless: "event: page",
+    },
+    {
+      route: "GET /api/stream",
+      name: "Watch a user and a task",
+      about:
+        "Every text to the user and every change of the task; the user is connected meanwhile.",
+      query: { channel: ["user:{{userId}}", "task:{{simulationId}}"] },
+      type: "text/event-stream",
+      contains: ['"channel":"task:{{simulationId}}"'],
+      endless: '"channel":"task:',
+    },
+    {
+      route: "GET /sse/connect/{userId}",
+      name: "Listen to a user",
+      about:
+        "Every text to the user, who is connected meanwhile; a sign of life every five seconds.",
+      contains: ["data: User '{{userId}}' connected"],
+      endless: "<3: Keep alive",
+    },
+  ],
+};
