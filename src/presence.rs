@@ -244,7 +244,7 @@ impl PresenceShared {
     async fn write_one(&self, user_id: &str, memo: PresenceMemo) -> Result<(), TrackerError> {
         // A user who is known has a valid name.
         let Ok(channel) = ChannelName::user(user_id) else { return Ok(()) };
-        self.tracker.append(people::presence(&channel, memo)).await.map(|_| ())
+        self.tracker.append(vec![people::presence(&channel, memo)], None).await.map(|_| ())
     }
 }
 

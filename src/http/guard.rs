@@ -10,8 +10,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
-    middleware::Next,
+    extract::{FromRequestParts, Request},
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
@@ -40,18 +39,26 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
 const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 
+/// What the guard says of a request.
+pub(super) struct Checked {
+    /// The answer to a request that reaches no route: a refusal, or that to a preflight.
+    pub(super) answer: Option<Response>,
+    /// The origin whose page may read the answer.
+    pub(super) origin: Option<HeaderValue>,
+}
+
 /// Refuses requests to other names and requests of other sites; answers preflights.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let config = &app.config.http;
+pub(super) fn check(request: &Request, config: &HttpConfig) -> Checked {
     let origin = allowed_origin(request.headers(), config).cloned();
-    let mut response = match check(&request, config) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => match (&origin, is_preflight(&request)) {
-            (Some(_), true) => preflight(request.headers()),
-            _ => next.run(request).await,
-        },
+    let answer = match check_request(request, config) {
+        Err(problem) => Some(problem.into_response()),
+        Ok(()) => (origin.is_some() && is_preflight(request)).then(|| preflight(request.headers())),
     };
-    let headers = response.headers_mut();
+    Checked { answer, origin }
+}
+
+/// Says in the headers of an answer whose page may read it.
+pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, config: &HttpConfig) {
     if !config.allowed_origins.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
@@ -59,10 +66,9 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_RESPONSE_HEADERS));
     }
-    response
 }
 
-/// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`guard`] does for
+/// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`check`] does for
 /// the unsafe methods, and tells HEAD, which must not have any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HasEffect {
@@ -90,7 +96,7 @@ pub(super) fn describe(method: &Method, operation: &mut Operation) {
     }
 }
 
-fn check(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
+fn check_request(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
     check_host(request.uri(), request.headers(), config)?;
     if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
 }
@@ -109,11 +115,11 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
         None => None,
     };
-    let named: Vec<&Authority> = host.iter().chain(uri.authority()).collect();
-    if named.is_empty() || named.iter().any(|name| name.as_str().contains('@')) {
+    let mut named = host.iter().chain(uri.authority()).peekable();
+    if named.peek().is_none() || named.clone().any(|name| name.as_str().contains('@')) {
         return Err(malformed());
     }
-    if named.iter().all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
+    if named.all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
 }
 
 fn wrong_host() -> Problem {
@@ -122,9 +128,8 @@ fn wrong_host() -> Problem {
 }
 
 fn is_ours(name: &Authority, config: &HttpConfig) -> bool {
-    let full = name.as_str().to_ascii_lowercase();
-    let host = name.host().to_ascii_lowercase();
-    is_loopback(&host) || config.allowed_hosts.iter().any(|allowed| *allowed == full || *allowed == host)
+    let is = |allowed: &String| [name.as_str(), name.host()].iter().any(|name| allowed.eq_ignore_ascii_case(name));
+    is_loopback(name.host()) || config.allowed_hosts.iter().any(is)
 }
 
 /// `localhost`, names below it (RFC 6761 section 6.3), and loopback addresses.
@@ -136,7 +141,8 @@ fn is_loopback(host: &str) -> bool {
         return address.is_loopback();
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    host == "localhost" || host.ends_with(".localhost")
+    // The last label.
+    host.rsplit('.').next().is_some_and(|label| label.eq_ignore_ascii_case("localhost"))
 }
 
 /// Refuses what a page of another site makes its visitor's browser send.

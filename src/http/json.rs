@@ -18,8 +18,13 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::new(&kinds::INVALID).with_detail("The body: expected an object, found an array."));
     }
+    serde_json::from_slice(body).map_err(|_| explained::<T>(body))
+}
+
+/// Why a body cannot be read. It is read once more, since keeping the path to each member takes time.
+fn explained<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    if let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         // An enum's reader calls any value but a string a mistake of syntax.
@@ -27,10 +32,12 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         if error.inner().to_string().starts_with("expected value at") && is_json() {
             return Problem::invalid(path, "expected a string");
         }
-        problem(error.inner(), path)
-    })?;
-    deserializer.end().map_err(|error| problem(&error, String::new()))?;
-    Ok(value)
+        return problem(error.inner(), path);
+    }
+    match deserializer.end() {
+        Err(error) => problem(&error, String::new()),
+        Ok(()) => Problem::new(&kinds::MALFORMED),
+    }
 }
 
 fn problem(error: &serde_json::Error, path: String) -> Problem {

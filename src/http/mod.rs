@@ -29,12 +29,11 @@ mod users;
 use std::{ops::Deref, sync::Arc};
 
 use axum::{
-    Router, middleware,
+    Router,
     response::{IntoResponse, Response},
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{Method, StatusCode, Uri, header};
 use tokio_util::sync::CancellationToken;
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -80,7 +79,7 @@ impl Deref for App {
 pub fn router(app: App) -> Router {
     let (router, _api) = routes().split_for_parts();
     let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method);
-    layered(router, &app).with_state(app)
+    router.layer(observe::Observe(app.clone())).with_state(app)
 }
 
 /// All routes, with their description.
@@ -97,26 +96,6 @@ fn routes() -> OpenApiRouter<App> {
         .merge(ops::router())
         .merge(openapi::router())
         .merge(assets::router())
-}
-
-/// The layers, from the outermost to the innermost; all of them in one, since each that is added alone costs every
-/// request two allocations.
-fn layered(router: Router<App>, app: &App) -> Router<App> {
-    let default =
-        |name: HeaderName, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
-    router.layer((
-        // Sees every answer, answers for panics, and logs once.
-        middleware::from_fn_with_state(app.clone(), observe::observe),
-        // Refusals get these too. A route that needs another value, such as the page, has set its own.
-        default(header::CACHE_CONTROL, "no-store"),
-        default(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        default(header::REFERRER_POLICY, "no-referrer"),
-        default(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-        // No page of another origin may show or run what is here.
-        default(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        // Last before the routes: a refused request reaches no handler and no body.
-        middleware::from_fn_with_state(app.clone(), guard::guard),
-    ))
 }
 
 async fn unknown_route(method: Method, uri: Uri) -> Response {

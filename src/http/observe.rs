@@ -1,22 +1,34 @@
-//! Each request's id, span, log line and count. The outermost layer, so that it sees refusals and panics too.
+//! The layer around all routes: each request's id, span, log line and count, and the headers of every answer. It sees
+//! refusals and panics too.
 //!
 //! It names the route's pattern, never the path, query or headers of a client: they may hold tokens and names of users.
+//! It is one layer of its own kind, since each of axum's costs every request several allocations.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
+use std::{
+    any::Any,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
+    extract::{MatchedPath, Request},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Method};
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use tower::{Layer, Service};
 use tracing::Instrument;
 use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
-    App,
+    App, guard,
     problem::{Cause, Code, Problem, kinds},
     refusals,
 };
@@ -28,20 +40,75 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// The route of requests that no route matched.
 const NO_ROUTE: &str = "none";
+/// What answers have, also refusals, unless their route has set another value, as the page does.
+const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    // No page of another origin may show or run what is here.
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
 
-/// Gives the request an id and a span, and logs and counts its answer.
-pub(super) async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (id, id_value) = request_id(&request);
-    let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
-    let method = method_name(request.method());
-    let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = %route);
-    let mut response = caught(next.run(request)).instrument(span.clone()).await;
-    let status = response.status();
-    span.in_scope(|| tell(&response, started));
-    app.metrics.count_request(&RequestLabels { route, method, status: status.as_u16() });
-    response.headers_mut().insert(X_REQUEST_ID, id_value);
-    response
+/// Puts [`Observed`] around a route.
+#[derive(Clone)]
+pub(super) struct Observe(pub(super) App);
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+
+    fn layer(&self, route: S) -> Observed<S> {
+        Observed { app: self.0.clone(), route }
+    }
+}
+
+/// A route, behind the guard, observed.
+#[derive(Clone)]
+pub(super) struct Observed<S> {
+    app: App,
+    route: S,
+}
+
+impl<S> Service<Request> for Observed<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.route.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let started = Instant::now();
+        let app = self.app.clone();
+        let id = request_id(request.headers());
+        let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
+        let method = method_name(request.method());
+        let shown_id = id.to_str().unwrap_or_default();
+        let span = tracing::info_span!("request", request.id = shown_id, http.method = method, http.route = route);
+        let checked = guard::check(&request, &app.config.http);
+        let answer = match checked.answer {
+            // A refused request reaches no handler and no body.
+            Some(answer) => Either::Left(ready(answer)),
+            None => Either::Right(self.route.call(request).map(|Ok(answer)| answer)),
+        };
+        let answered = async move {
+            let mut response = caught(answer).await;
+            let headers = response.headers_mut();
+            guard::allow(headers, checked.origin, &app.config.http);
+            for (name, value) in DEFAULT_HEADERS {
+                headers.entry(name).or_insert(value);
+            }
+            headers.insert(X_REQUEST_ID, id);
+            tell(&response, started);
+            app.metrics.count_request(&RequestLabels { route, method, status: response.status().as_u16() });
+            Ok(response)
+        };
+        Box::pin(answered.instrument(span))
+    }
 }
 
 /// Adds to the description of every route what this layer answers.
@@ -77,14 +144,12 @@ fn tell(response: &Response, started: Instant) {
 }
 
 /// The id from the client if it is safe to log, otherwise a new one.
-fn request_id(request: &Request) -> (String, HeaderValue) {
-    let given = request.headers().get(X_REQUEST_ID).filter(|value| is_sane(value.as_bytes()));
-    let given = given.and_then(|value| Some((value.to_str().ok()?.to_owned(), value.clone())));
-    given.unwrap_or_else(|| {
-        let id = Uuid::now_v7().simple().to_string();
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|value| is_sane(value.as_bytes()));
+    given.cloned().unwrap_or_else(|| {
         // Hexadecimal digits are a valid header value.
-        let value = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
-        (id, value)
+        let id = Uuid::now_v7().simple();
+        HeaderValue::from_str(id.encode_lower(&mut Uuid::encode_buffer())).unwrap_or(HeaderValue::from_static(""))
     })
 }
 

@@ -196,7 +196,7 @@ async fn collect(
         let page = app.tracker.list(filter.clone(), before, (limit - tasks.len()).min(READ_AT_ONCE)).await?;
         let last = page.tasks.last().map(|entry| entry.created);
         for entry in &page.tasks {
-            let document = document(app, entry, &[]);
+            let document = document(app, entry);
             size_bytes += document.len();
             tasks.push(document);
             let is_full = tasks.len() == limit || size_bytes >= PAGE_BYTES_MAX;

@@ -33,6 +33,9 @@ use crate::{
     wire::with_members,
 };
 
+/// Room for the headers of an answer: those of the route, and those that every answer has.
+const ANSWER_HEADERS: usize = 10;
+
 /// The routes of tasks.
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create)).routes(routes!(read, put, report, delete)).routes(routes!(cancel))
@@ -287,9 +290,10 @@ pub(super) fn location(entry: &Entry) -> HeaderValue {
 
 /// An answer whose body is a task.
 pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra: &[(&str, &[u8])]) -> Response {
-    let mut response = json_response(status, document(app, entry, extra));
+    let etag = etag(app, entry);
+    let mut response = json_response(status, with_cursor(entry, &etag, extra));
     // A cursor is letters, digits and a hyphen.
-    if let Ok(etag) = HeaderValue::from_str(&etag(app, entry)) {
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     // A cache may keep it, and must revalidate it.
@@ -298,18 +302,27 @@ pub(super) fn task_response(app: &App, status: StatusCode, entry: &Entry, extra:
 }
 
 pub(super) fn json_response(status: StatusCode, json: Bytes) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], Body::from(json)).into_response()
+    let mut response = Response::new(Body::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().reserve(ANSWER_HEADERS);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
-/// The stored state with what never changes, its cursor, and more members.
-pub(super) fn document(app: &App, entry: &Entry, extra: &[(&str, &[u8])]) -> Bytes {
-    let cursor = format!("\"{}\"", app.tracker.cursor(entry.visible));
+/// The stored state with what never changes and its cursor.
+pub(super) fn document(app: &App, entry: &Entry) -> Bytes {
+    with_cursor(entry, &etag(app, entry), &[])
+}
+
+/// The stored state with what never changes, its quoted cursor, and more members.
+fn with_cursor(entry: &Entry, cursor: &str, extra: &[(&str, &[u8])]) -> Bytes {
     let kept = [("input", &entry.origin.input), ("metadata", &entry.origin.metadata)];
     let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str().as_bytes())));
     let members: Vec<_> = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied()).collect();
     with_members(&entry.data, &members)
 }
 
+/// The cursor of a state, quoted: as an `ETag`, and in JSON.
 fn etag(app: &App, entry: &Entry) -> String {
     format!("\"{}\"", app.tracker.cursor(entry.visible))
 }

@@ -171,7 +171,7 @@ impl JobContext {
     async fn append(&self, user: &ChannelName, text: Bytes) -> Result<(), JobError> {
         let mut backoff = Backoff::default();
         loop {
-            match self.tracker.append(people::message(user, text.clone())).await {
+            match self.tracker.append(vec![people::message(user, text.clone())], None).await {
                 Ok(_) => return Ok(()),
                 Err(TrackerError::Refused(_) | TrackerError::Stopping) => return Err(JobError::Stopped),
                 Err(error) => backoff.pause(&error).await,

@@ -27,7 +27,7 @@ pub struct RequestBody {
     pace: Arc<ClientPace>,
     silent_since: Option<Instant>,
     waits: Waits,
-    timer: LazyTimer,
+    timer: Option<LazyTimer>,
 }
 
 /// How long the client was waited for, and what came of it. The time in which nobody asked for the body does not count.
@@ -48,7 +48,7 @@ impl Waits {
 impl RequestBody {
     /// Bounds the silence inside `body`.
     pub(super) fn new(body: Incoming, pace: Arc<ClientPace>) -> Self {
-        Self { body, pace, silent_since: None, waits: Waits::default(), timer: LazyTimer::default() }
+        Self { body, pace, silent_since: None, waits: Waits::default(), timer: None }
     }
 }
 
@@ -76,8 +76,14 @@ impl Body for RequestBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let silent_since = *this.silent_since.get_or_insert_with(Instant::now);
+        let Some(timer) = &mut this.timer else {
+            // Most bodies came with their head, and hyper hands them over when it is polled again: they need no timer.
+            this.timer = Some(LazyTimer::default());
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        };
         let silence_max = this.waits.silence_max(this.pace.body_timeout());
-        this.timer.poll(silent_since + silence_max, context).map(|()| {
+        timer.poll(silent_since + silence_max, context).map(|()| {
             let message = "the client was silent for too long inside the request's body, or too slow";
             Some(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
         })

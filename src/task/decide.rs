@@ -6,10 +6,11 @@ use uuid::Uuid;
 
 use super::{
     intent::{Intent, NewTask},
+    key::taken_by_task,
     refusal::Refusal,
     report,
     state::{Entry, Lease, Memo, Origin, Status, Step, Task, TaskError},
-    transition::{Decision, Transition, key_taken, tombstone},
+    transition::{Decision, Transition, tombstone},
 };
 use crate::event::{ChannelName, Timestamp};
 
@@ -110,7 +111,7 @@ fn create(id: Uuid, new: &NewTask, key: Option<Uuid>, lease: Option<&Lease>, now
         next.start(lease.cloned());
     }
     let mut decision = next.first();
-    decision.extend(key.map(|key| key_taken(key, id)));
+    decision.extend(key.map(|key| taken_by_task(key, id)));
     decision
 }
 

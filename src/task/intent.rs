@@ -15,6 +15,7 @@ use utoipa::{
 use uuid::Uuid;
 
 use super::{
+    key::digest,
     payload::Payload,
     state::{Lease, TaskError},
 };
@@ -97,17 +98,6 @@ impl NewTask {
         // A struct of strings, numbers and JSON values always has a JSON text.
         digest(&serde_json::to_vec(self).unwrap_or_default())
     }
-}
-
-/// Names the channel of an idempotency key: the first 128 bits of BLAKE3 over its text.
-pub fn key_digest(key: &str) -> Uuid {
-    digest(key.as_bytes())
-}
-
-fn digest(bytes: &[u8]) -> Uuid {
-    let hash = blake3::hash(bytes);
-    let (half, _) = hash.as_bytes().split_at(16);
-    uuid::Builder::from_custom_bytes(half.try_into().unwrap_or_default()).into_uuid()
 }
 
 /// A step of a new task.

@@ -8,6 +8,7 @@
 mod decide;
 mod eta;
 mod intent;
+mod key;
 mod payload;
 mod refusal;
 mod report;
@@ -16,14 +17,13 @@ mod table;
 mod transition;
 
 pub use decide::{Policy, decide};
-pub use intent::{
-    Intent, LIST_LIMIT_MAX, NewTask, PAYLOAD_BYTES_MAX, Report, ReportedError, ReportedStatus, StepSpec, key_digest,
-};
+pub use intent::{Intent, LIST_LIMIT_MAX, NewTask, PAYLOAD_BYTES_MAX, Report, ReportedError, ReportedStatus, StepSpec};
+pub use key::{EventKey, Keyed, key_digest};
 pub use payload::Payload;
 pub use refusal::Refusal;
 pub use state::{Entry, InvalidEvent, Lease, Memo, Row, Status, Task, TaskError};
 pub use table::Table;
-pub use transition::{Decided, Decision};
+pub use transition::{Decided, Decision, tombstone};
 
 #[cfg(test)]
 mod laws;

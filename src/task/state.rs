@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     eta::{AttemptPace, Eta},
+    key::Keyed,
     payload::Payload,
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
@@ -224,21 +225,13 @@ pub struct Origin {
     pub key: Option<Uuid>,
 }
 
-/// The memo of an idempotency key's channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct KeyMemo {
-    /// The task that the first request with this key made.
-    pub(super) task_id: Uuid,
-}
-
 /// What the table holds of one channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Row {
     /// A task.
     Task(Arc<Entry>),
-    /// An idempotency key, and the task that the first request with it made.
-    Key(Uuid),
+    /// An idempotency key, and what it stands for.
+    Key(Keyed),
     /// It was deleted.
     Gone,
     /// Its last event does not hold what this version writes: a newer version may have written it.
@@ -268,14 +261,16 @@ impl Row {
     /// # Errors
     /// When it does not hold what this version writes.
     pub fn from_key_memo(seq: Seq, memo: &[u8]) -> Result<Self, InvalidEvent> {
-        parse::<KeyMemo>(seq, memo).map(|memo| Self::Key(memo.task_id))
+        Keyed::read(seq, memo).map(Self::Key)
     }
 
     /// The row now that an event which it was decided with has got its place.
     pub fn placed(&mut self, seq: Seq, class: Class) {
-        if let Self::Task(entry) = self {
+        match self {
             // Nobody else has it yet, so nothing is copied.
-            Arc::make_mut(entry).placed(seq, class);
+            Self::Task(entry) => Arc::make_mut(entry).placed(seq, class),
+            Self::Key(keyed) => keyed.placed(seq),
+            Self::Gone | Self::Unreadable => {}
         }
     }
 }

@@ -68,6 +68,11 @@ impl Table {
         self.rows.get(channel).map(|slot| &slot.row)
     }
 
+    /// Seq of the last event of a channel in memory.
+    pub fn last(&self, channel: &ChannelName) -> Option<Seq> {
+        self.rows.get(channel).map(|slot| slot.last)
+    }
+
     /// A task in memory.
     pub fn get(&self, id: Uuid) -> Option<&Arc<Entry>> {
         match self.row(&ChannelName::task(id)) {

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::{
     eta::AttemptPace,
-    state::{Entry, KeyMemo, Lease, Memo, Origin, Row, Status, Task},
+    state::{Entry, Lease, Memo, Origin, Row, Status, Task},
 };
-use crate::event::{ChannelName, Class, Draft, EventName, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Class, Draft, EventName, Seq, Timestamp};
 
 /// The name of a task's events on the wire.
 const PROGRESS: &str = "progress";
@@ -127,16 +126,10 @@ impl Transition {
     }
 }
 
-/// An idempotency key stands for a task from now on.
-pub(super) fn key_taken(key: Uuid, task_id: Uuid) -> Decided {
-    let memo = Some(json(&KeyMemo { task_id }));
-    let draft = Draft { memo, class: Class::Hidden, ..empty(ChannelName::key(key)) };
-    Decided { draft, row: Some(Row::Key(task_id)) }
-}
-
 /// A channel is forgotten.
-pub(super) fn tombstone(channel: ChannelName) -> Decided {
-    Decided { draft: empty(channel), row: Some(Row::Gone) }
+pub fn tombstone(channel: ChannelName) -> Decided {
+    let row = matches!(channel.kind(), ChannelKind::Task | ChannelKind::Key).then_some(Row::Gone);
+    Decided { draft: empty(channel), row }
 }
 
 fn empty(channel: ChannelName) -> Draft {

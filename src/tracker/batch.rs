@@ -13,22 +13,30 @@ use super::{Answer, Request, TrackerError};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
-    task::{Decided, Decision, Entry, Intent, Refusal, Row, Table, decide},
+    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
 };
 
 /// What is asked of the writer.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "reports are most of all requests, and a box would cost each an allocation"
+)]
 pub(super) enum Ask {
     /// Something of a task.
     Task(Uuid, Intent),
-    /// An event on another channel, whatever its state.
-    Append(Draft),
+    /// Events on other channels, whatever their state. With a key, the same request again appends nothing.
+    Append(Vec<Draft>, Option<EventKey>),
+    /// That a channel other than a task's is forgotten, unless it has had an event after this one.
+    Forget(ChannelName, Seq),
 }
 
 /// A group, what its channels are after it, and who waits for it.
 #[derive(Debug)]
 pub(super) struct Planned {
     pub(super) group: Group,
+    /// The place of the first of its events, once the journal has given it one.
+    first: Seq,
     pub(super) rows: Vec<(ChannelName, Row)>,
     pub(super) waiting: Vec<Caller>,
 }
@@ -43,6 +51,8 @@ pub(super) struct Caller {
 #[derive(Debug, Clone, Copy)]
 struct Promise {
     task: Option<Uuid>,
+    /// Which of the group's events is the last that was asked for, where the caller is told its place.
+    event: Option<usize>,
     changed: bool,
 }
 
@@ -78,18 +88,61 @@ impl<'a> Batch<'a> {
                 Ok(id) => {
                     let decided = self.decide(id, intent);
                     let changed = decided.as_ref().is_ok_and(|decision| !decision.is_empty());
-                    let promise = decided.as_ref().map(|_| Promise { task: Some(id), changed });
+                    let promise = decided.as_ref().map(|_| Promise { task: Some(id), event: None, changed });
                     let promise = promise.map_err(|refusal| refusal.clone().into());
                     let channel = ChannelName::task(id);
                     self.join(Caller { request, promise }, channel, decided.unwrap_or_default());
                 }
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
-            Ask::Append(draft) => {
-                let decision = vec![Decided { draft: draft.clone(), row: None }];
-                let channel = draft.channel.clone();
-                self.join(Caller { request, promise: Ok(Promise { task: None, changed: true }) }, channel, decision);
+            Ask::Append(_, Some(key)) if self.by_channel.contains_key(&key.channel()) => {
+                // What it is answered has its place only then.
+                self.later.push(request);
             }
+            Ask::Append(drafts, key) => match self.known(*key) {
+                Ok(Some(seq)) => request.answer(Ok(Answer { entry: None, seq, changed: false })),
+                Ok(None) => {
+                    let drafts = drafts.iter().map(|draft| Decided { draft: draft.clone(), row: None });
+                    let decision = drafts.chain(key.map(EventKey::taken)).collect();
+                    let behind = usize::from(key.is_some());
+                    self.append(request, decision, behind, None);
+                }
+                Err(refusal) => request.answer(Err(refusal.into())),
+            },
+            Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
+            // It has had another event.
+            Ask::Forget(..) if request.conflicts > 0 => {
+                request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
+            }
+            Ask::Forget(channel, last) => {
+                let expect = (channel.clone(), Expect::At(*last));
+                let decision = vec![tombstone(channel.clone())];
+                self.append(request, decision, 0, Some(expect));
+            }
+        }
+    }
+
+    /// Puts events that are no task's into the group of their channels; the last `behind` of them are not what was asked
+    /// for.
+    fn append(&mut self, request: Request, decision: Decision, behind: usize, expect: Option<(ChannelName, Expect)>) {
+        let last = decision.len().checked_sub(behind + 1).and_then(|last| Some((last, decision.get(last)?)));
+        let Some((event, channel)) = last.map(|(event, decided)| (event, decided.draft.channel.clone())) else {
+            return request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
+        };
+        let promise = Promise { task: None, event: Some(event), changed: true };
+        if let Some(planned) = self.join(Caller { request, promise: Ok(promise) }, channel, decision) {
+            planned.group.expects.extend(expect);
+        }
+    }
+
+    /// The last event that was appended with this key, if it is taken.
+    fn known(&self, key: Option<EventKey>) -> Result<Option<Seq>, Refusal> {
+        let Some(key) = key else { return Ok(None) };
+        match self.row(&key.channel()) {
+            Some(Row::Key(Keyed::Events { content, last })) if key.matches(*content) => Ok(Some(*last)),
+            Some(Row::Key(_)) => Err(Refusal::Mismatch),
+            Some(Row::Unreadable) => Err(Refusal::Unreadable),
+            Some(Row::Gone | Row::Task(_)) | None => Ok(None),
         }
     }
 
@@ -97,7 +150,8 @@ impl<'a> Batch<'a> {
     fn task_of(&self, id: Uuid, intent: &Intent) -> Result<Uuid, Refusal> {
         let Intent::Create { key: Some(key), .. } = intent else { return Ok(id) };
         match self.row(&ChannelName::key(*key)) {
-            Some(Row::Key(task_id)) => Ok(*task_id),
+            Some(Row::Key(Keyed::Task(task_id))) => Ok(*task_id),
+            Some(Row::Key(Keyed::Events { .. })) => Err(Refusal::Mismatch),
             Some(Row::Gone) => Err(Refusal::Gone),
             Some(Row::Unreadable) => Err(Refusal::Unreadable),
             Some(Row::Task(_)) | None => Ok(id),
@@ -123,56 +177,71 @@ impl<'a> Batch<'a> {
 
     /// Puts a decision into the group of its channels. What adds nothing to no group is answered at once: it was decided
     /// against what is durable already.
-    fn join(&mut self, waiting: Caller, channel: ChannelName, decision: Decision) {
+    fn join(&mut self, mut waiting: Caller, channel: ChannelName, decision: Decision) -> Option<&mut Planned> {
         if decision.is_empty() && !self.by_channel.contains_key(&channel) {
-            return waiting.answer(self.table, Seq::ZERO);
+            waiting.answer(self.table, Seq::ZERO);
+            return None;
         }
-        let channels = decision.iter().map(|decided| &decided.draft.channel).chain([&channel]);
-        let index = self.group_of(channels.cloned().collect());
-        let expects: Vec<_> = decision.iter().filter_map(|decided| self.expects(decided)).collect();
-        let Some(Some(planned)) = self.planned.get_mut(index) else { return };
-        for (channel, expect) in expects {
-            if planned.group.expects.iter().all(|(named, _)| *named != channel) {
-                planned.group.expects.push((channel, expect));
+        let mut place = self.place_of(channel);
+        for decided in &decision {
+            place = self.joined_place(place, &decided.draft.channel);
+        }
+        let planned = self.planned.get_mut(place)?.as_mut()?;
+        waiting.move_behind(planned.group.drafts.len());
+        for decided in decision {
+            let channel = &decided.draft.channel;
+            if let Some(expect) = expects(self.table, &decided)
+                && planned.group.expects.iter().all(|(named, _)| named != channel)
+            {
+                planned.group.expects.push((channel.clone(), expect));
             }
+            planned.push(decided);
         }
-        decision.into_iter().for_each(|decided| planned.push(decided));
         planned.waiting.push(waiting);
+        Some(planned)
     }
 
-    /// What a group expects of the channel of its first event there: what it was decided upon.
-    fn expects(&self, decided: &Decided) -> Option<(ChannelName, Expect)> {
-        let channel = &decided.draft.channel;
-        let expect = match (channel.kind(), self.table.row(channel), &decided.row) {
-            (ChannelKind::Task, Some(Row::Task(entry)), _) => Expect::At(entry.last),
-            (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Expect::Absent,
-            // A key goes with its task, whatever has become of it.
-            _ => return None,
-        };
-        Some((channel.clone(), expect))
-    }
-
-    /// The place of the one group that has all these channels: a new one, or the first of those that have some of them,
-    /// into which the others go.
-    fn group_of(&mut self, channels: Vec<ChannelName>) -> usize {
-        let mut places: Vec<usize> = channels.iter().filter_map(|name| self.by_channel.get(name).copied()).collect();
-        places.sort_unstable();
-        places.dedup();
-        let mut places = places.into_iter();
-        let place = places.next().unwrap_or_else(|| {
-            let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::new() };
-            self.planned.push(Some(Planned { group, rows: Vec::new(), waiting: Vec::new() }));
+    /// The place of the group of this channel: that which it has, or a new one.
+    fn place_of(&mut self, channel: ChannelName) -> usize {
+        *self.by_channel.entry(channel).or_insert_with(|| {
+            // Mostly it is one request, with one event.
+            let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::with_capacity(1) };
+            let (rows, waiting) = (Vec::with_capacity(1), Vec::with_capacity(1));
+            self.planned.push(Some(Planned { group, first: Seq::ZERO, rows, waiting }));
             self.planned.len() - 1
-        });
-        for other in places {
-            let merged = self.planned.get_mut(other).and_then(Option::take);
-            if let (Some(merged), Some(Some(planned))) = (merged, self.planned.get_mut(place)) {
-                planned.merge(merged);
+        })
+    }
+
+    /// Brings a channel into the group at this place. If it has a group of its own, the later of the two goes into the
+    /// other one. Gives the place where they are.
+    fn joined_place(&mut self, place: usize, channel: &ChannelName) -> usize {
+        let other = match self.by_channel.get(channel) {
+            Some(other) if *other == place => return place,
+            Some(other) => *other,
+            None => {
+                self.by_channel.insert(channel.clone(), place);
+                return place;
             }
-            self.by_channel.values_mut().filter(|index| **index == other).for_each(|index| *index = place);
+        };
+        let (place, later) = (place.min(other), place.max(other));
+        let merged = self.planned.get_mut(later).and_then(Option::take);
+        if let (Some(merged), Some(Some(planned))) = (merged, self.planned.get_mut(place)) {
+            planned.merge(merged);
         }
-        self.by_channel.extend(channels.into_iter().map(|channel| (channel, place)));
+        self.by_channel.values_mut().filter(|index| **index == later).for_each(|index| *index = place);
         place
+    }
+}
+
+/// What a group expects of the channel of its first event there: what it was decided upon.
+fn expects(table: &Table, decided: &Decided) -> Option<Expect> {
+    let channel = &decided.draft.channel;
+    match (channel.kind(), table.row(channel), &decided.row) {
+        (ChannelKind::Task, Some(Row::Task(entry)), _) => Some(Expect::At(entry.last)),
+        (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => table.last(channel).map(Expect::At),
+        (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Some(Expect::Absent),
+        // A key goes with its task, whatever has become of it.
+        _ => None,
     }
 }
 
@@ -191,24 +260,43 @@ impl Planned {
         }
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, mut other: Self) {
+        other.waiting.iter_mut().for_each(|waiting| waiting.move_behind(self.group.drafts.len()));
         self.group.expects.extend(other.group.expects);
         self.group.drafts.extend(other.group.drafts);
         self.rows.extend(other.rows);
         self.waiting.extend(other.waiting);
     }
 
-    /// Takes in the place that the journal gave to one of the group's events.
-    pub(super) fn place(&mut self, event: &Event) {
-        let row = self.rows.iter_mut().find(|(channel, _)| channel == event.channel());
-        row.into_iter().for_each(|(_, row)| row.placed(event.seq, event.class()));
+    /// Takes in the places that the journal gave to the group's events.
+    pub(super) fn place(&mut self, events: &[Event]) {
+        self.first = events.first().map_or(Seq::ZERO, |event| event.seq);
+        for event in events {
+            let row = self.rows.iter_mut().find(|(channel, _)| channel == event.channel());
+            row.into_iter().for_each(|(_, row)| row.placed(event.seq, event.class()));
+        }
+    }
+
+    /// Answers all who wait: everything that was asked for is at or before `head` in the journal, and in the table.
+    pub(super) fn answer(self, table: &Table, head: Seq) {
+        for waiting in self.waiting {
+            let event = waiting.promise.as_ref().ok().and_then(|promise| promise.event);
+            let seq = event.map_or(head, |event| Seq(self.first.0 + event as u64));
+            waiting.answer(table, seq);
+        }
     }
 }
 
 impl Caller {
-    /// Answers what was promised: everything that was asked for is at or before `seq` in the journal, and in the table.
-    pub(super) fn answer(self, table: &Table, seq: Seq) {
-        let answer = self.promise.map(|Promise { task, changed }| {
+    /// The events of its group come after so many others now.
+    fn move_behind(&mut self, others: usize) {
+        if let Ok(Promise { event: Some(event), .. }) = &mut self.promise {
+            *event += others;
+        }
+    }
+
+    fn answer(self, table: &Table, seq: Seq) {
+        let answer = self.promise.map(|Promise { task, changed, .. }| {
             let entry: Option<Arc<Entry>> = task.and_then(|id| table.get(id)).cloned();
             Answer { entry, seq, changed }
         });
@@ -232,7 +320,7 @@ mod tests {
 
     fn waiting() -> Caller {
         let request = Request::timer(Uuid::nil(), Intent::Due);
-        Caller { request, promise: Ok(Promise { task: None, changed: true }) }
+        Caller { request, promise: Ok(Promise { task: None, event: None, changed: true }) }
     }
 
     #[test]

@@ -23,7 +23,13 @@ use std::{
 };
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot, watch,
+    },
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -37,7 +43,7 @@ use crate::{
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     shutdown::Stage,
-    task::{Entry, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
+    task::{Entry, EventKey, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
 };
 use batch::Ask;
@@ -104,7 +110,8 @@ impl From<InvalidEvent> for TrackerError {
 pub struct Answer {
     /// The task as it is now; absent when it was deleted, or the request was none on a task.
     pub entry: Option<Arc<Entry>>,
-    /// Everything that was asked for is at or before it in the journal; zero when nothing had to be written.
+    /// Everything that was asked for is at or before it in the journal; where events were appended, it is that of the last.
+    /// Zero when nothing had to be written.
     pub seq: Seq,
     /// Whether anything had to be written.
     pub changed: bool,
@@ -225,12 +232,13 @@ impl Tracker {
         LeaseGuard::new(Arc::clone(&self.shared.holders), token, length)
     }
 
-    /// Appends an event to a channel that is no task's.
+    /// Appends events to channels that are no task's; the answer names the place of the last of them. With a key, the
+    /// same request again appends nothing and is answered like the first.
     ///
     /// # Errors
-    /// See [`Tracker::submit`].
-    pub async fn append(&self, draft: Draft) -> Result<Answer, TrackerError> {
-        self.ask(Ask::Append(draft)).await
+    /// See [`Tracker::submit`]; and when the key was used with another request.
+    pub async fn append(&self, drafts: Vec<Draft>, key: Option<EventKey>) -> Result<Answer, TrackerError> {
+        self.ask(Ask::Append(drafts, key)).await
     }
 
     /// The cursor of a place in this store.
@@ -277,11 +285,15 @@ impl Tracker {
     async fn ask(&self, ask: Ask) -> Result<Answer, TrackerError> {
         let (reply, answer) = oneshot::channel();
         let request = Request { ask, reply: Some(reply), conflicts: 0 };
-        match self.shared.requests.send_timeout(request, QUEUE_WAIT_MAX).await {
-            Ok(()) => answer.await.unwrap_or(Err(TrackerError::Stopping)),
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(TrackerError::Busy),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(TrackerError::Stopping),
-        }
+        let place = match self.shared.requests.try_reserve() {
+            Err(TrySendError::Full(())) => {
+                let place = timeout(QUEUE_WAIT_MAX, self.shared.requests.reserve()).await;
+                place.map_err(|_| TrackerError::Busy)?.map_err(|_| TrackerError::Stopping)?
+            }
+            place => place.map_err(|_| TrackerError::Stopping)?,
+        };
+        place.send(request);
+        answer.await.unwrap_or(Err(TrackerError::Stopping))
     }
 }
 

@@ -5,7 +5,7 @@ use super::{TrackerError, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::{Member, Stored},
-    task::{Row, Status, Table},
+    task::{Keyed, Row, Status, Table},
 };
 
 /// Most rows that are read at once when the table is restored.
@@ -26,7 +26,7 @@ impl Writer {
             }
             for stored in stored {
                 let row = row(&stored);
-                if let Row::Key(task_id) = row {
+                if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
                 }
                 self.shared.table_mut().restore(stored.channel, row, stored.last);

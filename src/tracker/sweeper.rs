@@ -1,4 +1,4 @@
-//! The sweeper: forgets finished tasks past their retention, in slices that wait their turn like anything else.
+//! The sweeper: forgets finished tasks and the keys of events past their retention, in slices that wait their turn like anything else.
 //!
 //! It asks the writer as any caller would, so it holds up nobody, and it believes a clock that jumped forward only after
 //! a while: what is forgotten does not come back.
@@ -10,7 +10,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Tracker, TrackerError, batch::Ask, clock::JumpWatch};
-use crate::task::{Intent, Refusal};
+use crate::{
+    event::ChannelKind,
+    task::{Intent, Refusal},
+};
 
 /// How often finished tasks are looked over.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -49,8 +52,11 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
     loop {
         let expired = journal.finished_before(before, SLICE).await?;
         let is_last = expired.len() < SLICE;
-        let tasks = expired.iter().filter_map(|(channel, _)| channel.id());
-        for answer in join_all(tasks.map(|id| tracker.ask(Ask::Task(id, Intent::Delete)))).await {
+        let asked = expired.into_iter().map(|(channel, last)| match (channel.kind(), channel.id()) {
+            (ChannelKind::Task, Some(id)) => Ask::Task(id, Intent::Delete),
+            _ => Ask::Forget(channel, last),
+        });
+        for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
             match answer {
                 // Somebody else was quicker.
                 Ok(_) | Err(TrackerError::Refused(Refusal::Gone | Refusal::NotFound)) => {}

@@ -87,8 +87,14 @@ impl Writer {
             // taken: a renewal that waits counts before the end of its lease.
             self.take_timers(&mut taken);
             self.shared.metrics.queue_depth.set(self.queue.len() as i64);
-            let batch = self.again.drain(..).chain(taken.drain(..)).collect();
+            let batch: Vec<_> = self.again.drain(..).chain(taken.drain(..)).collect();
+            let is_crowd = batch.len() > 1;
             self.commit(batch).await;
+            if is_crowd {
+                // Those who were answered may ask again: what has come for them is read first, so that fewer commits
+                // carry it.
+                tokio::task::yield_now().await;
+            }
         }
         if let Err(error) = self.shared.journal.close().await {
             tracing::error!(%error, "cannot close the journal cleanly");
@@ -102,8 +108,7 @@ impl Writer {
         if planned.is_empty() && !self.is_behind {
             return self.forget_folded();
         }
-        let groups: Vec<Group> = planned.iter().map(|planned| planned.group.clone()).collect();
-        match self.append(&groups).await {
+        match self.append(|| planned.iter().map(|planned| planned.group.clone()).collect()).await {
             Ok(appended) => {
                 self.is_behind = false;
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
@@ -152,18 +157,19 @@ impl Writer {
         let channel = match &request.ask {
             Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
             Ask::Task(id, _) => ChannelName::task(*id),
-            Ask::Append(_) => return None,
+            Ask::Append(_, key) => (*key)?.channel(),
+            Ask::Forget(..) => return None,
         };
         self.shared.table().row(&channel).is_none().then_some(channel)
     }
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
     /// error means that nothing was written.
-    async fn append(&mut self, groups: &[Group]) -> Result<Appended, JournalError> {
+    async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
         for _ in 0..UNKNOWN_TRIES {
-            match self.shared.journal.append(self.head, groups.to_vec()).await {
+            match self.shared.journal.append(self.head, groups()).await {
                 Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended),
                 Err(error) if !was_lost => return Err(error),
                 // What would tell is trimmed.
@@ -190,7 +196,7 @@ impl Writer {
             for (planned, outcome) in planned.into_iter().zip(&appended.outcomes) {
                 match outcome {
                     Outcome::Conflict(channel) => conflicts.push((planned, channel.clone())),
-                    _ => planned.waiting.into_iter().for_each(|waiting| waiting.answer(&table, self.head)),
+                    _ => planned.answer(&table, self.head),
                 }
             }
         }
@@ -205,7 +211,7 @@ impl Writer {
 
     /// Makes the table follow what others have written.
     pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
-        match self.append(&[]).await {
+        match self.append(Vec::new).await {
             Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())),
             Err(JournalError::Lapsed) => self.reload().await?,
             Err(error) => return Err(error.into()),
@@ -224,7 +230,7 @@ impl Writer {
             // The lock is taken for each group, so that readers need not wait for a whole batch.
             match ours {
                 Some(planned) => {
-                    events.iter().for_each(|event| planned.place(event));
+                    planned.place(events);
                     for (channel, row) in planned.rows.drain(..) {
                         let last = events.iter().rev().find(|event| *event.channel() == channel);
                         let Some(last) = last.map(|event| event.seq) else { continue };

@@ -6,6 +6,7 @@ mod connections;
 mod crash;
 mod dependencies;
 mod settings;
+mod stores;
 mod streams;
 mod guard;
 mod memory;

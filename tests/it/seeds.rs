@@ -15,7 +15,7 @@ impl TestApp {
 
     async fn say(&self, user: &str, text: &str) {
         let draft = people::message(&ChannelName::user(user).unwrap(), text.to_owned().into());
-        self.service.app.tracker.append(draft).await.unwrap();
+        self.service.app.tracker.append(vec![draft], None).await.unwrap();
     }
 
     async fn presence(&self, user: &str) -> (String, u64) {

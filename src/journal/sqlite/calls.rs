@@ -37,24 +37,12 @@ pub(super) enum Work {
     Close {
         answer: Reply<()>,
     },
+    /// Something that a test does to the writer.
     #[cfg(test)]
-    Inject(Injected),
+    Test(Box<dyn FnOnce(&mut super::JournalWriter) + Send>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
-
-/// What tests can do to the writer.
-#[cfg(test)]
-pub(super) enum Injected {
-    /// The next append's commit fails as though the disk had failed, before or after it was written.
-    CommitFails { written: bool },
-    /// The write-ahead log could not be carried into the file.
-    CarryFails,
-    /// One channel is folded.
-    FoldOne,
-    /// Something else is done with the connection.
-    With(Box<dyn FnOnce(&rusqlite::Connection) + Send>),
-}
 
 /// What others may read of the writer without asking it.
 #[derive(Default)]

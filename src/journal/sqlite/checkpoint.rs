@@ -42,7 +42,7 @@ pub(super) struct Checkpointer {
     has_grown: bool,
     // None once it is being dropped.
     wake: Option<SyncSender<()>>,
-    failed: Arc<Mutex<Option<StoreError>>>,
+    pub(super) failed: Arc<Mutex<Option<StoreError>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,7 +75,7 @@ impl Checkpointer {
         if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
-        let log = Log::after(connection, "PRAGMA wal_checkpoint(NOOP)")?;
+        let log = WalLength::after(connection, "PRAGMA wal_checkpoint(NOOP)")?;
         self.has_grown |= log.pages >= CARRY_PAGES;
         if log.pages - log.carried >= CARRY_PAGES
             && let Some(wake) = &self.wake
@@ -101,7 +101,7 @@ impl Checkpointer {
     /// Empties the log if nobody reads.
     pub(super) fn empty(&mut self, connection: &Connection) -> Result<(), StoreError> {
         connection.busy_timeout(Duration::ZERO)?;
-        let log = Log::after(connection, "PRAGMA wal_checkpoint(TRUNCATE)");
+        let log = WalLength::after(connection, "PRAGMA wal_checkpoint(TRUNCATE)");
         connection.busy_timeout(BUSY_TIMEOUT)?;
         match log {
             Ok(log) => self.has_grown = log.is_busy,
@@ -110,11 +110,6 @@ impl Checkpointer {
             Err(_) => {}
         }
         Ok(())
-    }
-
-    #[cfg(test)]
-    pub(super) fn fail(&self) {
-        *self.failed.lock().expect("no panic") = Some(StoreError::Sync(std::io::ErrorKind::Other.into()));
     }
 }
 
@@ -129,19 +124,19 @@ impl Drop for Checkpointer {
 
 /// Carries what can be carried without waiting for anybody.
 fn carry(connection: &Connection, file: &File) -> Result<(), StoreError> {
-    Log::after(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+    WalLength::after(connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
     // SQLite syncs the file only when it has carried all, and a commit would wait for that.
     file.sync_data().map_err(StoreError::Sync)
 }
 
 /// The write-ahead log after a checkpoint.
-struct Log {
+struct WalLength {
     is_busy: bool,
     pages: i64,
     carried: i64,
 }
 
-impl Log {
+impl WalLength {
     fn after(connection: &Connection, pragma: &str) -> Result<Self, StoreError> {
         let mut statement = connection.prepare_cached(pragma)?;
         let log = statement

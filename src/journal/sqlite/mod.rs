@@ -6,13 +6,13 @@
 //! `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
+mod append;
 mod calls;
 mod checkpoint;
 mod connect;
 mod edge;
 mod error;
 mod fold;
-mod log;
 mod open;
 mod pace;
 mod plan;

@@ -3,10 +3,10 @@
 use rusqlite::{Connection, params};
 
 use super::{
+    append,
     edge::Edge,
     error::StoreError,
     fold::delete_channel,
-    log,
     record::{CHANNEL_COLUMNS, Record, signed},
     schema,
 };
@@ -47,7 +47,7 @@ pub(super) fn sweep(connection: &mut Connection, edge: &mut Edge, found: Vec<Swe
     let transaction = connection.transaction()?;
     let mut still_gone = Vec::with_capacity(found.len());
     for swept in found {
-        if log::last(&transaction, edge, &swept.channel)? == Some(swept.tombstone) {
+        if append::last(&transaction, edge, &swept.channel)? == Some(swept.tombstone) {
             delete_channel(&transaction, swept.created)?;
             still_gone.push(swept.channel);
         }

@@ -15,16 +15,14 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-#[cfg(test)]
-use super::calls::Injected;
 use super::{
+    append::{self, AppendPlan},
     calls::{Call, Gauges, Work},
     checkpoint::{self, Checkpointer},
     connect,
     edge::Edge,
     error::StoreError,
     fold::{self, FoldBounds},
-    log::{self, AppendPlan},
     open::{self, Home},
     pace::{self, FoldPace},
     pool::Pool,
@@ -42,7 +40,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct JournalWriter {
     // Fields are dropped in this order: the lock goes last.
-    connection: Option<Connection>,
+    pub(super) connection: Option<Connection>,
     facts: Facts,
     head: Seq,
     edge: Edge,
@@ -54,10 +52,8 @@ pub(super) struct JournalWriter {
     /// Whether all must be written again when it is opened again.
     rewrite: bool,
     pool: Arc<Pool>,
-    checkpointer: Checkpointer,
+    pub(super) checkpointer: Checkpointer,
     gauges: Arc<Gauges>,
-    #[cfg(test)]
-    injected: Option<Injected>,
     home: Home,
 }
 
@@ -84,8 +80,6 @@ impl JournalWriter {
             pool,
             checkpointer,
             gauges,
-            #[cfg(test)]
-            injected: None,
             home,
         };
         writer.publish();
@@ -168,7 +162,7 @@ impl JournalWriter {
             }
             Work::Close { .. } => {}
             #[cfg(test)]
-            Work::Inject(injected) => self.inject(injected),
+            Work::Test(act) => act(self),
         }
     }
 
@@ -202,22 +196,13 @@ impl JournalWriter {
     fn write(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, Failed> {
         let mut events = self.missed(known_head)?;
         let known = events.iter().map(|event| event.group).collect::<HashSet<_>>();
-        #[cfg(test)]
-        let injected = self.injected.take();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
         let AppendPlan { outcomes, events: fresh } =
-            log::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+            append::evaluate(connection, &mut self.edge, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             let transaction = begun.map_err(StoreError::from)?;
-            log::insert(&transaction, &fresh)?;
-            #[cfg(test)]
-            if let Some(Injected::CommitFails { written }) = injected {
-                if written {
-                    transaction.commit().map_err(StoreError::from)?;
-                }
-                return Err(Failed::During(gone()));
-            }
+            append::insert(&transaction, &fresh)?;
             transaction.commit().map_err(|error| match StoreError::from(error) {
                 error if error.is_full() => Failed::Before(error),
                 error => Failed::During(error),
@@ -325,7 +310,7 @@ impl JournalWriter {
         Ok(())
     }
 
-    fn fold_or_log(&mut self, weight: usize) {
+    pub(super) fn fold_or_log(&mut self, weight: usize) {
         if let Err(error) = self.fold_slice(weight) {
             tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
         }
@@ -361,16 +346,6 @@ impl JournalWriter {
 
     fn publish(&self) {
         self.gauges.set(self.facts.folded_through, self.head);
-    }
-
-    #[cfg(test)]
-    fn inject(&mut self, injected: Injected) {
-        match (&self.connection, injected) {
-            (_, Injected::CarryFails) => self.checkpointer.fail(),
-            (_, Injected::FoldOne) => self.fold_or_log(1),
-            (Some(connection), Injected::With(work)) => work(connection),
-            (_, injected) => self.injected = Some(injected),
-        }
     }
 }
 

@@ -149,7 +149,7 @@ async fn texts_to_a_user_do_not_merge() {
     let mut callers = JoinSet::new();
     for nth in 0..5 {
         let (tracker, draft) = (rig.tracker.clone(), crate::people::message(&user, format!("{nth}").into()));
-        callers.spawn(async move { tracker.append(draft).await });
+        callers.spawn(async move { tracker.append(vec![draft], None).await });
         gate.reached().await;
         tokio::task::yield_now().await;
     }

@@ -6,6 +6,7 @@ mod evicted;
 mod fairness;
 mod faults;
 mod haunted;
+mod keys;
 mod lost_answers;
 mod merging;
 mod timers;

@@ -1,21 +1,50 @@
 //! A disk that fails, and one that is full.
 
+use std::sync::atomic::AtomicBool;
+
+use rusqlite::{
+    ffi,
+    hooks::{Action, Wal},
+};
+
 use super::*;
 
+/// The commit of the next append answers with an error, before or after it was written.
+async fn fail_next_commit(journal: &SqliteJournal, written: bool) {
+    with_connection(journal, move |connection| {
+        // The fold may commit first, which is to succeed.
+        let appends = Arc::new(AtomicBool::new(false));
+        let inserted = Arc::clone(&appends);
+        let note = move |action, _: &str, table: &str, _| {
+            inserted.fetch_or(action == Action::SQLITE_INSERT && table == "events", Ordering::Relaxed);
+        };
+        connection.update_hook(Some(note)).unwrap();
+        let hooked = if written {
+            let failed = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), None);
+            let hook = move |_: &mut Wal, _| if appends.load(Ordering::Relaxed) { Err(failed()) } else { Ok(()) };
+            connection.wal_hook(Some(hook))
+        } else {
+            connection.commit_hook(Some(move || appends.load(Ordering::Relaxed)))
+        };
+        hooked.unwrap();
+    })
+    .await;
+}
+
 async fn set_pages_max(journal: &SqliteJournal, pages: u32) {
-    let set = move |connection: &Connection| connection.pragma_update(None, "max_page_count", pages).unwrap();
-    inject(journal, Injected::With(Box::new(set))).await;
+    let set = move |connection: &mut Connection| connection.pragma_update(None, "max_page_count", pages).unwrap();
+    with_connection(journal, set).await;
 }
 
 /// How the connection that writes is set: what a commit is worth.
 async fn durability(journal: &SqliteJournal) -> (String, i64, i64) {
     let (tell, told) = oneshot::channel();
-    let read = move |connection: &Connection| {
+    let read = move |connection: &mut Connection| {
         let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).unwrap();
         let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
         tell.send((mode, number("synchronous"), number("wal_autocheckpoint"))).unwrap();
     };
-    inject(journal, Injected::With(Box::new(read))).await;
+    with_connection(journal, read).await;
     told.await.unwrap()
 }
 
@@ -25,7 +54,7 @@ async fn a_commit_is_synced_before_and_after_an_error() {
     let journal = open(directory.path()).unwrap();
     let durable = ("wal".to_owned(), 2, 16_384);
     assert_eq!(durability(&journal).await, durable);
-    inject(&journal, Injected::CommitFails { written: false }).await;
+    fail_next_commit(&journal, false).await;
     append(&journal, vec![group(&task(1), Class::Change, "{}")]).await.unwrap();
     journal.head().await.unwrap();
     assert_eq!(durability(&journal).await, durable, "on a connection that was opened again");
@@ -38,7 +67,7 @@ async fn after_a_failed_commit_the_same_group_is_written_once() {
         let journal = open(directory.path()).unwrap();
         add(&journal, &task(1), Class::Change, "before").await;
         everything(&journal).await.unwrap();
-        inject(&journal, Injected::CommitFails { written }).await;
+        fail_next_commit(&journal, written).await;
         let lost = group(&task(1), Class::Tick, "lost");
         let appended = append(&journal, vec![lost.clone()]).await.unwrap();
         assert_eq!((appended.outcomes, appended.events.len()), (vec![Outcome::Unknown], 0));
@@ -100,7 +129,10 @@ async fn a_file_that_could_not_be_synced_is_written_anew() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path()).unwrap();
     add(&journal, &task(1), Class::Change, "before").await;
-    inject(&journal, Injected::CarryFails).await;
+    with_writer(&journal, |writer| {
+        *writer.checkpointer.failed.lock().unwrap() = Some(StoreError::Sync(std::io::ErrorKind::Other.into()));
+    })
+    .await;
     add(&journal, &task(1), Class::Change, "found out").await;
     add(&journal, &task(1), Class::Change, "after").await;
     // All that was committed before is in the file itself.
@@ -119,7 +151,7 @@ async fn nobody_reads_what_may_not_be_on_the_disk() {
     everything(&journal).await.unwrap();
     // The commit is written, but not synced, and the journal cannot be opened again.
     fs::rename(&file, &away).unwrap();
-    inject(&journal, Injected::CommitFails { written: true }).await;
+    fail_next_commit(&journal, true).await;
     append(&journal, vec![group(&task(1), Class::Tick, "in doubt")]).await.unwrap();
     let unavailable = |error: JournalError| assert!(matches!(error, JournalError::Unavailable(_)), "{error:?}");
     unavailable(journal.last(&task(1)).await.unwrap_err());
@@ -134,7 +166,7 @@ async fn it_is_opened_again_for_those_who_only_read() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path()).unwrap();
     add(&journal, &task(1), Class::Change, "before").await;
-    inject(&journal, Injected::CommitFails { written: false }).await;
+    fail_next_commit(&journal, false).await;
     append(&journal, vec![group(&task(1), Class::Tick, "lost")]).await.unwrap();
     assert_eq!(journal.last(&task(1)).await.unwrap().unwrap().last, Seq(1));
 }
@@ -144,7 +176,7 @@ async fn there_is_no_head_when_its_thread_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path()).unwrap();
     add(&journal, &task(1), Class::Change, "{}").await;
-    inject(&journal, Injected::With(Box::new(|_| panic!("as a test wants it")))).await;
+    with_writer(&journal, |_| panic!("as a test wants it")).await;
     // It has ended when it answers nobody.
     journal.fold().await.unwrap_err();
     let head = journal.head().await;

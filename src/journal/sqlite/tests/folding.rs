@@ -38,7 +38,7 @@ async fn folded_ahead(journal: &SqliteJournal) -> Vec<ChannelName> {
         all.drafts.extend(group(&task(number), class, "{}").drafts);
     }
     append(journal, vec![all]).await.unwrap();
-    inject(journal, Injected::FoldOne).await;
+    with_writer(journal, |writer| writer.fold_or_log(1)).await;
     channels.to_vec()
 }
 

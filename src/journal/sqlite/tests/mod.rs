@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::{calls::Injected, *};
+use super::*;
 use crate::{
     event::{ChannelKind, Class, Draft, Event},
     journal::Listing,
@@ -48,8 +48,14 @@ async fn append(journal: &SqliteJournal, groups: Vec<Group>) -> Result<Appended,
     journal.append(head, groups).await
 }
 
-async fn inject(journal: &SqliteJournal, injected: Injected) {
-    journal.send(Work::Inject(injected)).await.unwrap();
+/// Does something to the writer, between two calls.
+async fn with_writer(journal: &SqliteJournal, act: impl FnOnce(&mut JournalWriter) + Send + 'static) {
+    journal.send(Work::Test(Box::new(act))).await.unwrap();
+}
+
+/// Does something to the connection that writes.
+async fn with_connection(journal: &SqliteJournal, act: impl FnOnce(&mut Connection) + Send + 'static) {
+    with_writer(journal, |writer| act(writer.connection.as_mut().unwrap())).await;
 }
 
 fn tasks() -> Listing {
