@@ -32,7 +32,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epoch, History, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, Resume, Seq},
     wire::Frame,
 };
 use log::Backlog;
@@ -118,9 +118,9 @@ impl Channel {
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
+    fn join(&self, resume: Resume, epochs: &Epochs, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
+        let (join, position) = state.log.join(resume, epochs, head, state.held.as_ref());
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;
@@ -135,9 +135,9 @@ impl Channel {
     }
 
     /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History, epoch: Epoch) {
+    fn fill(&self, history: History, epochs: &Epochs) {
         let mut state = self.lock();
-        state.log.fill(history, epoch);
+        state.log.fill(history, epochs);
         state.is_loaded = true;
     }
 

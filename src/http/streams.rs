@@ -259,15 +259,15 @@ async fn poll(
         ("cursor", format!("\"{}\"", app.tracker.cursor(subscriber.position()))),
         ("ended", ended.to_string()),
     ];
-    let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
-    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", &members))))
+    let members = members.iter().map(|(name, json)| (*name, json.as_bytes()));
+    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", members))))
 }
 
 /// An event as it is listed in an answer.
 fn listed(frame: &Arc<Frame>) -> Bytes {
     let name = frame.event().draft.name.as_deref().map(|name| format!("\"{name}\""));
     let name = name.as_ref().map(|name| ("event", name.as_bytes()));
-    with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
+    with_members(&frame.addressed(), name)
 }
 
 fn joined_with_commas(events: &[Bytes]) -> String {

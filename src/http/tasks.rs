@@ -318,8 +318,8 @@ pub(super) fn document(app: &App, entry: &Entry) -> Bytes {
 fn with_cursor(entry: &Entry, cursor: &str, extra: &[(&str, &[u8])]) -> Bytes {
     let kept = [("input", &entry.origin.input), ("metadata", &entry.origin.metadata)];
     let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str().as_bytes())));
-    let members: Vec<_> = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied()).collect();
-    with_members(&entry.data, &members)
+    let members = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied());
+    with_members(&entry.data, members)
 }
 
 /// The cursor of a state, quoted: as an `ETag`, and in JSON.

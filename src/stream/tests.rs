@@ -27,8 +27,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let limits =
-            StreamLimits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits = StreamLimits {
+            history: HISTORY.into(),
+            tick_interval: Duration::ZERO,
+            streams: 100,
+            streams_per_channel: 100,
+        };
         Self { registry: Registry::new(epoch(), limits), metrics: Metrics::new() }
     }
 

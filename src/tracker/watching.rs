@@ -52,7 +52,7 @@ impl Tracker {
     pub fn watch_list(&self, filter: TaskFilter, resume: Resume) -> Result<(ListJoin, ViewWatcher), StreamRefused> {
         let permit = self.shared.registry.admit()?;
         let known = match resume {
-            Resume::After(cursor) => Some(cursor.seq).filter(|_| cursor.epoch == self.shared.journal.epoch()),
+            Resume::After(cursor) => Some(cursor.seq).filter(|_| self.shared.journal.epochs().know(cursor)),
             Resume::First | Resume::Unreadable => None,
         };
         let (resumed, watcher) = self.shared.lists.watch(filter, known, permit);
@@ -68,7 +68,7 @@ impl Tracker {
     async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
         let shared = &self.shared;
         if let Resume::After(cursor) = resume
-            && cursor.epoch == shared.journal.epoch()
+            && shared.journal.epochs().know(cursor)
             && cursor.seq > shared.registry.head()
         {
             shared.registry.advance(shared.journal.head().await.map_err(into_load)?);

@@ -188,7 +188,7 @@ async fn ticks_come_in_rounds_and_any_other_event_takes_along_what_came_before()
 
 #[tokio::test(start_paused = true)]
 async fn one_place_is_taken_and_one_channel_too_full_refuses_all() {
-    let limits = StreamLimits { history: 3, tick_interval: INTERVAL, streams: 2, streams_per_channel: 1 };
+    let limits = StreamLimits { history: 3.into(), tick_interval: INTERVAL, streams: 2, streams_per_channel: 1 };
     let registry = Registry::new(epoch(), limits);
     let (_, first) = connect(&registry, &[], Resume::First).await;
     assert_eq!((registry.streams(), registry.channels()), (1, CHANNELS as usize));
