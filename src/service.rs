@@ -52,13 +52,14 @@ impl Service {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
+            people: config.people.clone(),
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
         let jobs =
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+        let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let draining = shutdown.server.stop();
         let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })

@@ -17,12 +17,13 @@ mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{Join, Joined};
+pub use log::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
+pub use rounds::Version;
+pub use seat::Seat;
 pub use subscriber::{Delivery, Subscriber, Watch};
 pub use view::{View, ViewBounds, ViewWatcher};
-pub use waking::Wake;
-use waking::WakerSlots;
+pub use waking::{Wake, WakerSlots};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -118,9 +119,12 @@ impl Channel {
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, resume: Resume, epochs: &Epochs, head: Seq) -> (Join, Place) {
+    fn join(&self, waiting: Option<&WaitingSince>, resume: Resume, epochs: &Epochs, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(resume, epochs, head, state.held.as_ref());
+        let (join, position) = match waiting {
+            Some(waiting) => state.log.join_waiting(waiting, resume, epochs, head),
+            None => state.log.join(resume, epochs, head, state.held.as_ref()),
+        };
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;

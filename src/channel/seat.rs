@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A place in one channel. Dropping it leaves the channel.
-pub(super) struct Seat {
+pub struct Seat {
     channel: Arc<Channel>,
     number: u64,
     slot: usize,

@@ -40,14 +40,52 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if body_type(request.headers()) != Some(BodyType::Json) {
-            return Err(
-                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json.")
-            );
-        }
-        let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
-        valid(json::read(&body)?).map(Self)
+        valid(json::read(&json_body(request, app).await?)?).map(Self)
     }
+}
+
+/// A JSON body, or none, which is as good as an empty object.
+#[derive(Debug)]
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+impl<T> FromRequest<App> for OptionalJson<T>
+where
+    T: DeserializeOwned + Default + Validate<Context = ()>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        if http_body::Body::is_end_stream(request.body()) {
+            return Ok(Self(T::default()));
+        }
+        Json::from_request(request, app).await.map(|Json(value)| Self(value))
+    }
+}
+
+refuses!(OptionalJson<T> where T: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE,
+    kinds::UNSUPPORTED_TYPE, kinds::INVALID);
+
+/// A body that is a JSON array of names.
+#[derive(Debug)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl FromRequest<App> for Names {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let names: Vec<Name> = json::read_any(&json_body(request, app).await?)?;
+        Ok(Self(names.into_iter().map(Into::into).collect()))
+    }
+}
+
+refuses!(Names: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
+    kinds::INVALID);
+
+async fn json_body(request: Request, app: &App) -> Result<Bytes, Problem> {
+    if body_type(request.headers()) != Some(BodyType::Json) {
+        return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json."));
+    }
+    read_body(request.into_body(), app.config.http.max_body_bytes).await
 }
 
 refuses!(Json<T> where T: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
@@ -109,10 +147,10 @@ pub(super) fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, Problem> {
     }))
 }
 
-/// `steps[1].max_attempts` as it is on the wire.
+/// `steps[1].max_attempts` as it is on the wire, and `r#type`, which Rust has to write so.
 fn camel_case(path: &str) -> String {
     let mut after_underscore = false;
-    path.chars().fold(String::with_capacity(path.len()), |mut name, letter| {
+    path.replace("r#", "").chars().fold(String::with_capacity(path.len()), |mut name, letter| {
         match letter {
             '_' => after_underscore = true,
             letter if std::mem::take(&mut after_underscore) => name.push(letter.to_ascii_uppercase()),
@@ -184,6 +222,26 @@ impl User {
     /// The user's id.
     pub(super) fn id(&self) -> std::borrow::Cow<'_, str> {
         self.0.name()
+    }
+}
+
+/// A group in a path: its channel.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("group"))]
+pub(super) struct GroupName(
+    /// The name of the group.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(GroupName: kinds::MALFORMED, kinds::INVALID);
+
+impl FromRequestParts<App> for GroupName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let group = path_parameter(parts, app, ChannelName::group).await?;
+        group.map(Self).map_err(|error| Problem::invalid("group", error.to_string()))
     }
 }
 

@@ -6,10 +6,12 @@
 mod assets;
 mod extract;
 mod files;
+mod groups;
 mod guard;
 mod json;
 mod multipart;
 mod negotiate;
+mod notifications;
 mod observe;
 mod ops;
 mod openapi;
@@ -93,6 +95,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(users::router())
+        .merge(notifications::router())
+        .merge(groups::router())
         .merge(seeds::router())
         .merge(ops::router())
         .merge(openapi::router())

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::refusals::refusals;
 use crate::{
     channel::{StreamRefused, WatchError},
+    people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     task::{Refusal, TaskError},
     tracker::TrackerError,
 };
@@ -90,6 +91,8 @@ pub mod kinds {
         ProblemKind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
     pub const TASK_FINAL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
+    /// The group has as many members as allowed.
+    pub const GROUP_FULL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "group_full", "The group is full");
     /// Another worker holds the lease.
     pub const TASK_LEASED: ProblemKind =
         ProblemKind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
@@ -147,6 +150,9 @@ pub mod kinds {
     /// More requests wait than the service can take.
     pub const OVERLOADED: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    /// There are as many users as allowed.
+    pub const TOO_MANY_USERS: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_users", "Too many users");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
@@ -372,6 +378,7 @@ impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::People(refusal) => refusal.into(),
             TrackerError::Busy => Self::new(&kinds::OVERLOADED),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
             TrackerError::Unavailable(_) => Self::new(&kinds::STORE_UNAVAILABLE).with_cause(error),
@@ -402,6 +409,21 @@ impl From<Refusal> for Problem {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<PeopleRefusal> for Problem {
+    fn from(refusal: PeopleRefusal) -> Self {
+        match refusal {
+            PeopleRefusal::NoUser => Self::new(&kinds::USER_NOT_FOUND),
+            PeopleRefusal::TooManyUsers(max) => Self::new(&kinds::TOO_MANY_USERS)
+                .with_detail(format!("{max} users are known, the most that the setting max-users allows.")),
+            PeopleRefusal::TooManyGroups => Self::new(&kinds::INVALID)
+                .with_detail(format!("A user can be in {GROUPS_PER_USER_MAX} groups at most.")),
+            PeopleRefusal::GroupFull(group) => Self::new(&kinds::GROUP_FULL)
+                .with_detail(format!("The group {group} has {MEMBERS_PER_GROUP_MAX} members, the most allowed.")),
+            PeopleRefusal::Unreadable => Self::internal(&refusal),
         }
     }
 }

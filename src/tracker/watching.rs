@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    channel::{Delivery, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
     event::{ChannelKind, ChannelName, Class, History, Resume, Seq},
     task::{Entry, Refusal},
 };
@@ -25,24 +25,6 @@ impl Tracker {
         let shared = &self.shared;
         let load = async || known(channel, shared.journal.read(channel, Seq::ZERO).await?);
         shared.registry.open(channel, resume, load).await
-    }
-
-    /// Lets a watcher in on several channels, as one stream.
-    ///
-    /// # Errors
-    /// See [`Tracker::watch`].
-    pub async fn watch_several(
-        &self,
-        channels: &[ChannelName],
-        resume: Resume,
-    ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
-        self.catch_up(resume).await?;
-        let shared = &self.shared;
-        let load = async |missing: &[ChannelName]| {
-            let histories = shared.journal.read_many(missing).await?;
-            missing.iter().zip(histories).map(|(channel, history)| known(channel, history)).collect()
-        };
-        shared.registry.open_several(channels, resume, load).await
     }
 
     /// Lets a watcher in on a list; what it has not in its page, it is given.
@@ -65,7 +47,7 @@ impl Tracker {
     }
 
     /// Only after catching up with the store can it be said that a cursor is from the future.
-    async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+    pub(super) async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
         let shared = &self.shared;
         if let Resume::After(cursor) = resume
             && shared.journal.epochs().know(cursor)
@@ -121,7 +103,7 @@ impl Tracker {
 }
 
 /// Refuses the history of a task that was deleted since it was looked up: of one that is there, the last event is kept.
-fn known(channel: &ChannelName, history: History) -> Result<History, TrackerError> {
+pub(super) fn known(channel: &ChannelName, history: History) -> Result<History, TrackerError> {
     let is_gone = channel.kind() == ChannelKind::Task && history.events.is_empty() && history.floor > Seq::ZERO;
     if is_gone { Err(Refusal::Gone.into()) } else { Ok(history) }
 }

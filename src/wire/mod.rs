@@ -90,7 +90,7 @@ impl Frame {
         // A string always has a JSON text.
         let text = || serde_json::to_vec(&String::from_utf8_lossy(data)).unwrap_or_default();
         let data = if is_json { data.clone() } else { text().into() };
-        with_members(b"{}", [("channel", format!("\"{}\"", self.event.channel()).as_bytes()), ("data", &data)])
+        with_members(b"{}", [("channel", format!("\"{}\"", self.event.channel().shown()).as_bytes()), ("data", &data)])
     }
 
     fn encode(&self, dialect: Dialect, id: Option<Cursor>) -> Bytes {

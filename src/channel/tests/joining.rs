@@ -15,6 +15,7 @@ async fn begin(floor: u64, events: &[(u64, Class)], cursor: Resume) -> String {
     let kind = match join {
         Join::First(_) => format!("first {state}"),
         Join::Reset(_) => format!("reset {state}"),
+        Join::Waiting => "waiting".to_owned(),
         Join::Resumed => "resumed".to_owned(),
         Join::Ended => "ended".to_owned(),
     };

@@ -55,7 +55,7 @@ async fn connect(registry: &Registry, journal: &[Event], resume: Resume) -> (Joi
         let history = |name| History { floor: Seq::ZERO, events: events(name).cloned().collect() };
         Ok::<_, Infallible>(names.iter().map(history).collect())
     };
-    registry.open_several(&names, resume, load).await.unwrap()
+    registry.open_several(&names.iter().map(Wanted::state).collect::<Vec<_>>(), resume, load).await.unwrap()
 }
 
 impl Client {
@@ -193,7 +193,8 @@ async fn one_place_is_taken_and_one_channel_too_full_refuses_all() {
     let (_, first) = connect(&registry, &[], Resume::First).await;
     assert_eq!((registry.streams(), registry.channels()), (1, CHANNELS as usize));
     let load = async |names: &[ChannelName]| Ok::<_, Infallible>(names.iter().map(|_| History::default()).collect());
-    let refused = registry.open_several(&[task(9), task(1)], Resume::First, load).await;
+    let refused =
+        registry.open_several(&[task(9), task(1)].map(|name| Wanted::state(&name)), Resume::First, load).await;
     assert_eq!(refused.unwrap_err(), WatchError::Refused(StreamRefused::TooManyOnChannel));
     drop(first);
     assert_eq!((registry.streams(), registry.channels()), (0, 0), "nothing is left behind");

@@ -63,11 +63,15 @@ pub(super) async fn connect(
     if effect.is_head {
         return Ok(head());
     }
+    let guard = match app.presence.connect(&user.0).await {
+        Ok(guard) => guard,
+        Err(error) => return Ok(refused(&error.into())),
+    };
     let (join, mut subscriber) = match app.tracker.watch(&user.0, resume).await {
         Ok(opened) => opened,
         Err(error) => return Ok(refused(&error.into())),
     };
-    subscriber.hold(app.presence.connect(&user.0));
+    subscriber.hold(guard);
     let keep_alive = wire::text(KEEP_ALIVE.as_bytes());
     let style = Style {
         dialect: Dialect::Plain,

@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use super::*;
 use crate::{
     channel::{Registry, StreamLimits},
-    config::{TaskConfig, UploadConfig},
+    config::{PeopleConfig, TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::Journal,
     shutdown::Shutdown,
@@ -95,6 +95,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
         retention: RETENTION,
+        people: PeopleConfig::default(),
         clock,
     };
     let registry = Registry::new(journal.epochs().clone(), limits);

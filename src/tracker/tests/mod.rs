@@ -61,7 +61,13 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let options = TrackerOptions { policy: POLICY, queue_length, retention: RETENTION, clock };
+        let options = TrackerOptions {
+            policy: POLICY,
+            queue_length,
+            retention: RETENTION,
+            clock,
+            people: PeopleConfig::default(),
+        };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
