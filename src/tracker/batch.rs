@@ -19,10 +19,6 @@ use crate::{
 
 /// What is asked of the writer.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "reports are most of all requests, and a box would cost each an allocation"
-)]
 pub(super) enum Ask {
     /// Something of a task.
     Task(Uuid, Intent),

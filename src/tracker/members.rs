@@ -26,7 +26,7 @@ use crate::{
 
 /// The groups of which users are being followed. Entries are there only while somebody watches.
 #[derive(Debug, Default)]
-pub(super) struct Members(Mutex<HashMap<Arc<str>, Weak<Membership>>>);
+pub(super) struct Memberships(Mutex<HashMap<Arc<str>, Weak<Membership>>>);
 
 /// The groups of one user, for their open streams.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ struct Follower {
     slot: usize,
 }
 
-impl Members {
+impl Memberships {
     /// Tells the streams of a user that their groups have changed.
     pub(super) fn notice(&self, change: Option<MembershipChange>) {
         let Some(change) = change else { return };

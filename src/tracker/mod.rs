@@ -57,7 +57,7 @@ use crate::{
 use batch::{Ask, EventAsk};
 use holders::Holders;
 use live_list::LiveLists;
-use members::Members;
+use members::Memberships;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -142,7 +142,7 @@ struct Core {
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
     people: RwLock<PeopleTable>,
-    members: Members,
+    members: Memberships,
     inbox_max_age: Duration,
     registry: Registry,
     clock: Clock,
@@ -199,7 +199,7 @@ impl Tracker {
             journal,
             table: RwLock::new(Table::new(options.policy)),
             people: RwLock::new(PeopleTable::new(options.people.max_users)),
-            members: Members::default(),
+            members: Memberships::default(),
             inbox_max_age: options.people.inbox_max_age,
             registry: registry.clone(),
             clock: options.clock,
