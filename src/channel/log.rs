@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, History, Resume, Seq, Timestamp},
+    event::{ChannelName, Class, Cursor, Epochs, History, Resume, Seq, Timestamp},
     wire::Frame,
 };
 
@@ -90,10 +90,12 @@ impl Backlog {
     }
 
     /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
-    pub(super) fn fill(&mut self, history: History, epoch: Epoch) {
+    pub(super) fn fill(&mut self, history: History, epochs: &Epochs) {
         let meanwhile = std::mem::replace(self, Self::new(self.bound));
         self.floor = history.floor;
-        history.events.into_iter().for_each(|event| self.push(Arc::new(Frame::new(epoch, event, None))));
+        for event in history.events {
+            self.push(Arc::new(Frame::new(epochs.of(event.seq), event, None)));
+        }
         if meanwhile.floor > self.last() {
             self.floor = meanwhile.floor;
         }
@@ -162,12 +164,12 @@ impl Backlog {
     }
 
     /// How a watcher begins, and where it then stands. A held tick is newer than the log.
-    pub(super) fn join(&self, resume: Resume, epoch: Epoch, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
+    pub(super) fn join(&self, resume: Resume, epochs: &Epochs, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
         let latest = held.or(self.state()).cloned();
         let last = held.map_or(self.last(), |held| held.seq());
         let seq = match resume {
             Resume::First => return (Join::First(latest), last),
-            Resume::After(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
+            Resume::After(cursor) if epochs.know(cursor) && cursor.seq <= head.max(last) => cursor.seq,
             Resume::After(_) | Resume::Unreadable => return (Join::Reset(latest), last),
         };
         if self.has_ended_at(seq) {
@@ -180,13 +182,19 @@ impl Backlog {
     }
 
     /// The same for a watcher for whom events wait.
-    pub(super) fn join_waiting(&self, waiting: &WaitingSince, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Seq) {
+    pub(super) fn join_waiting(
+        &self,
+        waiting: &WaitingSince,
+        resume: Resume,
+        epochs: &Epochs,
+        head: Seq,
+    ) -> (Join, Seq) {
         let too_old = self.kept.iter().take_while(|frame| frame.event().at < waiting.not_before);
         let floor = too_old.last().map_or(self.floor, |frame| frame.seq().max(self.floor));
         let first = waiting.seen.max(waiting.joined).max(floor);
         match resume {
             Resume::First => (Join::Waiting, first),
-            Resume::After(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(self.last()) => {
+            Resume::After(cursor) if epochs.know(cursor) && cursor.seq <= head.max(self.last()) => {
                 let seq = cursor.seq.max(waiting.joined);
                 if seq >= floor { (Join::Resumed, seq) } else { (Join::Reset(None), first) }
             }

@@ -21,7 +21,7 @@ use super::{
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, History, Resume, Seq},
+    event::{ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, Resume, Seq},
     wire::{self, Frame},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Events other than ticks kept in memory per channel.
-    pub history: usize,
+    pub history: HistoryBounds,
     /// Time between two ticks of one channel.
     pub tick_interval: Duration,
     /// Watchers in all.
@@ -72,7 +72,7 @@ pub struct Registry {
 #[derive(Debug)]
 pub(super) struct Channels {
     limits: StreamLimits,
-    epoch: Epoch,
+    epochs: Epochs,
     head: AtomicU64,
     /// Everything at or before it is in the logs of the channels that are watched.
     published: Arc<AtomicU64>,
@@ -84,12 +84,12 @@ pub(super) struct Channels {
 }
 
 impl Registry {
-    /// An empty registry of the store with this epoch.
-    pub fn new(epoch: Epoch, limits: StreamLimits) -> Self {
+    /// An empty registry of the store with these epochs.
+    pub fn new(epochs: impl Into<Epochs>, limits: StreamLimits) -> Self {
         Self {
             shared: Arc::new(Channels {
                 limits,
-                epoch,
+                epochs: epochs.into(),
                 head: AtomicU64::new(0),
                 published: Arc::default(),
                 draining: AtomicBool::new(false),
@@ -167,7 +167,7 @@ impl Registry {
         channel
             .loaded
             .get_or_try_init::<WatchError<E>, _, _>(async || {
-                channel.fill(load().await.map_err(WatchError::Load)?, self.shared.epoch);
+                channel.fill(load().await.map_err(WatchError::Load)?, &self.shared.epochs);
                 Ok(())
             })
             .await?;
@@ -208,7 +208,7 @@ impl Registry {
             Resume::After(cursor) if goes_on => cursor.seq,
             _ => position,
         };
-        let position = (!goes_on).then_some(Cursor { epoch: self.shared.epoch, seq: position });
+        let position = (!goes_on).then_some(self.shared.epochs.cursor(position));
         let rounds = Rounds::new(seats, from, Arc::clone(&self.shared.published), self.shared.limits.tick_interval);
         Ok((Joined { channels: joins, position, has_waiting }, Subscriber::of_several(rounds, permit)))
     }
@@ -240,7 +240,7 @@ impl Registry {
             if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
         for (channel, history) in missing.into_iter().zip(histories) {
             // Where somebody else was quicker, theirs counts.
-            let fill = async || channel.fill(history, self.shared.epoch);
+            let fill = async || channel.fill(history, &self.shared.epochs);
             channel.loaded.get_or_init(fill).await;
         }
         Ok(channels)
@@ -253,7 +253,7 @@ impl Registry {
 
     /// An event with its bytes; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
     pub fn frame(&self, event: Event, decided: Option<std::time::Instant>) -> Arc<Frame> {
-        Arc::new(Frame::new(self.shared.epoch, event, decided))
+        Arc::new(Frame::new(self.shared.epochs.of(event.seq), event, decided))
     }
 
     /// The bytes of an event that has no place in the journal.
@@ -278,7 +278,7 @@ impl Registry {
         waiting: Option<&WaitingSince>,
         resume: Resume,
     ) -> Result<(Join, Seat), StreamRefused> {
-        let (join, place) = channel.join(waiting, resume, self.shared.epoch, self.head());
+        let (join, place) = channel.join(waiting, resume, &self.shared.epochs, self.head());
         let seat = Seat::new(channel, &place);
         if place.subscribers > self.shared.limits.streams_per_channel {
             return Err(StreamRefused::TooManyOnChannel);
@@ -299,7 +299,7 @@ impl Registry {
     pub fn hang_up_all(&self) {
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        channels.iter().for_each(|channel| drop(channel.close()));
+        channels.iter().for_each(|channel| drop(channel.interrupt()));
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
@@ -327,7 +327,7 @@ impl Channels {
         if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {
             return channel;
         }
-        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history));
+        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history.of(name.kind())));
         channels.insert(name.clone(), Arc::downgrade(&channel));
         channel
     }

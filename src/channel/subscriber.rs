@@ -36,6 +36,8 @@ pub enum Delivery {
     Lapsed,
     /// The stream was asked to end.
     HungUp,
+    /// Events may be missing here; the watcher's cursor resumes.
+    Interrupted,
     /// The service is stopping.
     Draining,
 }

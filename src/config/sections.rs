@@ -114,9 +114,15 @@ pub struct StreamConfig {
     /// How long a stream may be quiet before a comment line is sent to keep it open
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     pub keep_alive: Duration,
-    /// Number of events other than ticks kept per channel, from which a reconnecting client resumes
+    /// Number of events other than ticks kept per task, from which a reconnecting client resumes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub history: usize,
+    /// Number of notifications kept per user, and per group
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
+    pub inbox_length: usize,
+    /// Number of events kept per topic, from which a reconnecting client resumes
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
+    pub topic_history: usize,
 }
 
 /// How long tasks wait and are kept.

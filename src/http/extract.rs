@@ -103,12 +103,16 @@ pub(super) enum BodyType {
 /// The content type of the body.
 pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
     let text = single(headers, &header::CONTENT_TYPE).ok()??;
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "application/json" => Some(BodyType::Json),
-        "application/x-www-form-urlencoded" => Some(BodyType::Form),
-        other if other.starts_with("application/") && other.ends_with("+json") => Some(BodyType::Json),
-        _ => None,
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let is_json = |essence: &str| {
+        let (kind, subtype) = essence.split_once('/').unwrap_or_default();
+        let (_, suffix) = subtype.rsplit_once('+').unwrap_or(("", subtype));
+        kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
+    };
+    if is_json(essence) {
+        Some(BodyType::Json)
+    } else {
+        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded").then_some(BodyType::Form)
     }
 }
 
@@ -168,8 +172,8 @@ impl FromRequestParts<App> for TaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        parse_id(&text).map(Self).ok_or_else(|| Problem::new(&kinds::TASK_NOT_FOUND).with_detail("Task ids are UUIDs."))
+        let id = path_parameter(parts, app, parse_id).await?;
+        id.map(Self).ok_or_else(|| Problem::new(&kinds::TASK_NOT_FOUND).with_detail("Task ids are UUIDs."))
     }
 }
 
@@ -187,8 +191,7 @@ impl FromRequestParts<App> for NewTaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        let id = parse_id(&text).filter(|id| !id.is_nil() && !id.is_max());
+        let id = path_parameter(parts, app, parse_id).await?.filter(|id| !id.is_nil() && !id.is_max());
         id.map(Self).ok_or_else(|| Problem::invalid("taskId", NOT_A_TASK_ID))
     }
 }
@@ -210,8 +213,8 @@ impl FromRequestParts<App> for User {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        ChannelName::user(&text).map(Self).map_err(|error| Problem::invalid("userId", error.to_string()))
+        let user = path_parameter(parts, app, ChannelName::user).await?;
+        user.map(Self).map_err(|error| Problem::invalid("userId", error.to_string()))
     }
 }
 
@@ -237,8 +240,8 @@ impl FromRequestParts<App> for GroupName {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        ChannelName::group(&text).map(Self).map_err(|error| Problem::invalid("group", error.to_string()))
+        let group = path_parameter(parts, app, ChannelName::group).await?;
+        group.map(Self).map_err(|error| Problem::invalid("group", error.to_string()))
     }
 }
 
@@ -256,11 +259,12 @@ fn parse_id(text: &str) -> Option<Uuid> {
     (text.len() == uuid::fmt::Hyphenated::LENGTH).then(|| text.parse().ok()).flatten()
 }
 
-async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, Problem> {
+/// Reads the one parameter of a path.
+async fn path_parameter<T>(parts: &mut Parts, app: &App, read: impl FnOnce(&str) -> T) -> Result<T, Problem> {
     let parameters = RawPathParams::from_request_parts(parts, app)
         .await
         .map_err(|_| Problem::new(&kinds::MALFORMED).with_detail("The path is not UTF-8."))?;
-    Ok(parameters.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default())
+    Ok(read(parameters.iter().next().map_or("", |(_, value)| value)))
 }
 
 /// The parameters of a query; unknown ones are refused.

@@ -34,7 +34,7 @@ use axum::{
     Router,
     response::{IntoResponse, Response},
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri, header};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -102,8 +102,12 @@ fn routes() -> OpenApiRouter<App> {
         .merge(assets::router())
 }
 
-async fn unknown_route() -> Problem {
-    Problem::new(&kinds::ROUTE_NOT_FOUND)
+async fn unknown_route(method: Method, uri: Uri) -> Response {
+    match (method, uri.path()) {
+        // RFC 9110, 9.3.7: what the service as a whole can do.
+        (Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, guard::METHODS)]).into_response(),
+        _ => Problem::new(&kinds::ROUTE_NOT_FOUND).into_response(),
+    }
 }
 
 /// The router adds `Allow`.

@@ -22,8 +22,19 @@ use crate::{
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// When a client is asked to come again after a passing trouble.
+/// When a client is asked to come again after a passing trouble, and after one that somebody has to see to.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_SEEN_TO: Duration = Duration::from_secs(30);
+
+/// When a client is asked to come again after an answer with this status.
+fn retry_after(status: StatusCode) -> Option<HeaderValue> {
+    let wait = match status {
+        StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER,
+        StatusCode::INSUFFICIENT_STORAGE => RETRY_AFTER_SEEN_TO,
+        _ => return None,
+    };
+    Some(HeaderValue::from(wait.as_secs()))
+}
 
 /// What can be refused: a status, a stable code, and a title that is the same for all problems of this kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -152,7 +163,6 @@ pub struct Problem {
     kind: &'static ProblemKind,
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
-    retry_after: Option<Duration>,
     cause: Option<String>,
 }
 
@@ -209,8 +219,7 @@ pub(super) struct Code(pub(super) &'static str);
 impl Problem {
     /// A problem of this kind, without a detail.
     pub fn new(kind: &'static ProblemKind) -> Self {
-        let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
-        Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
+        Self { kind, detail: None, errors: Vec::new(), cause: None }
     }
 
     /// What is wrong with one member, field or parameter.
@@ -274,6 +283,23 @@ impl Problem {
     }
 }
 
+impl IntoResponse for ProblemDocument<'_> {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A struct of strings and numbers always has a JSON text.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
+        let retry_after = retry_after(status).map(|wait| (header::RETRY_AFTER, wait));
+        response.headers_mut().extend(retry_after);
+        response
+    }
+}
+
+/// Ends the connection with this response. Who is to come again later must not keep the place of others meanwhile.
+pub(super) fn close(response: &mut Response) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let summary;
@@ -293,11 +319,9 @@ impl IntoResponse for Problem {
             errors: &self.errors,
             task_id: None,
         };
-        // A struct of strings and numbers always has a JSON text.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (self.kind.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        let mut response = document.into_response();
+        if self.kind == &kinds::TOO_MANY_STREAMS {
+            close(&mut response);
         }
         self.annotate(&mut response);
         response

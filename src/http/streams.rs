@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -20,7 +20,7 @@ use super::{
     extract::{query_problem, valid},
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    progress::{AcceptsStream, RETRY, event_stream, head, refused, resume},
+    progress::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     refusals::{Refusals, refuses},
     room::Room,
     tasks::json_response,
@@ -182,17 +182,18 @@ async fn watch(
     if let Err(problem) = check_known(&app, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
-    if method == Method::HEAD && !is_poll {
-        return Ok(head());
-    }
-    let users: Vec<_> = watched.channels.iter().filter(|name| name.kind() == ChannelKind::User).cloned().collect();
+    let is_head = method == Method::HEAD;
+    let is_user = |name: &&ChannelName| name.kind() == ChannelKind::User && !is_head;
+    let users: Vec<_> = watched.channels.iter().filter(is_user).cloned().collect();
     let (joined, watcher) = match watch_as(&app, &watched.channels, &users, watched.resume).await {
         Ok(opened) => opened,
         Err(problem) if is_poll => return Err(problem),
+        Err(_) if is_head => return Ok(head_of(false)),
         Err(problem) => return Ok(refused(&problem)),
     };
-    if joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended)) {
-        return Ok(StatusCode::NO_CONTENT.into_response());
+    let has_ended = joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended));
+    if has_ended || (is_head && !is_poll) {
+        return Ok(head_of(has_ended));
     }
     if is_poll {
         let wait = preferred_wait(&headers).unwrap_or(WAIT_DEFAULT);
@@ -265,7 +266,9 @@ async fn poll(
             }
             Ok(Delivery::Ended { .. }) => break true,
             // The next poll goes on from the cursor.
-            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) => break false,
+            Ok(
+                Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Interrupted | Delivery::Draining,
+            ) => break false,
             Err(_) => {
                 // What had waited is delivered, so that it stands where the states were shown.
                 position = joined.position.map_or(Seq::ZERO, |cursor| cursor.seq);
@@ -288,8 +291,8 @@ async fn poll(
         ("cursor", format!("\"{}\"", app.tracker.cursor(watcher.position().max(position)))),
         ("ended", ended.to_string()),
     ];
-    let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
-    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", &members))))
+    let members = members.iter().map(|(name, json)| (*name, json.as_bytes()));
+    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", members))))
 }
 
 /// An event as it is listed in an answer.
@@ -297,7 +300,7 @@ fn listed(frame: &Arc<Frame>) -> Bytes {
     // A string always has a JSON text.
     let name = frame.event().draft.name.as_deref().map(|name| serde_json::to_string(name).unwrap_or_default());
     let name = name.as_ref().map(|name| ("event", name.as_bytes()));
-    with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
+    with_members(&frame.addressed(), name)
 }
 
 fn joined_with_commas(events: &[Bytes]) -> String {

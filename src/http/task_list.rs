@@ -180,7 +180,7 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
     let counts = counts_json(&app.tracker.counts());
     let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
-    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
+    Ok(with_members(b"{}", members))
 }
 
 /// The tasks of a page, and where the next one begins.
@@ -214,6 +214,6 @@ async fn collect(
 
 /// The place that a `nextPage` of this store names.
 pub(super) fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
-    let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
+    let place = page.parse::<Cursor>().ok().filter(|place| app.tracker.cursor(place.seq) == *place);
     place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }

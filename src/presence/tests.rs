@@ -14,7 +14,8 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 
 async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) -> Presence {
-    let limits = StreamLimits { history: 10, tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
+    let limits =
+        StreamLimits { history: 10.into(), tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 16,
@@ -22,7 +23,7 @@ async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) ->
         people: PeopleConfig { max_users: 3, ..PeopleConfig::default() },
         clock: Clock::runtime(),
     };
-    let registry = Registry::new(journal.epoch(), limits);
+    let registry = Registry::new(journal.epochs().clone(), limits);
     let journal = Arc::new(journal.clone());
     let tracker =
         Tracker::start(journal, registry, options, Metrics::new(), tracker_stage).await.expect("an empty journal");

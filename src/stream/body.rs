@@ -96,7 +96,7 @@ impl<W: Watch> StreamBody<W> {
         // A client that is told to come back is told when, so that not all come at once.
         let comes_back = match delivery {
             Delivery::Ended { watchers } => watchers > CROWD,
-            Delivery::Lapsed | Delivery::Draining => true,
+            Delivery::Lapsed | Delivery::Interrupted | Delivery::Draining => true,
             Delivery::HungUp | Delivery::Frame(_) | Delivery::Bytes(_) => false,
         };
         Poll::Ready(comes_back.then(|| wire::retry(jittered_retry())))

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Tracker, TrackerError};
+use super::{Tracker, TrackerError, watching::known};
 use crate::{
     channel::{
         Channel, Delivery, Joined, Seat, Subscriber, Version, WaitingSince, WakerSlots, Wanted, Watch, WatchError,
@@ -164,7 +164,8 @@ impl Tracker {
     }
 
     async fn load_many(&self, missing: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
-        Ok(self.shared.journal.read_many(missing).await?)
+        let histories = self.shared.journal.read_many(missing).await?;
+        missing.iter().zip(histories).map(|(channel, history)| known(channel, history)).collect()
     }
 }
 
@@ -227,7 +228,7 @@ impl Watch for MemberWatcher {
                     Poll::Ready(Err(error)) => {
                         // Its cursor brings the client back to where it was.
                         tracing::warn!(%error, "cannot follow the groups of a user; the stream is closed");
-                        return Poll::Ready(Delivery::Lapsed);
+                        return Poll::Ready(Delivery::Interrupted);
                     }
                     Poll::Pending => {
                         self.moving = Some(moving);

@@ -263,7 +263,7 @@ impl Tracker {
 
     /// The cursor of a place in this store.
     pub fn cursor(&self, seq: Seq) -> Cursor {
-        Cursor { epoch: self.shared.journal.epoch(), seq }
+        self.shared.journal.epochs().cursor(seq)
     }
 
     /// The clock by which decisions are made.

@@ -75,7 +75,7 @@ impl Plan {
             uploads: self.uploads,
             ..Config::default()
         };
-        let epoch = self.journal.epoch();
+        let epoch = self.journal.epochs().store();
         let (store, metrics) = (epoch.as_str(), Metrics::new());
         let words = crate::http::UPLOAD_WORDS;
         let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
@@ -85,8 +85,12 @@ impl Plan {
 }
 
 async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
-    let limits =
-        StreamLimits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
+    let limits = StreamLimits {
+        history: 1000.into(),
+        tick_interval: Duration::from_millis(50),
+        streams: 10,
+        streams_per_channel: 10,
+    };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
@@ -94,7 +98,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         people: PeopleConfig::default(),
         clock,
     };
-    let registry = Registry::new(journal.epoch(), limits);
+    let registry = Registry::new(journal.epochs().clone(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 

@@ -60,7 +60,7 @@ impl Rig {
         clock: Clock,
     ) -> Self {
         let limits =
-            StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+            StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let options = TrackerOptions {
             policy: POLICY,
             queue_length,
@@ -69,7 +69,7 @@ impl Rig {
             people: PeopleConfig::default(),
         };
         let stage = Shutdown::default().tracker;
-        let registry = Registry::new(journal.epoch(), limits);
+        let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
         Self { journal, tracker, stage }
     }
