@@ -11,6 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::tracker::Clock;
 use crate::{
+    access::Access,
     channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
     event::HistoryBounds,
@@ -60,8 +61,10 @@ impl Service {
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
+        let access = Access::load(&config.access, &config.data_dir)?;
+        shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
+        let app = App::from(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 
