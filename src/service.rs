@@ -13,6 +13,7 @@ pub use crate::tracker::Clock;
 use crate::{
     channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
+    event::HistoryBounds,
     http::{self, App, AppParts},
     jobs::Jobs,
     journal::{
@@ -51,13 +52,14 @@ impl Service {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
+            people: config.people.clone(),
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
         let jobs =
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+        let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let draining = shutdown.server.stop();
         let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
@@ -68,7 +70,14 @@ impl Service {
         let Self { app, router, shutdown } = self;
         let stop = shutdown.server.stop();
         let connections = app.config.connections.clone();
-        shutdown.server.spawn(server::serve(listener, router.clone(), connections, stop, app.metrics.clone()))
+        shutdown.server.spawn(server::serve(
+            listener,
+            router.clone(),
+            http::refuse_head,
+            connections,
+            stop,
+            app.metrics.clone(),
+        ))
     }
 
     /// Ends in order; a further signal ends at once what is left. True means that everything ended by itself.
@@ -89,7 +98,7 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     let listener = server::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
 
-    let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
+    let options = SqliteOptions { history: history_bounds(&config.streams), ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
     run_on(config, Arc::new(journal), listener, signals, listening).await
@@ -121,11 +130,16 @@ async fn run_on(
     broken.map_or(Ok(()), |what| Err(anyhow!(what)))
 }
 
+/// How much of the past of a channel is kept.
+pub fn history_bounds(streams: &StreamConfig) -> HistoryBounds {
+    HistoryBounds::new(streams.history, streams.inbox_length, streams.topic_history)
+}
+
 /// However few connections the system allows, some are left for requests that are no streams.
 fn limits(streams: &StreamConfig, max_connections: usize) -> StreamLimits {
     let for_streams = max_connections.saturating_sub((max_connections / 16).max(1)).max(1);
     StreamLimits {
-        history: streams.history,
+        history: history_bounds(streams),
         tick_interval: streams.tick_interval,
         streams: streams.max_streams.min(for_streams),
         streams_per_channel: streams.max_streams_per_channel,

@@ -6,6 +6,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::refusals::refusals;
 use crate::{
     channel::{StreamRefused, WatchError},
+    people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     task::{Refusal, TaskError},
     tracker::TrackerError,
 };
@@ -21,8 +23,19 @@ use crate::{
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// When a client is asked to come again after a passing trouble.
+/// When a client is asked to come again after a passing trouble, and after one that somebody has to see to.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_SEEN_TO: Duration = Duration::from_secs(30);
+
+/// When a client is asked to come again after an answer with this status.
+fn retry_after(status: StatusCode) -> Option<HeaderValue> {
+    let wait = match status {
+        StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER,
+        StatusCode::INSUFFICIENT_STORAGE => RETRY_AFTER_SEEN_TO,
+        _ => return None,
+    };
+    Some(HeaderValue::from(wait.as_secs()))
+}
 
 /// What can be refused: a status, a stable code, and a title that is the same for all problems of this kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,6 +91,8 @@ pub mod kinds {
         ProblemKind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
     pub const TASK_FINAL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
+    /// The group has as many members as allowed.
+    pub const GROUP_FULL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "group_full", "The group is full");
     /// Another worker holds the lease.
     pub const TASK_LEASED: ProblemKind =
         ProblemKind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
@@ -105,6 +120,15 @@ pub mod kinds {
         "unsupported_content_type",
         "The content type is not supported",
     );
+    /// The path and query are longer than can be read.
+    pub const TARGET_TOO_LONG: ProblemKind =
+        ProblemKind::new(StatusCode::URI_TOO_LONG, "target_too_long", "The path and query are too long");
+    /// The request line and the headers are larger than allowed.
+    pub const HEAD_TOO_LARGE: ProblemKind = ProblemKind::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "head_too_large",
+        "The head of the request is too large",
+    );
     /// The service does not answer to this `Host`.
     pub const WRONG_HOST: ProblemKind =
         ProblemKind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
@@ -126,6 +150,9 @@ pub mod kinds {
     /// More requests wait than the service can take.
     pub const OVERLOADED: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    /// There are as many users as allowed.
+    pub const TOO_MANY_USERS: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_users", "Too many users");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
@@ -146,7 +173,6 @@ pub struct Problem {
     kind: &'static ProblemKind,
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
-    retry_after: Option<Duration>,
     cause: Option<String>,
 }
 
@@ -179,7 +205,7 @@ pub struct ProblemDocument<'a> {
     /// What went wrong this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub detail: Option<&'a str>,
+    pub detail: Option<Cow<'a, str>>,
     /// A stable code for programs.
     #[schema(example = "task_not_found")]
     pub code: &'a str,
@@ -203,8 +229,7 @@ pub(super) struct Code(pub(super) &'static str);
 impl Problem {
     /// A problem of this kind, without a detail.
     pub fn new(kind: &'static ProblemKind) -> Self {
-        let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
-        Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
+        Self { kind, detail: None, errors: Vec::new(), cause: None }
     }
 
     /// What is wrong with one member, field or parameter.
@@ -259,6 +284,22 @@ impl Problem {
         self.kind.status.is_server_error()
     }
 
+    fn document(&self) -> ProblemDocument<'_> {
+        let detail = match self.errors.first() {
+            Some(error) if self.detail.is_none() => Some(format!("{}: {}", error.field, error.detail).into()),
+            _ => self.detail.as_deref().map(Cow::Borrowed),
+        };
+        ProblemDocument {
+            kind: format!("urn:progressd:problem:{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail,
+            code: self.kind.code,
+            errors: &self.errors,
+            task_id: None,
+        }
+    }
+
     /// Leaves with a response what the log is to be told.
     pub(super) fn annotate(&self, response: &mut Response) {
         response.extensions_mut().insert(Code(self.kind.code));
@@ -268,30 +309,52 @@ impl Problem {
     }
 }
 
+impl ProblemDocument<'_> {
+    fn json(&self) -> Bytes {
+        // A struct of strings and numbers always has a JSON text.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}
+
+impl IntoResponse for ProblemDocument<'_> {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], self.json()).into_response();
+        let retry_after = retry_after(status).map(|wait| (header::RETRY_AFTER, wait));
+        response.headers_mut().extend(retry_after);
+        response
+    }
+}
+
+/// What is said of a head that cannot be read. No route and no layer sees such a request.
+pub(crate) fn refuse_head(status: StatusCode) -> http::Response<Bytes> {
+    let (kind, detail) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            &kinds::HEAD_TOO_LARGE,
+            "The request line and the headers are bounded by --max-header, and by 100 headers.",
+        ),
+        StatusCode::URI_TOO_LONG => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
+        _ => (&kinds::MALFORMED, "The head of the request is not HTTP."),
+    };
+    let mut response = http::Response::new(Problem::new(kind).with_detail(detail).document().json());
+    *response.status_mut() = kind.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Ends the connection with this response. Who is to come again later must not keep the place of others meanwhile.
+pub(super) fn close(response: &mut Response) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let summary;
-        let detail = match self.errors.first() {
-            Some(error) if self.detail.is_none() => {
-                summary = format!("{}: {}", error.field, error.detail);
-                Some(summary.as_str())
-            }
-            _ => self.detail.as_deref(),
-        };
-        let document = ProblemDocument {
-            kind: format!("urn:progressd:problem:{}", self.kind.code),
-            title: self.kind.title,
-            status: self.kind.status.as_u16(),
-            detail,
-            code: self.kind.code,
-            errors: &self.errors,
-            task_id: None,
-        };
-        // A struct of strings and numbers always has a JSON text.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (self.kind.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        let mut response = self.document().into_response();
+        if self.kind == &kinds::TOO_MANY_STREAMS {
+            close(&mut response);
         }
         self.annotate(&mut response);
         response
@@ -315,6 +378,7 @@ impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::People(refusal) => refusal.into(),
             TrackerError::Busy => Self::new(&kinds::OVERLOADED),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
             TrackerError::Unavailable(_) => Self::new(&kinds::STORE_UNAVAILABLE).with_cause(error),
@@ -345,6 +409,21 @@ impl From<Refusal> for Problem {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<PeopleRefusal> for Problem {
+    fn from(refusal: PeopleRefusal) -> Self {
+        match refusal {
+            PeopleRefusal::NoUser => Self::new(&kinds::USER_NOT_FOUND),
+            PeopleRefusal::TooManyUsers(max) => Self::new(&kinds::TOO_MANY_USERS)
+                .with_detail(format!("{max} users are known, the most that the setting max-users allows.")),
+            PeopleRefusal::TooManyGroups => Self::new(&kinds::INVALID)
+                .with_detail(format!("A user can be in {GROUPS_PER_USER_MAX} groups at most.")),
+            PeopleRefusal::GroupFull(group) => Self::new(&kinds::GROUP_FULL)
+                .with_detail(format!("The group {group} has {MEMBERS_PER_GROUP_MAX} members, the most allowed.")),
+            PeopleRefusal::Unreadable => Self::internal(&refusal),
         }
     }
 }

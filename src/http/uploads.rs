@@ -1,5 +1,7 @@
 //! Uploads: a file in a form becomes a task. The body is read by the job; the handler only waits for its receipt.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     extract::State,
@@ -18,7 +20,7 @@ use super::{
     App,
     extract::{Query, single, task_id, valid},
     multipart::{self, FileForm, ReadsForm},
-    problem::{self, Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
+    problem::{Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
 };
@@ -166,19 +168,16 @@ fn of_kind(kind: &ProblemKind) -> TaskError {
 }
 
 fn refused(error: TaskError, task_id: Uuid) -> Response {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let document = ProblemDocument {
         kind: error.kind,
         title: &error.title,
         status: error.status,
-        detail: error.detail.as_deref(),
+        detail: error.detail.as_deref().map(Cow::Borrowed),
         code: &error.code,
         errors: &[],
         task_id: Some(task_id),
     };
-    // A struct of strings and numbers always has a JSON text.
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
+    let mut response = document.into_response();
     response.extensions_mut().insert(Code("upload_failed"));
     response
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -24,6 +25,7 @@ use tower::{Service, ServiceExt};
 
 use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
+use super::head_refusal::RefuseHead;
 use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
@@ -88,7 +90,7 @@ where
     A: HttpService,
 {
     let pace = Arc::clone(&handler.pace);
-    let mut io = TimedIo::new(io, Arc::clone(&pace));
+    let mut io = TimedIo::new(io, Arc::clone(&pace), handler.refuse_head);
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
@@ -207,6 +209,7 @@ where
 /// Hands the requests of one connection to the application.
 pub(super) struct Handler<A> {
     app: A,
+    refuse_head: RefuseHead,
     peer: SocketAddr,
     room: AnswerRoom,
     pace: Arc<ClientPace>,
@@ -214,8 +217,13 @@ pub(super) struct Handler<A> {
 
 impl<A> Handler<A> {
     /// A handler of the requests of a connection that begins now.
-    pub(super) fn new(app: A, peer: SocketAddr, room: AnswerRoom, limits: &ConnectionConfig) -> Self {
-        Self { app, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+    pub(super) fn new(
+        (app, refuse_head): (A, RefuseHead),
+        peer: SocketAddr,
+        room: AnswerRoom,
+        limits: &ConnectionConfig,
+    ) -> Self {
+        Self { app, refuse_head, peer, room, pace: Arc::new(ClientPace::new(limits)) }
     }
 }
 
@@ -230,7 +238,13 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
         let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.room.clone());
-        let answer = self.app.clone().oneshot(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })
+        let (answer, pace) = (self.app.clone().oneshot(request), Arc::clone(&self.pace));
+        Box::pin(async move {
+            let response = answer.await?;
+            if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
+                pace.let_go();
+            }
+            Ok(response.map(|body| ResponseBody::new(body, under_way)))
+        })
     }
 }

@@ -90,6 +90,27 @@ pub(super) async fn trims_the_oldest_beyond_the_bound_and_raises_the_floor<S: St
     assert_eq!((after.floor, seqs(&after.events)), (Seq(9), vec![11]));
 }
 
+pub(super) async fn each_kind_of_channel_has_its_own_bound<S: Store>() {
+    let mut store = S::open(HistoryBounds::new(2, 3, 1), 1_000);
+    let [user, inbox, group] = ["user:a", "inbox:a", "group:a"].map(|name| name.parse::<ChannelName>().unwrap());
+    let bounds = [(task(1), 2), (user, 100), (inbox, 3), (group, 3), ("topic:a".parse().unwrap(), 1)];
+    for (channel, bound) in &bounds {
+        // Half before the fold, half after it.
+        for half in [bound / 2, bound + 3 - bound / 2] {
+            let notices: Vec<Draft> = (0..half).map(|_| draft(channel, Class::Notice, "{}")).collect();
+            commit(store.journal(), [super::group(notices)]).await;
+            store.fold().await;
+        }
+    }
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        for (channel, bound) in &bounds {
+            let (floor, kept) = history(store.journal(), channel).await;
+            assert_eq!((kept.len(), floor + 1), (*bound, kept[0]), "{moment:?} {channel}");
+        }
+    }
+}
+
 pub(super) async fn neither_ticks_nor_hidden_events_push_others_out<S: Store>() {
     let mut store = S::open(2, 100);
     for class in [Class::Change, Class::Change] {

@@ -2,11 +2,10 @@
 //!
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
 //! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
-//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, when and how much of it in `edge.rs` and
-//! `pace.rs`.
+//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, what waits for it in `edge.rs`, how much of
+//! it is done at a time in `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
-mod append;
 mod calls;
 mod checkpoint;
 mod connect;
@@ -57,7 +56,7 @@ use self::{
     writer::JournalWriter,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epochs, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -65,8 +64,8 @@ const QUEUE_CALLS_MAX: usize = 64;
 /// How much the journal keeps, and how it opens.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// Changes and finals kept per channel, at least one.
-    pub history: usize,
+    /// Events other than ticks kept per channel.
+    pub history: HistoryBounds,
     /// Events kept in the log behind the fold, ticks and hidden ones too; see the contract's page.
     pub log: usize,
     /// A store of up to so many bytes is checked whole when it is opened.
@@ -77,13 +76,13 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { history: 1_000, log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
+        Self { history: HistoryBounds::from(1_000), log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
     }
 }
 
 impl SqliteOptions {
     fn bounds(&self) -> FoldBounds {
-        FoldBounds { history: self.history.max(1) as u64, log: self.log as u64 }
+        FoldBounds { history: self.history, log: self.log as u64 }
     }
 }
 

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
         Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
     },
@@ -40,7 +40,7 @@ pub struct MemoryJournal {
 }
 
 struct MemoryStore {
-    history_max: usize,
+    history_max: HistoryBounds,
     log_max: usize,
     /// All events of each channel since it was swept.
     channels: HashMap<ChannelName, Vec<Event>>,
@@ -68,11 +68,11 @@ impl MemoryJournal {
     }
 
     /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
-    pub fn with_bounds(history_max: usize, log_max: usize) -> Self {
+    pub fn with_bounds(history_max: impl Into<HistoryBounds>, log_max: usize) -> Self {
         let epochs = Epochs::from(Epoch::random()).begin_after(Seq::ZERO);
         let store = MemoryStore {
             epochs: epochs.clone(),
-            history_max: history_max.max(1),
+            history_max: history_max.into(),
             log_max,
             channels: HashMap::new(),
             log: VecDeque::new(),
