@@ -31,7 +31,7 @@ const RETRY_AFTER_SEEN_TO: Duration = Duration::from_secs(30);
 fn retry_after(status: StatusCode) -> Option<HeaderValue> {
     let wait = match status {
         StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER,
-        StatusCode::INSUFFICIENT_STORAGE => RETRY_AFTER_SEEN_TO,
+        StatusCode::INSUFFICIENT_STORAGE | StatusCode::TOO_MANY_REQUESTS => RETRY_AFTER_SEEN_TO,
         _ => return None,
     };
     Some(HeaderValue::from(wait.as_secs()))
@@ -144,6 +144,9 @@ pub mod kinds {
     /// The task failed while a caller waited for its end.
     pub const TASK_FAILED: ProblemKind =
         ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "task_failed", "The task failed");
+    /// There are as many tasks as are allowed that have not ended.
+    pub const TOO_MANY_TASKS: ProblemKind =
+        ProblemKind::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tasks", "Too many tasks have not ended");
     /// An internal error.
     pub const INTERNAL: ProblemKind =
         ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
@@ -279,9 +282,9 @@ impl Problem {
         self.detail.as_deref().unwrap_or(self.kind.title)
     }
 
-    /// Whether the fault is the service's, so that trying again later may help.
-    pub fn is_ours(&self) -> bool {
-        self.kind.status.is_server_error()
+    /// Whether the same request may be answered later: the fault is the service's, or a limit is reached.
+    pub fn may_pass(&self) -> bool {
+        self.kind.status.is_server_error() || self.kind.status == StatusCode::TOO_MANY_REQUESTS
     }
 
     fn document(&self) -> ProblemDocument<'_> {
@@ -408,6 +411,8 @@ impl From<Refusal> for Problem {
             Refusal::Mismatch => {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
+            Refusal::TooManyTasks { setting, most } => Self::new(&kinds::TOO_MANY_TASKS)
+                .with_detail(format!("The tasks that have not ended are bounded by {setting}, which is {most}.")),
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     channel::Wake,
     event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Entry, EventKey, Intent, Row, Status},
+    task::{Entry, EventKey, Intent, Keyed, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -148,7 +148,24 @@ impl Writer {
     /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
     async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
         let missing = requests.iter().flat_map(|request| self.missing(request)).collect();
-        self.load(missing).await
+        self.load(missing).await?;
+        // Near the bound of live tasks it matters whether a task that is asked for is new.
+        let made = requests.iter().filter_map(|request| self.made(request, requests.len())).collect();
+        self.load(made).await
+    }
+
+    /// The task that a request may have made before, if one more might be too many and it is not in memory.
+    fn made(&self, request: &Request, room: usize) -> Option<ChannelName> {
+        let Ask::Task(id, Intent::Create { key, .. }) = &request.ask else { return None };
+        let table = self.shared.table();
+        if !table.live().is_near(room, table.policy()) {
+            return None;
+        }
+        let made = match table.row(&ChannelName::key((*key).unwrap_or_default())) {
+            Some(Row::Key(Keyed::Task(made))) => ChannelName::task(*made),
+            _ => ChannelName::task(*id),
+        };
+        table.row(&made).is_none().then_some(made)
     }
 
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
