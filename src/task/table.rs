@@ -57,12 +57,6 @@ impl Load {
         Ok(more)
     }
 
-    /// Whether so many more tasks may be too many.
-    pub fn is_near(self, more: usize, policy: &Policy) -> bool {
-        self.tasks + more > policy.live_tasks_max
-            || self.size_bytes + more * 2 * PAYLOAD_BYTES_MAX > policy.live_bytes_max
-    }
-
     /// Of one task.
     fn of(entry: &Entry) -> Self {
         if entry.task.status.is_final() {
@@ -175,6 +169,13 @@ impl Table {
     /// What the tasks that have not ended take.
     pub fn live(&self) -> Load {
         self.live
+    }
+
+    /// Whether so many more tasks may be too many.
+    pub fn is_nearly_full(&self, more: usize) -> bool {
+        let Load { tasks, size_bytes } = self.live;
+        tasks + more > self.policy.live_tasks_max
+            || size_bytes + more * 2 * PAYLOAD_BYTES_MAX > self.policy.live_bytes_max
     }
 
     /// How many channels in memory hold what this version cannot read.

@@ -129,13 +129,15 @@ impl Writer {
     }
 
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
-        if let Err(error) = self.load_missing(&requests).await {
-            // Those that need what could not be looked up.
-            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
-            let mut known = known.into_iter();
-            for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
-                refused.answer(Err(error.clone()));
-            }
+        let missing: Vec<_> = requests.iter().flat_map(|request| self.missing(request)).collect();
+        // Tasks that have ended and left memory, and keys.
+        if !missing.is_empty() {
+            self.load_for(&mut requests, missing, |writer, request| writer.missing(request).next().is_some()).await;
+        }
+        // Near the bound of live tasks it matters whether a task that is asked for is new.
+        if self.shared.table().is_nearly_full(requests.len()) {
+            let made = requests.iter().filter_map(|request| self.made(request)).collect();
+            self.load_for(&mut requests, made, |writer, request| writer.made(request).is_some()).await;
         }
         let (table, people) = (self.shared.table(), self.shared.people());
         let mut batch = Batch::new(&table, &people, self.head, self.shared.clock.now());
@@ -145,23 +147,25 @@ impl Writer {
         planned
     }
 
-    /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
-        let missing = requests.iter().flat_map(|request| self.missing(request)).collect();
-        self.load(missing).await?;
-        // Near the bound of live tasks it matters whether a task that is asked for is new.
-        let made = requests.iter().filter_map(|request| self.made(request, requests.len())).collect();
-        self.load(made).await
+    /// Brings into memory what requests are to be decided upon. Those for which that fails are refused.
+    async fn load_for(
+        &mut self,
+        requests: &mut Vec<Request>,
+        missing: Vec<ChannelName>,
+        is_missing: impl Fn(&Self, &Request) -> bool,
+    ) {
+        if let Err(error) = self.load(missing).await {
+            for refused in requests.extract_if(.., |request| is_missing(self, request)) {
+                refused.answer(Err(error.clone()));
+            }
+        }
     }
 
-    /// The task that a request may have made before, if one more might be too many and it is not in memory.
-    fn made(&self, request: &Request, room: usize) -> Option<ChannelName> {
+    /// The task that a request may have made before, if it is not in memory.
+    fn made(&self, request: &Request) -> Option<ChannelName> {
         let Ask::Task(id, Intent::Create { key, .. }) = &request.ask else { return None };
         let table = self.shared.table();
-        if !table.live().is_near(room, table.policy()) {
-            return None;
-        }
-        let made = match table.row(&ChannelName::key((*key).unwrap_or_default())) {
+        let made = match key.and_then(|key| table.row(&ChannelName::key(key))) {
             Some(Row::Key(Keyed::Task(made))) => ChannelName::task(*made),
             _ => ChannelName::task(*id),
         };
@@ -221,6 +225,9 @@ impl Writer {
             }
         }
         drop(woken);
+        if conflicts.is_empty() {
+            return;
+        }
         let missing = conflicts.iter().map(|(_, channel)| channel);
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
