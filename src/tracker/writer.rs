@@ -25,7 +25,7 @@ use crate::{
     channel::Wake,
     event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Entry, EventKey, Intent, Keyed, Row, Status},
+    task::{Entry, EventKey, Intent, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -145,31 +145,6 @@ impl Writer {
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
         planned
-    }
-
-    /// Brings into memory what requests are to be decided upon. Those for which that fails are refused.
-    async fn load_for(
-        &mut self,
-        requests: &mut Vec<Request>,
-        missing: Vec<ChannelName>,
-        is_missing: impl Fn(&Self, &Request) -> bool,
-    ) {
-        if let Err(error) = self.load(missing).await {
-            for refused in requests.extract_if(.., |request| is_missing(self, request)) {
-                refused.answer(Err(error.clone()));
-            }
-        }
-    }
-
-    /// The task that a request may have made before, if it is not in memory.
-    fn made(&self, request: &Request) -> Option<ChannelName> {
-        let Ask::Task(id, Intent::Create { key, .. }) = &request.ask else { return None };
-        let table = self.shared.table();
-        let made = match key.and_then(|key| table.row(&ChannelName::key(key))) {
-            Some(Row::Key(Keyed::Task(made))) => ChannelName::task(*made),
-            _ => ChannelName::task(*id),
-        };
-        table.row(&made).is_none().then_some(made)
     }
 
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
