@@ -50,7 +50,7 @@ impl Service {
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config.streams, config.connections.max_connections));
         let options = TrackerOptions {
-            policy: Policy { stalled_after: config.tasks.stalled_after },
+            policy: Policy::from(&config.tasks),
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
