@@ -182,9 +182,10 @@ async fn watch(
     if let Err(problem) = check_known(&app, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
-    let is_head = method == Method::HEAD;
-    let is_user = |name: &&ChannelName| name.kind() == ChannelKind::User && !is_head;
-    let users: Vec<_> = watched.channels.iter().filter(is_user).cloned().collect();
+    let is_head = method == Method::HEAD && !is_poll;
+    // Only to be asked for the head makes nobody connected.
+    let is_followed = |name: &&ChannelName| name.kind() == ChannelKind::User && !is_head;
+    let users: Vec<_> = watched.channels.iter().filter(is_followed).cloned().collect();
     let (joined, watcher) = match watch_as(&app, &watched.channels, &users, watched.resume).await {
         Ok(opened) => opened,
         Err(problem) if is_poll => return Err(problem),
@@ -192,7 +193,7 @@ async fn watch(
         Err(problem) => return Ok(refused(&problem)),
     };
     let has_ended = joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended));
-    if has_ended || (is_head && !is_poll) {
+    if has_ended || is_head {
         return Ok(head_of(has_ended));
     }
     if is_poll {

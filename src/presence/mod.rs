@@ -119,6 +119,11 @@ impl Presence {
             self.shared.tracker.ask_user(user, came).await?;
             state = self.shared.tracker.user(&user_id);
         }
+        // What was seen a moment ago is not to be delivered again.
+        let seen = self.shared.live().by_id.get_mut(&user_id).and_then(|user| user.seen.take());
+        if let Some((seq, _)) = seen {
+            self.shared.tracker.ask_user(user, UserIntent::Seen(seq)).await?;
+        }
         let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
         let mut live = self.shared.live();
         let user = live.user(&user_id, status, since);

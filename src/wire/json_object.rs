@@ -1,6 +1,8 @@
-//! JSON objects made longer without being parsed.
+//! JSON objects made longer without being parsed, or cut down to what a client knows.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// The object `json` with more members at its end, each a name and a JSON text.
 ///
@@ -28,6 +30,24 @@ where
     object.into()
 }
 
+/// Title, message and time of an object, under the names that the clients of an earlier system read.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all(serialize = "PascalCase", deserialize = "camelCase"))]
+struct TitledObject<'a> {
+    #[serde(borrow)]
+    title: &'a RawValue,
+    #[serde(borrow)]
+    message: &'a RawValue,
+    #[serde(borrow)]
+    occurred_at: &'a RawValue,
+}
+
+/// `{"Title":…,"Message":…,"OccurredAt":…}` of an object that has these members.
+pub(super) fn titled(json: &[u8]) -> Option<Bytes> {
+    let object: TitledObject<'_> = serde_json::from_slice(json).ok()?;
+    serde_json::to_vec(&object).ok().map(Into::into)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +57,12 @@ mod tests {
         assert_eq!(with_members(br#"{"a":1}"#, [("b", &b"2"[..]), ("c", br#""x""#)]), r#"{"a":1,"b":2,"c":"x"}"#);
         assert_eq!(with_members(b"{}", [("b", &b"2"[..])]), r#"{"b":2}"#);
         assert_eq!(with_members(br#"{"a":1}"#, []), r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn cuts_down_to_what_older_clients_read() {
+        let json = br#"{"id":"1","type":"x","title":"t\"","message":"m","data":{"title":1},"occurredAt":"z"}"#;
+        assert_eq!(titled(json).as_deref(), Some(&br#"{"Title":"t\"","Message":"m","OccurredAt":"z"}"#[..]));
+        assert_eq!(titled(b"hello"), None);
     }
 }

@@ -30,11 +30,18 @@ pub enum Dialect {
     Named,
     /// Unnamed; the channel's name and the text or JSON in one object, `id`.
     Multiplexed,
+    /// Unnamed, without id; of a notification, `{"Title","Message","OccurredAt"}`.
+    Pascal,
 }
 
 impl Dialect {
     /// All of them, in their order.
-    const ALL: [Self; 4] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed];
+    const ALL: [Self; 5] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed, Self::Pascal];
+
+    /// Whether its frames carry the cursor.
+    pub fn has_ids(self) -> bool {
+        !matches!(self, Self::Plain | Self::Pascal)
+    }
 }
 
 /// A visible event with its bytes.
@@ -74,7 +81,7 @@ impl Frame {
 
     /// Its bytes in a dialect, ready for the socket.
     pub fn bytes(&self, dialect: Dialect) -> Bytes {
-        let id = (dialect != Dialect::Plain).then_some(self.cursor);
+        let id = dialect.has_ids().then_some(self.cursor);
         self.encoded[dialect as usize].get_or_init(|| self.encode(dialect, id)).clone()
     }
 
@@ -103,6 +110,7 @@ impl Frame {
             Dialect::Progress | Dialect::Named => sse::event(name.as_deref(), data, id),
             Dialect::Plain => sse::event(None, data, id),
             Dialect::Multiplexed => sse::event(None, &self.addressed(), id),
+            Dialect::Pascal => sse::event(None, &json_object::titled(data).unwrap_or_else(|| data.clone()), id),
         }
     }
 }

@@ -14,10 +14,10 @@ use super::{
     schema,
 };
 
-type Step = fn(&Connection) -> Result<(), StoreError>;
+type UpgradeStep = fn(&Connection) -> Result<(), StoreError>;
 
 /// The steps to version 2 and so on.
-const STEPS: [Step; 1] = [to_2];
+const STEPS: [UpgradeStep; 1] = [to_2];
 
 const _: () = assert!(STEPS.len() as i32 + 1 == schema::VERSION, "each version has a step from the one before");
 
