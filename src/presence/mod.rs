@@ -321,12 +321,15 @@ impl PresenceShared {
     async fn write_one(&self, changed: &Changed) -> Result<(), TrackerError> {
         // A user who is known has a valid name.
         let Ok(user) = ChannelName::user(&changed.user_id) else { return Ok(()) };
-        let Some(state) = self.tracker.user(&changed.user_id) else { return Ok(()) };
-        if state.status != changed.status {
+        // One who was forgotten a moment ago is known again.
+        let state = self.tracker.user(&changed.user_id);
+        if state.as_ref().is_none_or(|state| state.status != changed.status) {
             self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since)).await?;
         }
         match changed.seen {
-            Some(seen) if seen > state.seen => self.tracker.ask_user(&user, UserIntent::Seen(seen)).await.map(drop),
+            Some(seen) if state.is_none_or(|state| seen > state.seen) => {
+                self.tracker.ask_user(&user, UserIntent::Seen(seen)).await.map(drop)
+            }
             _ => Ok(()),
         }
     }

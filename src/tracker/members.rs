@@ -156,7 +156,7 @@ impl Tracker {
 
     /// The inboxes of users, and the channels of their groups.
     fn wanted(&self, followed: &[Follower]) -> Vec<Wanted> {
-        let not_before = self.shared.clock.now().before(self.shared.inbox_max_age);
+        let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
         let people = self.shared.people();
         let mut wanted: Vec<Wanted> = Vec::new();
         for Follower { user, .. } in followed {

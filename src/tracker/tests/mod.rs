@@ -9,6 +9,7 @@ mod haunted;
 mod keys;
 mod lost_answers;
 mod merging;
+mod people;
 mod timers;
 mod unreadable;
 mod watching;
@@ -27,6 +28,7 @@ use crate::{
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
+pub(super) const USER_RETENTION: Duration = Duration::from_secs(10 * 3_600);
 const POLICY: Policy = Policy { stalled_after: STALLED_AFTER };
 
 /// A tracker on a journal in memory.
@@ -66,7 +68,7 @@ impl Rig {
             queue_length,
             retention: RETENTION,
             clock,
-            people: PeopleConfig::default(),
+            people: PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() },
         };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);
