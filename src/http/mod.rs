@@ -40,6 +40,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
+pub(crate) use problem::refuse_head;
 use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
 

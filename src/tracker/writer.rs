@@ -129,7 +129,11 @@ impl Writer {
     }
 
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
-        if let Err(error) = self.load_missing(&requests).await {
+        let missing: Vec<_> = requests.iter().flat_map(|request| self.missing(request)).collect();
+        // Tasks that have ended and left memory, and keys.
+        if !missing.is_empty()
+            && let Err(error) = self.load(missing).await
+        {
             // Those that need what could not be looked up.
             let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
             let mut known = known.into_iter();
@@ -143,12 +147,6 @@ impl Writer {
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
         planned
-    }
-
-    /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
-        let missing = requests.iter().flat_map(|request| self.missing(request)).collect();
-        self.load(missing).await
     }
 
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
@@ -204,6 +202,9 @@ impl Writer {
             }
         }
         drop(woken);
+        if conflicts.is_empty() {
+            return;
+        }
         let missing = conflicts.iter().map(|(_, channel)| channel);
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
