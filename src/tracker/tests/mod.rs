@@ -9,6 +9,7 @@ mod haunted;
 mod keys;
 mod lost_answers;
 mod merging;
+mod members;
 mod people;
 mod timers;
 mod unreadable;
