@@ -54,6 +54,17 @@ impl ProblemKind {
         Self { status, code, title }
     }
 
+    /// What a 401 asks for (RFC 6750).
+    fn challenge(&self) -> Option<&'static str> {
+        match self.status {
+            StatusCode::UNAUTHORIZED if *self == kinds::CREDENTIAL_INVALID => {
+                Some("Bearer realm=\"progressd\", error=\"invalid_token\"")
+            }
+            StatusCode::UNAUTHORIZED => Some("Bearer realm=\"progressd\""),
+            _ => None,
+        }
+    }
+
     /// A problem of this kind as the error of a task.
     pub(super) fn task_error(&self, detail: impl Into<String>) -> TaskError {
         TaskError::new(self.code, self.title, self.status.as_u16(), detail)
@@ -70,6 +81,14 @@ pub mod kinds {
     /// A query parameter that the route does not have.
     pub const UNKNOWN_PARAMETER: ProblemKind =
         ProblemKind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
+    /// The request has no credential, and needs one.
+    pub const CREDENTIAL_REQUIRED: ProblemKind =
+        ProblemKind::new(StatusCode::UNAUTHORIZED, "credential_required", "A token or an API key is required");
+    /// The credential of the request is not believed.
+    pub const CREDENTIAL_INVALID: ProblemKind =
+        ProblemKind::new(StatusCode::UNAUTHORIZED, "credential_invalid", "The token or API key is not valid");
+    /// Whoever makes the request may not do that.
+    pub const NOT_ALLOWED: ProblemKind = ProblemKind::new(StatusCode::FORBIDDEN, "not_allowed", "Not allowed");
     /// A page of another origin made a request that has an effect.
     pub const CROSS_SITE: ProblemKind =
         ProblemKind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
@@ -355,6 +374,9 @@ impl IntoResponse for Problem {
         let mut response = self.document().into_response();
         if self.kind == &kinds::TOO_MANY_STREAMS {
             close(&mut response);
+        }
+        if let Some(challenge) = self.kind.challenge() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         self.annotate(&mut response);
         response
