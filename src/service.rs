@@ -11,6 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::tracker::Clock;
 use crate::{
+    access::Access,
     channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
     event::HistoryBounds,
@@ -49,7 +50,7 @@ impl Service {
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config.streams, config.connections.max_connections));
         let options = TrackerOptions {
-            policy: Policy { stalled_after: config.tasks.stalled_after },
+            policy: Policy::from(&config.tasks),
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
@@ -60,8 +61,10 @@ impl Service {
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
+        let access = Access::load(&config.access, &config.data_dir)?;
+        shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
+        let app = App::from(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 
