@@ -56,6 +56,17 @@ impl ProblemKind {
         Self { status, code, title }
     }
 
+    /// What a 401 asks for (RFC 6750).
+    fn challenge(&self) -> Option<&'static str> {
+        match self.status {
+            StatusCode::UNAUTHORIZED if *self == kinds::CREDENTIAL_INVALID => {
+                Some("Bearer realm=\"progressd\", error=\"invalid_token\"")
+            }
+            StatusCode::UNAUTHORIZED => Some("Bearer realm=\"progressd\""),
+            _ => None,
+        }
+    }
+
     /// A problem of this kind as the error of a task.
     pub(super) fn task_error(&self, detail: impl Into<String>) -> TaskError {
         TaskError::new(self.code, self.title, self.status.as_u16(), detail)
@@ -250,6 +261,9 @@ impl IntoResponse for Problem {
         let mut response = self.document().into_response();
         if self.kind == &kinds::TOO_MANY_STREAMS {
             close(&mut response);
+        }
+        if let Some(challenge) = self.kind.challenge() {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         self.annotate(&mut response);
         response

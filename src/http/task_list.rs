@@ -19,6 +19,7 @@ use super::{
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
+    access::Principal,
     channel::ViewWatcher,
     event::{Cursor, Name, Seq},
     stream::{Heartbeat, StreamBody, Style},
@@ -46,8 +47,8 @@ struct TaskPage {
     tasks: Vec<TaskDocument>,
     /// The `page` of the next page; absent on the last one.
     next_page: Option<String>,
-    /// How many tasks have each status, whatever is listed.
-    counts: StatusCounts,
+    /// How many tasks have each status, whatever is listed; absent for a person, who sees their own tasks only.
+    counts: Option<StatusCounts>,
 }
 
 /// How many tasks have each status.
@@ -117,18 +118,21 @@ fn few<T>(values: &[T], _: &()) -> garde::Result {
         Refusals<(Query<ListQuery>, Reads, Room)>))]
 async fn list(
     State(app): State<App>,
+    principal: Principal,
     room: Room,
     LastEventId(resume): LastEventId,
     headers: HeaderMap,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let names = |names: Vec<Name>| names.into_iter().map(String::from).collect();
-    let filter = TaskFilter {
+    let mut filter = TaskFilter {
         statuses: query.status,
         kinds: names(query.kind),
         user_ids: names(query.user_id),
         queues: names(query.queue),
+        ..TaskFilter::default()
     };
+    principal.narrow(&mut filter);
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
     if wants_stream(&headers) {
@@ -175,8 +179,9 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
     let next = next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
-    let counts = counts_json(&app.tracker.counts());
-    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
+    let counts = filter.has_counts.then(|| counts_json(&app.tracker.counts()));
+    let counts = counts.as_ref().map(|counts| ("counts", counts.as_bytes()));
+    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain(counts);
     Ok(with_members(b"{}", members))
 }
 

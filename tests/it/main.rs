@@ -1,6 +1,7 @@
 //! What the service does, seen from outside: one binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
+mod access;
 mod architecture;
 mod connections;
 mod crash;
@@ -19,6 +20,7 @@ mod problems;
 mod readme;
 mod seeds;
 mod support;
+mod surroundings;
 mod tasks;
 mod uploads;
 mod watching;

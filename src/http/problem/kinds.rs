@@ -8,6 +8,14 @@ pub const MALFORMED: ProblemKind =
 /// A query parameter that the route does not have.
 pub const UNKNOWN_PARAMETER: ProblemKind =
     ProblemKind::new(StatusCode::BAD_REQUEST, "unknown_parameter", "Unknown query parameter");
+/// The request has no credential, and needs one.
+pub const CREDENTIAL_REQUIRED: ProblemKind =
+    ProblemKind::new(StatusCode::UNAUTHORIZED, "credential_required", "A token or an API key is required");
+/// The credential of the request is not believed.
+pub const CREDENTIAL_INVALID: ProblemKind =
+    ProblemKind::new(StatusCode::UNAUTHORIZED, "credential_invalid", "The token or API key is not valid");
+/// Whoever makes the request may not do that.
+pub const NOT_ALLOWED: ProblemKind = ProblemKind::new(StatusCode::FORBIDDEN, "not_allowed", "Not allowed");
 /// A page of another origin made a request that has an effect.
 pub const CROSS_SITE: ProblemKind =
     ProblemKind::new(StatusCode::FORBIDDEN, "cross_site_request", "Cross-site requests are not allowed");
