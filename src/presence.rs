@@ -292,6 +292,7 @@ mod tests {
             StreamLimits { history: 10.into(), tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
         let options = TrackerOptions {
             policy: Policy { stalled_after: Duration::from_secs(30) },
+            topics: crate::config::TopicConfig::default(),
             queue_length: 16,
             retention: Duration::from_secs(60),
             clock: Clock::runtime(),

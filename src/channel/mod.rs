@@ -118,6 +118,8 @@ impl Channel {
     fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
         let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
+        // Many topics have no state in common.
+        let join = if self.name == *ChannelName::all_topics() { join.without_state() } else { join };
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;

@@ -184,6 +184,26 @@ impl User {
     }
 }
 
+/// A topic in a path: its channel.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("topic"))]
+pub(super) struct Topic(
+    /// The name of the topic.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(Topic: kinds::MALFORMED, kinds::INVALID);
+
+impl FromRequestParts<App> for Topic {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let text = path_parameter(parts, app).await?;
+        ChannelName::topic(&text).map(Self).map_err(|error| Problem::invalid("topic", error.to_string()))
+    }
+}
+
 /// The detail of an id that is not one of a task.
 const NOT_A_TASK_ID: &str = "must be a UUID in the form 8-4-4-4-12";
 

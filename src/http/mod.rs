@@ -22,6 +22,7 @@ mod seeds;
 mod streams;
 mod task_list;
 mod tasks;
+mod topics;
 mod uploads;
 mod urlencoded;
 mod users;
@@ -91,6 +92,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(progress::router())
         .merge(streams::router())
+        .merge(topics::router())
         .merge(users::router())
         .merge(seeds::router())
         .merge(ops::router())

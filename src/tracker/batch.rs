@@ -5,7 +5,10 @@
 //! The states that were decided stay with the group: they enter the table when it is committed. This module appends
 //! nothing and changes no table.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -14,6 +17,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
+    topics::{TopicRefusal, TopicTable},
 };
 
 /// What is asked of the writer.
@@ -28,7 +32,7 @@ pub(super) enum Ask {
     /// Events on other channels, whatever their state. With a key, the same request again appends nothing.
     Append(Vec<Draft>, Option<EventKey>),
     /// That a channel other than a task's is forgotten, unless it has had an event after this one.
-    Forget(ChannelName, Seq),
+    Forget(ChannelName, Option<Seq>),
 }
 
 /// A group, what its channels are after it, and who waits for it.
@@ -60,16 +64,20 @@ struct Promise {
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     table: &'a Table,
+    topics: &'a TopicTable,
     now: Timestamp,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
+    /// Topics that begin in this batch.
+    new_topics: HashSet<ChannelName>,
     later: Vec<Request>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), later: Vec::new() }
+    pub(super) fn new(table: &'a Table, topics: &'a TopicTable, now: Timestamp) -> Self {
+        let (by_channel, new_topics) = Default::default();
+        Self { table, topics, now, planned: Vec::new(), by_channel, new_topics, later: Vec::new() }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -99,25 +107,29 @@ impl<'a> Batch<'a> {
                 // What it is answered has its place only then.
                 self.later.push(request);
             }
-            Ask::Append(drafts, key) => match self.known(*key) {
+            Ask::Append(drafts, key) => match self.known(*key).map_err(TrackerError::from) {
                 Ok(Some(seq)) => request.answer(Ok(Answer { entry: None, seq, changed: false })),
+                Ok(None) if let Err(refusal) = self.begin_topics(drafts) => request.answer(Err(refusal.into())),
                 Ok(None) => {
                     let drafts = drafts.iter().map(|draft| Decided { draft: draft.clone(), row: None });
                     let decision = drafts.chain(key.map(EventKey::taken)).collect();
                     let behind = usize::from(key.is_some());
                     self.append(request, decision, behind, None);
                 }
-                Err(refusal) => request.answer(Err(refusal.into())),
+                Err(error) => request.answer(Err(error)),
             },
+            Ask::Forget(channel, _) if channel.kind() == ChannelKind::Topic && !self.has_topic(channel) => {
+                request.answer(Err(TopicRefusal::NotFound.into()));
+            }
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
             // It has had another event.
             Ask::Forget(..) if request.conflicts > 0 => {
                 request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
             }
             Ask::Forget(channel, last) => {
-                let expect = (channel.clone(), Expect::At(*last));
+                let expect = last.map(|last| (channel.clone(), Expect::At(last)));
                 let decision = vec![tombstone(channel.clone())];
-                self.append(request, decision, 0, Some(expect));
+                self.append(request, decision, 0, expect);
             }
         }
     }
@@ -133,6 +145,21 @@ impl<'a> Batch<'a> {
         if let Some(planned) = self.join(Caller { request, promise: Ok(promise) }, channel, decision) {
             planned.group.expects.extend(expect);
         }
+    }
+
+    fn has_topic(&self, topic: &ChannelName) -> bool {
+        self.topics.get(topic).is_some() || self.new_topics.contains(topic)
+    }
+
+    /// Lets new topics begin with these events, if there may be so many.
+    fn begin_topics(&mut self, drafts: &[Draft]) -> Result<(), TopicRefusal> {
+        let topics = drafts.iter().map(|draft| &draft.channel).filter(|name| name.kind() == ChannelKind::Topic);
+        let new: HashSet<_> = topics.filter(|topic| !self.has_topic(topic)).cloned().collect();
+        if !new.is_empty() && self.topics.count() + self.new_topics.len() + new.len() > self.topics.topics_max() {
+            return Err(TopicRefusal::TooMany(self.topics.topics_max()));
+        }
+        self.new_topics.extend(new);
+        Ok(())
     }
 
     /// The last event that was appended with this key, if it is taken.
@@ -326,7 +353,8 @@ mod tests {
     #[test]
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
         let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
-        let mut batch = Batch::new(&table, Timestamp::default());
+        let topics = TopicTable::new(1);
+        let mut batch = Batch::new(&table, &topics, Timestamp::default());
         let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
         let mut join = |channels: &[(&ChannelName, Class)]| {
             let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();

@@ -14,6 +14,7 @@ mod live_list;
 mod reads;
 mod restore;
 mod sweeper;
+mod topics;
 mod watching;
 mod writer;
 
@@ -40,11 +41,13 @@ pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,
+    config::TopicConfig,
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     shutdown::Stage,
     task::{Entry, EventKey, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
+    topics::{TopicRefusal, TopicTable},
 };
 use batch::Ask;
 use holders::Holders;
@@ -62,6 +65,8 @@ pub struct TrackerOptions {
     pub queue_length: usize,
     /// How long a finished task is kept, from its finish.
     pub retention: Duration,
+    /// How many topics there may be, and how long.
+    pub topics: TopicConfig,
     /// What time it is.
     pub clock: Clock,
 }
@@ -72,6 +77,9 @@ pub enum TrackerError {
     /// The task's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What there is of topics does not allow it.
+    #[error(transparent)]
+    Topic(#[from] TopicRefusal),
     /// More requests wait than the queue holds.
     #[error("the request queue is full")]
     Busy,
@@ -127,6 +135,7 @@ struct Core {
     requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
+    topics: RwLock<TopicTable>,
     registry: Registry,
     clock: Clock,
     work: watch::Sender<()>,
@@ -181,6 +190,7 @@ impl Tracker {
             requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
+            topics: RwLock::new(TopicTable::new(options.topics.max_topics)),
             registry: registry.clone(),
             clock: options.clock,
             work: watch::Sender::new(()),
@@ -194,7 +204,7 @@ impl Tracker {
         stage.spawn(run(registry, stage.stop()));
         let tracker = Self { shared };
         stage.spawn(release(tracker.clone(), stage.stop()));
-        stage.spawn(sweeper::run(tracker.clone(), options.retention, stage.stop()));
+        stage.spawn(sweeper::run(tracker.clone(), options.retention, options.topics.topic_retention, stage.stop()));
         Ok(tracker)
     }
 
@@ -304,6 +314,14 @@ impl Core {
 
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics(&self) -> RwLockReadGuard<'_, TopicTable> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics_mut(&self) -> RwLockWriteGuard<'_, TopicTable> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,9 +3,10 @@
 
 use super::{TrackerError, reads, writer::Writer};
 use crate::{
-    event::{ChannelKind, ChannelName, Seq},
+    event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{Member, Stored},
     task::{Keyed, Row, Status, Table},
+    topics::{LastEvent, TopicTable},
 };
 
 /// Most rows that are read at once when the table is restored.
@@ -37,6 +38,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Reads which topics there are.
+    async fn load_topics(&self) -> Result<TopicTable, TrackerError> {
+        let mut topics = TopicTable::new(self.shared.topics().topics_max());
+        let mut after = Seq::ZERO;
+        loop {
+            let page = self.shared.journal.live(ChannelKind::Topic, after, RESTORE_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(topics) };
+            after = last.created;
+            for stored in page {
+                let at = stored.visible.map_or(Timestamp::default(), |event| event.at);
+                topics.restore(stored.channel, LastEvent { seq: stored.last, at });
+            }
+        }
+    }
+
     /// Reads the whole live table from the journal.
     pub(super) async fn reload(&mut self) -> Result<(), TrackerError> {
         let head = self.shared.journal.head().await?;
@@ -51,11 +67,13 @@ impl Writer {
                 table.restore(stored.channel, row, stored.last);
             }
         }
+        let topics = self.load_topics().await?;
         let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
         self.shared.lists.reset(Status::ALL.map(count), head);
         *self.shared.table_mut() = table;
+        *self.shared.topics_mut() = topics;
         self.head = head;
         self.shared.registry.advance(head);
         self.shared.registry.publish_through(head);

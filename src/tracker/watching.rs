@@ -38,7 +38,7 @@ impl Tracker {
     ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
         let shared = &self.shared;
-        let load = async |missing: &[ChannelName]| Ok::<_, TrackerError>(shared.journal.read_many(missing).await?);
+        let load = async |missing: &[ChannelName]| shared.histories(missing).await;
         shared.registry.open_several(channels, resume, load).await
     }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::Wake,
-    event::{ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, Intent, Row, Status},
 };
@@ -137,8 +137,8 @@ impl Writer {
                 refused.answer(Err(error.clone()));
             }
         }
-        let table = self.shared.table();
-        let mut batch = Batch::new(&table, self.shared.clock.now());
+        let (table, topics) = (self.shared.table(), self.shared.topics());
+        let mut batch = Batch::new(&table, &topics, self.shared.clock.now());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
@@ -244,6 +244,10 @@ impl Writer {
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
                 }
+            }
+            if events.iter().any(|event| event.channel().kind() == ChannelKind::Topic) {
+                let mut topics = self.shared.topics_mut();
+                events.iter().for_each(|event| topics.apply(event));
             }
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);

@@ -93,6 +93,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
     };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
+        topics: crate::config::TopicConfig::default(),
         queue_length: 100,
         retention: RETENTION,
         clock,

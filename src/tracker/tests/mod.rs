@@ -10,6 +10,7 @@ mod keys;
 mod lost_answers;
 mod merging;
 mod timers;
+mod topics;
 mod unreadable;
 mod watching;
 
@@ -61,7 +62,13 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let options = TrackerOptions { policy: POLICY, queue_length, retention: RETENTION, clock };
+        let options = TrackerOptions {
+            policy: POLICY,
+            queue_length,
+            retention: RETENTION,
+            clock,
+            topics: TopicConfig::default(),
+        };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epoch(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
