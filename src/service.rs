@@ -45,12 +45,14 @@ impl Service {
     /// When the journal cannot be read, or the files in the data directory cannot be used.
     pub async fn start(config: Config, journal: Arc<dyn Journal>, clock: Clock) -> anyhow::Result<Self> {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
-        let store = journal.epoch();
-        let registry = Registry::new(store, limits(&config));
+        let epochs = journal.epochs().clone();
+        let store = epochs.store();
+        let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
+            people: config.people.clone(),
             topics: config.topics.clone(),
             clock,
         };
@@ -58,7 +60,7 @@ impl Service {
         let jobs =
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+        let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let draining = shutdown.server.stop();
         let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })

@@ -17,12 +17,13 @@ mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{Join, Joined};
+pub use log::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
+pub use rounds::Version;
+pub use seat::Seat;
 pub use subscriber::{Delivery, Subscriber, Watch};
 pub use view::{View, ViewBounds, ViewWatcher};
-pub use waking::Wake;
-use waking::WakerSlots;
+pub use waking::{Wake, WakerSlots};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -32,7 +33,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epoch, History, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, Resume, Seq},
     wire::Frame,
 };
 use log::Backlog;
@@ -64,6 +65,8 @@ struct ChannelState {
     hung_up_below: u64,
     /// It gets no more events: whoever watches it, now or later, is to end after those that it has.
     closed: bool,
+    /// It is closed because events may be missing here.
+    interrupted: bool,
     draining: bool,
 }
 
@@ -90,6 +93,7 @@ impl Channel {
             next_subscriber: 0,
             hung_up_below: 0,
             closed: false,
+            interrupted: false,
             draining: false,
         };
         Self { name, registry, loaded: OnceCell::new(), state: Mutex::new(state) }
@@ -115,9 +119,12 @@ impl Channel {
     /// Joins history and live tail at one place, under one lock.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
+    fn join(&self, waiting: Option<&WaitingSince>, resume: Resume, epochs: &Epochs, head: Seq) -> (Join, Place) {
         let mut state = self.lock();
-        let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
+        let (join, position) = match waiting {
+            Some(waiting) => state.log.join_waiting(waiting, resume, epochs, head),
+            None => state.log.join(resume, epochs, head, state.held.as_ref()),
+        };
         // Many topics have no state in common.
         let join = if self.name == *ChannelName::all_topics() { join.without_state() } else { join };
         let number = state.next_subscriber;
@@ -134,9 +141,9 @@ impl Channel {
     }
 
     /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History, epoch: Epoch) {
+    fn fill(&self, history: History, epochs: &Epochs) {
         let mut state = self.lock();
-        state.log.fill(history, epoch);
+        state.log.fill(history, epochs);
         state.is_loaded = true;
     }
 
@@ -187,6 +194,12 @@ impl Channel {
         state.closed = true;
         state.let_go();
         self.wake(state)
+    }
+
+    /// The same, because events may be missing here: watchers resume by their cursors.
+    fn interrupt(&self) -> Wake {
+        self.lock().interrupted = true;
+        self.close()
     }
 
     /// The same, because the service is stopping.

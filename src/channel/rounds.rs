@@ -19,7 +19,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep};
 
-use super::{Delivery, seat::Seat};
+use super::{Channel, Delivery, seat::Seat};
 use crate::{
     event::{Class, Seq},
     wire::Frame,
@@ -28,12 +28,29 @@ use crate::{
 /// After so long, what was committed is published.
 const PUBLISHING: Duration = Duration::from_millis(1);
 
+/// The number of something that changes which channels a watcher has: while it is not the one that the watcher knows,
+/// the watcher is given nothing new. Whoever changes it does so before anything later is published.
+#[derive(Clone, Debug)]
+pub struct Version {
+    /// The number now.
+    pub current: Arc<AtomicU64>,
+    /// The number that the watcher's channels were chosen by.
+    pub known: u64,
+}
+
+impl Version {
+    fn is_stale(&self) -> bool {
+        self.current.load(Ordering::Acquire) != self.known
+    }
+}
+
 /// A watcher of several channels.
 pub(super) struct Rounds {
     seats: Vec<Seat>,
     /// That of the last event that was given.
     position: Seq,
     published: Arc<AtomicU64>,
+    versions: Vec<Version>,
     /// What is left of the round under way.
     ready: VecDeque<Arc<Frame>>,
     interval: Duration,
@@ -45,11 +62,23 @@ impl Rounds {
     pub(super) fn new(seats: Vec<Seat>, position: Seq, published: Arc<AtomicU64>, interval: Duration) -> Self {
         let next_at = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(next_at));
-        Self { seats, position, published, ready: VecDeque::new(), interval, next_at, timer }
+        Self { seats, position, published, versions: Vec::new(), ready: VecDeque::new(), interval, next_at, timer }
     }
 
     pub(super) fn seats(&self) -> &[Seat] {
         &self.seats
+    }
+
+    /// From now on these channels are watched: those of `kept` go on, those of `entered` are new.
+    pub(super) fn reseat(&mut self, kept: impl Fn(&Channel) -> bool, entered: Vec<Seat>, versions: Vec<Version>) {
+        self.seats.retain(|seat| kept(seat.channel()));
+        self.seats.extend(entered);
+        self.versions = versions;
+    }
+
+    /// Whether its channels are to be chosen anew.
+    pub(super) fn is_stale(&self) -> bool {
+        self.versions.iter().any(Version::is_stale)
     }
 
     /// Everything at or before it has been given.
@@ -66,6 +95,10 @@ impl Rounds {
             // Before anything is looked at: what comes meanwhile wakes again.
             self.seats.iter().for_each(|seat| seat.wait(context.waker()));
             let through = Seq(self.published.load(Ordering::Acquire));
+            // After the mark is read: what is at or before it came before any change that is not seen here.
+            if self.is_stale() {
+                return Poll::Pending;
+            }
             let looks: Vec<_> = self.seats.iter().map(|seat| seat.look(through)).collect();
             if let Some(end) = looks.iter().find_map(|look| look.end.clone()) {
                 return Poll::Ready(end);

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A place in one channel. Dropping it leaves the channel.
-pub(super) struct Seat {
+pub struct Seat {
     channel: Arc<Channel>,
     number: u64,
     slot: usize,
@@ -72,7 +72,7 @@ impl Seat {
             return Poll::Ready(Delivery::Draining);
         }
         if state.closed {
-            return Poll::Ready(Delivery::HungUp);
+            return Poll::Ready(if state.interrupted { Delivery::Interrupted } else { Delivery::HungUp });
         }
         state.waiting.wait(self.slot, context.waker());
         Poll::Pending
@@ -89,6 +89,8 @@ impl Seat {
         let mut waiting = Undelivered { is_draining: state.draining, ..Undelivered::default() };
         if self.number < state.hung_up_below {
             waiting.end = Some(Delivery::HungUp);
+        } else if state.interrupted {
+            waiting.end = Some(Delivery::Interrupted);
         } else if self.position < state.log.floor() && !state.log.has_ended_at(self.position) {
             waiting.end = Some(Delivery::Lapsed);
         }

@@ -13,7 +13,11 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Channel, rounds::Rounds, seat::Seat};
+use super::{
+    Channel,
+    rounds::{Rounds, Version},
+    seat::Seat,
+};
 use crate::{event::Seq, wire::Frame};
 
 /// What a watcher gets next.
@@ -32,6 +36,8 @@ pub enum Delivery {
     Lapsed,
     /// The stream was asked to end.
     HungUp,
+    /// Events may be missing here; the watcher's cursor resumes.
+    Interrupted,
     /// The service is stopping.
     Draining,
 }
@@ -84,6 +90,19 @@ impl Subscriber {
             Places::One(seat) => seat.position(),
             Places::Several(rounds) => rounds.position(),
         }
+    }
+
+    /// From now on it watches these of its channels, and the entered ones; nothing that it was to be given is lost. Only
+    /// for a watcher of several channels.
+    pub fn reseat(&mut self, kept: impl Fn(&Channel) -> bool, entered: Vec<Seat>, versions: Vec<Version>) {
+        if let Places::Several(rounds) = &mut self.places {
+            rounds.reseat(kept, entered, versions);
+        }
+    }
+
+    /// Whether its channels are to be chosen anew; until then it is given nothing new.
+    pub fn is_stale(&self) -> bool {
+        matches!(&self.places, Places::Several(rounds) if rounds.is_stale())
     }
 
     /// Keeps something until the watcher leaves: a gauge, a mark of presence.

@@ -16,8 +16,8 @@ mod settings;
 mod value;
 
 pub use sections::{
-    Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, StreamConfig, TaskConfig, TopicConfig,
-    UploadConfig,
+    Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig, TaskConfig,
+    TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, Settings, unknown_variables};
 

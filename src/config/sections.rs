@@ -39,6 +39,9 @@ pub struct Config {
     /// How many topics there are, and what is kept of them.
     #[command(flatten)]
     pub topics: TopicConfig,
+    /// How long users and their notifications are kept.
+    #[command(flatten)]
+    pub people: PeopleConfig,
     /// What may be uploaded.
     #[command(flatten)]
     pub uploads: UploadConfig,
@@ -155,6 +158,25 @@ pub struct TaskConfig {
     pub queue_length: usize,
 }
 
+/// How long users and their notifications are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "People")]
+pub struct PeopleConfig {
+    // About 300 bytes of memory each.
+    /// Maximum number of known users; a new one is refused with 503
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "100000")]
+    pub max_users: usize,
+    /// How long a user stays connected after their last stream has closed, so that a page can be reloaded
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub presence_grace: Duration,
+    /// How long a user who is away is known; then their notifications and groups are deleted too
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90d")]
+    pub user_retention: Duration,
+    /// How long a notification waits for its user; older ones are neither delivered nor listed
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub inbox_max_age: Duration,
+}
+
 /// What may be uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Uploads")]
@@ -233,6 +255,7 @@ default_from_flags!(
     StreamConfig,
     TaskConfig,
     TopicConfig,
+    PeopleConfig,
     UploadConfig,
     JobConfig,
     LogConfig

@@ -278,7 +278,7 @@ fn document(topic: &ChannelName, event: &Event, cursor: &str) -> Bytes {
     let members =
         [("data", &event.draft.data[..]), ("cursor", cursor.as_bytes()), ("updatedAt", updated_at.as_bytes())];
     let members: Vec<_> = [("topic", topic.as_bytes())].into_iter().chain(name).chain(members).collect();
-    with_members(b"{}", &members)
+    with_members(b"{}", members)
 }
 
 /// Deletes a topic, its value and its past.

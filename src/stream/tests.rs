@@ -253,6 +253,16 @@ async fn a_watcher_that_was_too_slow_is_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn after_a_gap_all_are_told_to_come_back_spread_out() {
+    let rig = Rig::new();
+    let mut body = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
+    assert_eq!(pieces(&mut body).0.len(), 2);
+    rig.registry.hang_up_all();
+    let (sent, ended) = text(&mut body);
+    assert!(ended && sent.starts_with("retry: ") && last_retry_ms(&sent).is_some(), "{sent}");
+}
+
+#[tokio::test]
 async fn a_crowd_is_told_to_come_back_spread_out_and_a_few_are_not() {
     for (watchers, told) in [(CROWD, false), (CROWD + 1, true)] {
         let rig = Rig::new();

@@ -5,6 +5,7 @@ use super::{TrackerError, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{Member, Stored},
+    people::{Census, PeopleTable},
     task::{Keyed, Row, Status, Table},
     topics::{LastEvent, TopicTable},
 };
@@ -26,6 +27,10 @@ impl Writer {
                 self.catch_up().await?;
             }
             for stored in stored {
+                if stored.channel.kind() == ChannelKind::User {
+                    restore_user(&mut self.shared.people_mut(), &stored);
+                    continue;
+                }
                 let row = row(&stored);
                 if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
@@ -53,6 +58,20 @@ impl Writer {
         }
     }
 
+    /// Reads who is known.
+    async fn load_people(&self) -> Result<PeopleTable, TrackerError> {
+        let mut people = PeopleTable::new(self.shared.people().users_max());
+        let mut after = Seq::ZERO;
+        loop {
+            let page = self.shared.journal.live(ChannelKind::User, after, RESTORE_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.created;
+            page.iter().for_each(|stored| restore_user(&mut people, stored));
+        }
+        people.forget_strangers();
+        Ok(people)
+    }
+
     /// Reads the whole live table from the journal.
     pub(super) async fn reload(&mut self) -> Result<(), TrackerError> {
         let head = self.shared.journal.head().await?;
@@ -72,6 +91,8 @@ impl Writer {
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
         self.shared.lists.reset(Status::ALL.map(count), head);
+        let people = self.load_people().await?;
+        *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
         *self.shared.topics_mut() = topics;
         self.head = head;
@@ -82,6 +103,14 @@ impl Writer {
         self.shared.holders.notify_all();
         self.forget_folded();
         Ok(())
+    }
+}
+
+/// Puts in what the store keeps of a user, or notes where the channel of one who is not known ends.
+fn restore_user(people: &mut PeopleTable, stored: &Stored) {
+    let Some(memo) = &stored.memo else { return people.note_stranger(stored.channel.clone(), stored.last) };
+    if let Err(error) = people.restore(&stored.channel, memo, stored.last) {
+        tracing::error!(channel = %stored.channel, %error, "this version cannot read a user; they are left as they are");
     }
 }
 

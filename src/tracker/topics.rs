@@ -1,9 +1,14 @@
 //! Topics: which there are, their values, and the past of all of them as one sequence.
 
-use super::{Ask, Core, Tracker, TrackerError};
+use std::collections::HashSet;
+
+use super::{
+    Core, Tracker, TrackerError,
+    batch::{Ask, Batch},
+};
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, History, Seq},
-    topics::LastEvent,
+    event::{ChannelKind, ChannelName, Class, Draft, Event, History, Seq},
+    topics::{LastEvent, TopicRefusal},
 };
 
 /// Topics whose past is read for those who watch all topics: those with the newest events.
@@ -42,6 +47,26 @@ impl Tracker {
     pub fn watchers(&self, topic: &ChannelName) -> usize {
         let channels = [topic, ChannelName::all_topics()].map(|name| self.shared.registry.find(name));
         channels.into_iter().flatten().map(|channel| channel.subscribers()).sum()
+    }
+}
+
+/// Topics that begin in a batch.
+pub(super) type NewTopics = HashSet<ChannelName>;
+
+impl Batch<'_> {
+    pub(super) fn has_topic(&self, topic: &ChannelName) -> bool {
+        self.topics.get(topic).is_some() || self.new_topics.contains(topic)
+    }
+
+    /// Lets new topics begin with these events, if there may be so many.
+    pub(super) fn begin_topics(&mut self, drafts: &[Draft]) -> Result<(), TopicRefusal> {
+        let topics = drafts.iter().map(|draft| &draft.channel).filter(|name| name.kind() == ChannelKind::Topic);
+        let new: HashSet<_> = topics.filter(|topic| !self.has_topic(topic)).cloned().collect();
+        if !new.is_empty() && self.topics.count() + self.new_topics.len() + new.len() > self.topics.topics_max() {
+            return Err(TopicRefusal::TooMany(self.topics.topics_max()));
+        }
+        self.new_topics.extend(new);
+        Ok(())
     }
 }
 

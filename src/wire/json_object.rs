@@ -6,9 +6,13 @@ use bytes::Bytes;
 ///
 /// What an event holds is sent as it was stored; only what is known later (its cursor) or kept elsewhere (a task's
 /// input) is added.
-pub fn with_members(json: &[u8], members: &[(&str, &[u8])]) -> Bytes {
+pub fn with_members<'a, M>(json: &[u8], members: M) -> Bytes
+where
+    M: IntoIterator<Item = (&'a str, &'a [u8]), IntoIter: Clone>,
+{
+    let members = members.into_iter();
     let open = json.strip_suffix(b"}").unwrap_or(json);
-    let added: usize = members.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    let added: usize = members.clone().map(|(name, value)| name.len() + value.len() + 4).sum();
     let mut object = Vec::with_capacity(json.len() + added);
     object.extend_from_slice(open);
     for (name, value) in members {
@@ -30,8 +34,8 @@ mod tests {
 
     #[test]
     fn adds_members_at_the_end() {
-        assert_eq!(with_members(br#"{"a":1}"#, &[("b", b"2"), ("c", br#""x""#)]), r#"{"a":1,"b":2,"c":"x"}"#);
-        assert_eq!(with_members(b"{}", &[("b", b"2")]), r#"{"b":2}"#);
-        assert_eq!(with_members(br#"{"a":1}"#, &[]), r#"{"a":1}"#);
+        assert_eq!(with_members(br#"{"a":1}"#, [("b", &b"2"[..]), ("c", br#""x""#)]), r#"{"a":1,"b":2,"c":"x"}"#);
+        assert_eq!(with_members(b"{}", [("b", &b"2"[..])]), r#"{"b":2}"#);
+        assert_eq!(with_members(br#"{"a":1}"#, []), r#"{"a":1}"#);
     }
 }

@@ -90,14 +90,14 @@ impl Frame {
         // A string always has a JSON text.
         let text = || serde_json::to_vec(&String::from_utf8_lossy(data)).unwrap_or_default();
         let data = if is_json { data.clone() } else { text().into() };
-        with_members(b"{}", &[("channel", format!("\"{}\"", self.event.channel()).as_bytes()), ("data", &data)])
+        with_members(b"{}", [("channel", format!("\"{}\"", self.event.channel().shown()).as_bytes()), ("data", &data)])
     }
 
     fn encode(&self, dialect: Dialect, id: Option<Cursor>) -> Bytes {
         let Draft { name, data, channel, .. } = &self.event.draft;
         match dialect {
             Dialect::Progress if channel.kind() == ChannelKind::Task => {
-                let data = with_members(data, &[("cursor", format!("\"{}\"", self.cursor).as_bytes())]);
+                let data = with_members(data, [("cursor", format!("\"{}\"", self.cursor).as_bytes())]);
                 sse::event(name.as_deref(), &data, id)
             }
             Dialect::Progress | Dialect::Named => sse::event(name.as_deref(), data, id),

@@ -43,7 +43,7 @@ pub fn retry(wait: Duration) -> Bytes {
 
 /// Tells the client that what it knew of a channel is void; the channel's current state follows.
 pub fn reset(channel: &ChannelName) -> Bytes {
-    format!("event: reset\ndata: {{\"channel\":\"{channel}\"}}\n\n").into()
+    format!("event: reset\ndata: {{\"channel\":\"{}\"}}\n\n", channel.shown()).into()
 }
 
 /// Tells the client why there is nothing to see now, and when to come again.

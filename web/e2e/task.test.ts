@@ -1,10 +1,9 @@
 /** The page of one task: an address to share. */
 
-import { AxeBuilder } from "@axe-core/playwright";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Api, createApi } from "./api.ts";
-import { card, launch, openPage, waitForBar, waitForStatus } from "./browser.ts";
+import { card, expectAccessible, launch, openPage, waitForBar, waitForStatus } from "./browser.ts";
 import { type Server, startServer } from "./server.ts";
 
 let server: Server;
@@ -51,8 +50,7 @@ it("shows all that is known of a task, live", async () => {
   await view.getByText("writing").waitFor();
   expect(await view.locator(".steps [data-current]").textContent()).toMatch(/^write/);
   expect(await page.title()).toMatch(/^\d\d % Nightly/);
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
+  await expectAccessible(page);
 
   await api.report(taskId, { status: "error", error: { detail: "The disk is full." } });
   await waitForStatus(page, "Nightly", "Error");

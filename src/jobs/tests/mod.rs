@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use super::*;
 use crate::{
     channel::{Registry, StreamLimits},
-    config::{TaskConfig, UploadConfig},
+    config::{PeopleConfig, TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::Journal,
     shutdown::Shutdown,
@@ -75,7 +75,7 @@ impl Plan {
             uploads: self.uploads,
             ..Config::default()
         };
-        let epoch = self.journal.epoch();
+        let epoch = self.journal.epochs().store();
         let (store, metrics) = (epoch.as_str(), Metrics::new());
         let words = crate::http::UPLOAD_WORDS;
         let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
@@ -93,12 +93,14 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
     };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
-        topics: crate::config::TopicConfig::default(),
+
         queue_length: 100,
         retention: RETENTION,
+        people: PeopleConfig::default(),
+        topics: crate::config::TopicConfig::default(),
         clock,
     };
-    let registry = Registry::new(journal.epoch(), limits);
+    let registry = Registry::new(journal.epochs().clone(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 

@@ -264,15 +264,32 @@ pub(super) async fn never_gives_a_seq_again<S: Store>() {
     assert_eq!(add(store.journal(), &task(1), Class::Change, "{}").await, Seq(5));
 }
 
-pub(super) async fn keeps_its_epoch_and_head<S: Store>() {
+pub(super) async fn keeps_its_name_and_head<S: Store>() {
     let mut store = S::open(10, 100);
-    let epoch = store.journal().epoch();
-    assert_ne!(S::open(10, 100).journal().epoch(), epoch);
+    let name = store.journal().epochs().store();
+    assert_ne!(S::open(10, 100).journal().epochs().store(), name);
     add(store.journal(), &task(1), Class::Change, "{}").await;
     for moment in MOMENTS {
         store = moment.of(store).await;
-        assert_eq!(store.journal().epoch(), epoch, "{moment:?}");
+        assert_eq!(store.journal().epochs().store(), name, "{moment:?}");
         assert_eq!(store.journal().head().await.unwrap(), Seq(1), "{moment:?}");
+    }
+}
+
+pub(super) async fn begins_an_epoch_with_each_start_and_keeps_those_before<S: Store>() {
+    let mut store = S::open(10, 100);
+    let mut given = [Seq::ZERO, Seq(1)].map(|seq| store.journal().epochs().cursor(seq)).to_vec();
+    for moment in MOMENTS.repeat(3) {
+        store = moment.of(store).await;
+        let head = store.journal().head().await.unwrap();
+        let next = store.journal().epochs().cursor(head.next());
+        let starts = matches!(moment, Moment::Restarted | Moment::Crashed);
+        assert_eq!(starts, given.iter().all(|cursor| cursor.epoch != next.epoch), "{moment:?}");
+        for cursor in &given {
+            assert_eq!(store.journal().epochs().cursor(cursor.seq), *cursor, "{moment:?}");
+        }
+        let seq = add(store.journal(), &task(1), Class::Change, "{}").await;
+        given.push(store.journal().epochs().cursor(seq));
     }
 }
 

@@ -247,7 +247,8 @@ hold_to_contract! {
         sweeps_no_more_than_it_is_asked_to,
         sweeps_no_channel_that_has_begun_anew,
         never_gives_a_seq_again,
-        keeps_its_epoch_and_head,
+        keeps_its_name_and_head,
+        begins_an_epoch_with_each_start_and_keeps_those_before,
         folds_all_that_there_is,
     }
     listing {

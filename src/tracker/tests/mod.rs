@@ -68,9 +68,10 @@ impl Rig {
             retention: RETENTION,
             clock,
             topics: TopicConfig::default(),
+            people: PeopleConfig::default(),
         };
         let stage = Shutdown::default().tracker;
-        let registry = Registry::new(journal.epoch(), limits);
+        let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
         Self { journal, tracker, stage }
     }

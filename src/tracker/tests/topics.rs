@@ -1,6 +1,7 @@
 //! Topics in the core: which there are, how long, and all of them as one channel.
 
 use super::*;
+use crate::channel::Watch;
 use crate::topics::{broadcast, value};
 
 fn topic(name: &str) -> ChannelName {
@@ -88,7 +89,7 @@ async fn the_past_of_all_topics_is_exact_or_declared_trimmed() {
     for cursor in 0..=6 {
         let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
         let all = [ChannelName::all_topics().clone()];
-        let (joined, mut watcher) = rig.tracker.watch_several(&all, resume).await.unwrap();
+        let (joined, mut watcher) = rig.tracker.watch_several(&all, &[], resume).await.unwrap();
         let mut seqs = Vec::new();
         while let std::task::Poll::Ready(Delivery::Frame(frame)) =
             watcher.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop()))
