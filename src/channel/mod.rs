@@ -12,7 +12,6 @@ mod log;
 mod pacer;
 mod registry;
 mod rounds;
-mod seat;
 mod subscriber;
 mod view;
 mod waking;
@@ -20,13 +19,14 @@ mod waking;
 pub use log::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use rounds::Version;
-pub use seat::Seat;
+
 pub use subscriber::{Delivery, Subscriber, Watch};
 pub use view::{View, ViewBounds, ViewWatcher};
 pub use waking::{Wake, WakerSlots};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -70,14 +70,12 @@ struct ChannelState {
     draining: bool,
 }
 
-/// Where a new watcher stands.
-#[derive(Debug)]
-struct Place {
+/// A watcher's place in one channel: how far it has read the shared log. Dropping it leaves the channel.
+pub struct Seat {
+    channel: Arc<Channel>,
     number: u64,
     slot: usize,
     position: Seq,
-    /// How many watch now, the new one too.
-    subscribers: usize,
 }
 
 impl Channel {
@@ -116,11 +114,21 @@ impl Channel {
         self.wake(state)
     }
 
-    /// Joins history and live tail at one place, under one lock.
+    /// Joins history and live tail at one place, under one lock, unless there are as many watchers as allowed.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, waiting: Option<&WaitingSince>, resume: Resume, epochs: &Epochs, head: Seq) -> (Join, Place) {
+    fn join(
+        self: &Arc<Self>,
+        waiting: Option<&WaitingSince>,
+        resume: Resume,
+        epochs: &Epochs,
+        head: Seq,
+        subscribers_max: usize,
+    ) -> Result<(Join, Seat), StreamRefused> {
         let mut state = self.lock();
+        if state.subscribers >= subscribers_max {
+            return Err(StreamRefused::TooManyOnChannel);
+        }
         let (join, position) = match waiting {
             Some(waiting) => state.log.join_waiting(waiting, resume, epochs, head),
             None => state.log.join(resume, epochs, head, state.held.as_ref()),
@@ -131,13 +139,7 @@ impl Channel {
         state.next_subscriber += 1;
         state.subscribers += 1;
         let slot = state.waiting.enter();
-        (join, Place { number, slot, position, subscribers: state.subscribers })
-    }
-
-    fn leave(&self, slot: usize) {
-        let mut state = self.lock();
-        state.waiting.leave(slot);
-        state.subscribers -= 1;
+        Ok((join, Seat { channel: Arc::clone(self), number, slot, position }))
     }
 
     /// Takes in what the journal holds, before what was published meanwhile.
@@ -240,6 +242,47 @@ impl ChannelState {
     /// When the next tick may be released, where that is not now.
     fn tick_due(&self, interval: Duration) -> Option<Instant> {
         self.last_tick_released.map(|at| at + interval).filter(|due| *due > Instant::now())
+    }
+}
+
+impl Seat {
+    /// Everything at or before `position` has been given.
+    fn move_to(&mut self, position: Seq) {
+        self.position = self.position.max(position);
+    }
+
+    /// The next delivery of this channel alone, or the context's waker is kept for it.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        let mut state = self.channel.lock();
+        if state.log.has_ended_at(self.position) {
+            return Poll::Ready(Delivery::Ended { watchers: state.subscribers });
+        }
+        if self.number < state.hung_up_below {
+            return Poll::Ready(Delivery::HungUp);
+        }
+        if self.position < state.log.floor() {
+            return Poll::Ready(Delivery::Lapsed);
+        }
+        if let Some(frame) = state.log.next(self.position) {
+            self.position = frame.seq();
+            return Poll::Ready(Delivery::Frame(Arc::clone(frame)));
+        }
+        if state.draining {
+            return Poll::Ready(Delivery::Draining);
+        }
+        if state.closed {
+            return Poll::Ready(if state.interrupted { Delivery::Interrupted } else { Delivery::HungUp });
+        }
+        state.waiting.wait(self.slot, context.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.channel.lock();
+        state.waiting.leave(self.slot);
+        state.subscribers -= 1;
     }
 }
 

@@ -14,10 +14,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, Join, Joined, Subscriber, WaitingSince, Wanted,
+    Channel, Join, Joined, Seat, Subscriber, WaitingSince, Wanted,
     pacer::Pacer,
     rounds::Rounds,
-    seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
@@ -184,7 +183,7 @@ impl Registry {
                 Ok(())
             })
             .await?;
-        let (join, seat) = self.join(channel, None, resume)?;
+        let (join, seat) = self.join(&channel, None, resume)?;
         Ok((join, Subscriber::of_one(seat, permit)))
     }
 
@@ -205,7 +204,7 @@ impl Registry {
         let position = Seq(self.shared.published.load(Ordering::Acquire));
         let (mut joins, mut seats, mut has_waiting) = (Vec::new(), Vec::new(), false);
         for (channel, wanted) in channels.into_iter().zip(wanted) {
-            let (join, mut seat) = self.join(channel, wanted.waiting.as_ref(), resume)?;
+            let (join, mut seat) = self.join(&channel, wanted.waiting.as_ref(), resume)?;
             match join {
                 Join::Resumed => {}
                 Join::Waiting | Join::Reset(_) if wanted.waiting.is_some() => {
@@ -236,7 +235,7 @@ impl Registry {
         load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
     ) -> Result<Vec<Seat>, WatchError<E>> {
         let channels = self.loaded(wanted, load).await?.into_iter().zip(wanted);
-        let seats = channels.map(|(channel, wanted)| self.join(channel, wanted.waiting.as_ref(), Resume::First));
+        let seats = channels.map(|(channel, wanted)| self.join(&channel, wanted.waiting.as_ref(), Resume::First));
         Ok(seats.map(|joined| joined.map(|(_, seat)| seat)).collect::<Result<_, _>>()?)
     }
 
@@ -287,19 +286,16 @@ impl Registry {
 
     fn join(
         &self,
-        channel: Arc<Channel>,
+        channel: &Arc<Channel>,
         waiting: Option<&WaitingSince>,
         resume: Resume,
     ) -> Result<(Join, Seat), StreamRefused> {
-        let (join, place) = channel.join(waiting, resume, &self.shared.epochs, self.head());
-        let seat = Seat::new(channel, &place);
-        if place.subscribers > self.shared.limits.streams_per_channel {
-            return Err(StreamRefused::TooManyOnChannel);
-        }
+        let limit = self.shared.limits.streams_per_channel;
+        let joined = channel.join(waiting, resume, &self.shared.epochs, self.head(), limit)?;
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(StreamRefused::Draining);
         }
-        Ok((join, seat))
+        Ok(joined)
     }
 
     /// The channel, if somebody watches it.

@@ -13,13 +13,13 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep};
 
-use super::{Channel, Delivery, seat::Seat};
+use super::{Channel, Delivery, Seat};
 use crate::{
     event::{Class, Seq},
     wire::Frame,
@@ -71,7 +71,7 @@ impl Rounds {
 
     /// From now on these channels are watched: those of `kept` go on, those of `entered` are new.
     pub(super) fn reseat(&mut self, kept: impl Fn(&Channel) -> bool, entered: Vec<Seat>, versions: Vec<Version>) {
-        self.seats.retain(|seat| kept(seat.channel()));
+        self.seats.retain(|seat| kept(&seat.channel));
         self.seats.extend(entered);
         self.versions = versions;
     }
@@ -149,5 +149,52 @@ impl Rounds {
         if self.timer.as_mut().poll(context).is_ready() {
             context.waker().wake_by_ref();
         }
+    }
+}
+
+/// What a place has not been given yet, looked at and not taken.
+#[derive(Default)]
+pub(super) struct Undelivered {
+    /// In seq order, the latest tick too, held or not.
+    pub(super) frames: Vec<Arc<Frame>>,
+    /// Whether there are events beyond those that may be looked at now.
+    has_more: bool,
+    /// No more events will come.
+    is_over: bool,
+    is_draining: bool,
+    end: Option<Delivery>,
+}
+
+impl Seat {
+    /// Keeps the waker for the next event.
+    fn wait(&self, waker: &Waker) {
+        self.channel.lock().waiting.wait(self.slot, waker);
+    }
+
+    /// What waits here, at or before `through`.
+    pub(super) fn look(&self, through: Seq) -> Undelivered {
+        let state = self.channel.lock();
+        let mut waiting = Undelivered { is_draining: state.draining, ..Undelivered::default() };
+        if self.number < state.hung_up_below {
+            waiting.end = Some(Delivery::HungUp);
+        } else if state.interrupted {
+            waiting.end = Some(Delivery::Interrupted);
+        } else if self.position < state.log.floor() && !state.log.has_ended_at(self.position) {
+            waiting.end = Some(Delivery::Lapsed);
+        }
+        let held = state.held.iter().cloned();
+        waiting.frames = state.log.after(self.position).cloned().chain(held).collect();
+        waiting.frames.retain(|frame| frame.seq() > self.position);
+        waiting.is_over = waiting.frames.is_empty() && (state.closed || state.log.has_ended_at(self.position));
+        waiting.has_more = waiting.frames.last().is_some_and(|last| last.seq() > through);
+        waiting.frames.retain(|frame| frame.seq() <= through);
+        // A tick that a newer one replaces before it was given is given no more.
+        let latest_tick = waiting.frames.iter().rposition(|frame| frame.class() == Class::Tick);
+        let mut nth = 0..;
+        waiting.frames.retain(|frame| {
+            let nth = nth.next();
+            frame.class() != Class::Tick || nth == latest_tick
+        });
+        waiting
     }
 }

@@ -14,9 +14,8 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Channel,
+    Channel, Seat,
     rounds::{Rounds, Version},
-    seat::Seat,
 };
 use crate::{event::Seq, wire::Frame};
 
@@ -81,13 +80,13 @@ impl Subscriber {
             Places::One(seat) => std::slice::from_ref(seat),
             Places::Several(rounds) => rounds.seats(),
         };
-        seats.iter().map(Seat::channel)
+        seats.iter().map(|seat| &*seat.channel)
     }
 
     /// Everything at or before it has been delivered.
     pub fn position(&self) -> Seq {
         match &self.places {
-            Places::One(seat) => seat.position(),
+            Places::One(seat) => seat.position,
             Places::Several(rounds) => rounds.position(),
         }
     }

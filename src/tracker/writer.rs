@@ -129,13 +129,15 @@ impl Writer {
     }
 
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
-        if let Err(error) = self.load_missing(&requests).await {
-            // Those that need what could not be looked up.
-            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
-            let mut known = known.into_iter();
-            for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
-                refused.answer(Err(error.clone()));
-            }
+        let missing: Vec<_> = requests.iter().flat_map(|request| self.missing(request)).collect();
+        // Tasks that have ended and left memory, and keys.
+        if !missing.is_empty() {
+            self.load_for(&mut requests, missing, |writer, request| writer.missing(request).next().is_some()).await;
+        }
+        // Near the bound of live tasks it matters whether a task that is asked for is new.
+        if self.shared.table().is_nearly_full(requests.len()) {
+            let made = requests.iter().filter_map(|request| self.made(request)).collect();
+            self.load_for(&mut requests, made, |writer, request| writer.made(request).is_some()).await;
         }
         let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
         let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
@@ -143,12 +145,6 @@ impl Writer {
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
         planned
-    }
-
-    /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
-        let missing = requests.iter().flat_map(|request| self.missing(request)).collect();
-        self.load(missing).await
     }
 
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
@@ -204,6 +200,9 @@ impl Writer {
             }
         }
         drop(woken);
+        if conflicts.is_empty() {
+            return;
+        }
         let missing = conflicts.iter().map(|(_, channel)| channel);
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),

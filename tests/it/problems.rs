@@ -5,6 +5,7 @@ use std::io;
 use axum::body::Body;
 use progressd::journal::{Journal, JournalError};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::TestApp;
 
@@ -18,7 +19,7 @@ async fn unknown_routes_and_wrong_methods_are_problems() {
         ("DELETE", "/api/tasks", "GET,HEAD,POST"),
         ("POST", "/api/tasks/0199c0de-0000-7000-8000-000000000001", "GET,HEAD,PUT,PATCH,DELETE"),
         ("TRACE", "/healthz", "GET,HEAD"),
-        ("BREW", "/api/users", "GET,HEAD"),
+        ("BREW", "/api/users", "GET,HEAD,POST"),
     ] {
         let answer = app.request(method, path).send().await;
         assert_eq!(answer.refusal(), "405 method_not_allowed", "{method} {path}");
@@ -154,6 +155,40 @@ async fn a_failing_store_says_nothing_of_the_inside() {
         assert!(!answer.text().contains("secret"), "{}", answer.text());
     }
     assert_eq!(app.post("/api/tasks").json(&json!({})).send().await.status(), 202, "it goes on");
+}
+
+#[tokio::test]
+async fn too_many_tasks_are_refused_with_the_setting() {
+    let app = TestApp::with(|config| config.tasks.max_live_tasks = 1).await;
+    app.submit(json!({})).await;
+    let refused = app.post("/api/tasks").json(&json!({})).send().await;
+    assert_eq!((refused.refusal().as_str(), refused.header("retry-after")), ("429 too_many_tasks", "30"));
+    assert!(refused.text().contains("--max-live-tasks"), "{}", refused.text());
+    let path = "/api/tasks/0199c0de-0000-7000-8000-000000000001";
+    assert_eq!(app.request("PUT", path).json(&json!({})).send().await.refusal(), "429 too_many_tasks");
+    assert_eq!(app.post("/sse/task/alice").send().await.refusal(), "429 too_many_tasks");
+    let form = app.post("/api/tasks/upload").body("multipart/form-data; boundary=b", "--b--\r\n");
+    assert_eq!(form.send().await.refusal(), "429 too_many_tasks");
+    let mut stream = app.post("/api/tasks").header("accept", "text/event-stream").json(&json!({})).events().await;
+    assert_eq!((stream.status(), stream.next().await.unwrap().event.as_str()), (200, "refused"));
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_read_are_problems_too() {
+    let app = TestApp::on_socket().await;
+    let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(20_000));
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(70_000));
+    for (head, code) in [("GET\r\n\r\n", "malformed_request"), (&large, "head_too_large"), (&long, "head_too_large")] {
+        let mut client = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\ncontent-type: application/problem+json\r\n"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {} ", problem["status"])), "{head}");
+    }
 }
 
 #[tokio::test]

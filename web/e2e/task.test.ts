@@ -3,7 +3,15 @@
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Api, createApi } from "./api.ts";
-import { card, expectAccessible, launch, openPage, waitForBar, waitForStatus } from "./browser.ts";
+import {
+  card,
+  expectAccessible,
+  launch,
+  openPage,
+  overflow,
+  waitForBar,
+  waitForStatus,
+} from "./browser.ts";
 import { type Server, startServer } from "./server.ts";
 
 let server: Server;
@@ -108,8 +116,6 @@ it("fits on a narrow screen", async () => {
   const url = `${server.origin}/tasks/${taskId}`;
   const { page, close } = await openPage(browser, url, options);
   await page.locator("task-view h2").waitFor();
-  const overflow = () =>
-    document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+  expect(await overflow(page)).toBeLessThanOrEqual(0);
   await close();
 });

@@ -37,12 +37,27 @@ pub enum OpenError {
         supported: i32,
     },
     /// The store holds something that it cannot have been given. Nothing of it was changed.
-    #[error("{} is damaged: {what}; restore it from a backup, or move it away to start with an empty journal", path.display())]
+    #[error(
+        "{} is damaged: {what}; restore it from a backup, or move the data directory away to start with an empty journal",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What was found.
         what: String,
+    },
+    /// The file is gone, or has nothing in it, and what belongs to it is there.
+    #[error(
+        "{} is missing or empty, but an earlier run left {left}: put its journal.db back, or move these away too to \
+         start with an empty journal",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        left: String,
     },
     /// SQLite cannot use the file.
     #[error("cannot open {}: {source}", path.display())]
@@ -63,6 +78,8 @@ pub(super) enum StoreError {
     Sqlite(rusqlite::Error),
     #[error("the file could not be synced: {0}")]
     Sync(std::io::Error),
+    #[error("the data directory was removed or replaced: {} is not what was opened", .0.display())]
+    Displaced(PathBuf),
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -93,6 +110,9 @@ impl StoreError {
     /// Not so where only the shared memory of the connections could not be had, which happens when the disk is full.
     pub(super) fn may_hide_loss(&self) -> bool {
         use rusqlite::ffi;
+        if matches!(self, Self::Displaced(_)) {
+            return false;
+        }
         let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return true };
         let harmless = [
             ffi::SQLITE_FULL,
@@ -118,6 +138,7 @@ impl StoreError {
             Self::Damaged(what) => OpenError::Damaged { path, what },
             Self::Sqlite(source) => OpenError::Store { path, source },
             Self::Sync(source) => OpenError::Io { path, source },
+            Self::Displaced(path) => OpenError::Missing { left: path.display().to_string(), path },
         }
     }
 }
@@ -131,7 +152,7 @@ impl From<StoreError> for JournalError {
         match error {
             StoreError::Damaged(what) => Self::Damaged(what),
             StoreError::Sqlite(error) => Self::Unavailable(error.to_string()),
-            StoreError::Sync(_) => Self::Unavailable(error.to_string()),
+            StoreError::Sync(_) | StoreError::Displaced(_) => Self::Unavailable(error.to_string()),
         }
     }
 }
