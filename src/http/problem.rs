@@ -19,6 +19,7 @@ use crate::{
     channel::{StreamRefused, WatchError},
     people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     task::{Refusal, TaskError},
+    topics::TopicRefusal,
     tracker::TrackerError,
 };
 
@@ -287,6 +288,7 @@ impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::Topic(refusal) => refusal.into(),
             TrackerError::People(refusal) => refusal.into(),
             TrackerError::Busy => Self::new(&kinds::OVERLOADED),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
@@ -320,6 +322,16 @@ impl From<Refusal> for Problem {
             Refusal::TooManyTasks { setting, most } => Self::new(&kinds::TOO_MANY_TASKS)
                 .with_detail(format!("The tasks that have not ended are bounded by {setting}, which is {most}.")),
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<TopicRefusal> for Problem {
+    fn from(refusal: TopicRefusal) -> Self {
+        match refusal {
+            TopicRefusal::NotFound => Self::new(&kinds::TOPIC_NOT_FOUND),
+            TopicRefusal::TooMany(max) => Self::new(&kinds::TOO_MANY_TOPICS)
+                .with_detail(format!("There are {max} topics, the most that the setting max-topics allows.")),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The sweeper: forgets what is past its retention, in slices that wait their turn like anything else: finished tasks, the
-//! keys of events, users who were away for long, and the texts to those who were never seen.
+//! keys of events, quiet topics, users who were away for long, and the texts to those who were never seen.
 //!
 //! It asks the writer as any caller would, so it holds up nobody, and it believes a clock that jumped forward only after
 //! a while: what is forgotten does not come back.
@@ -20,6 +20,7 @@ use crate::{
     journal::Stored,
     people::{PeopleRefusal, PresenceStatus, UserIntent, UserState},
     task::{Intent, Refusal},
+    topics::TopicRefusal,
 };
 
 /// How often finished tasks are looked over.
@@ -32,7 +33,7 @@ const SLICE: usize = 256;
 const JUMP_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// Sweeps at once and then at intervals, until it is told to stop.
-pub(super) async fn run(tracker: Tracker, retention: Duration, stop: CancellationToken) {
+pub(super) async fn run(tracker: Tracker, retention: Duration, topic_retention: Duration, stop: CancellationToken) {
     let mut jumps = JumpWatch::new(tracker.clock());
     let mut rest_until = Instant::now();
     let rounds = async {
@@ -47,6 +48,7 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, stop: Cancellatio
             if Instant::now() >= rest_until {
                 let swept = async {
                     sweep(&tracker, retention).await?;
+                    sweep_topics(&tracker, topic_retention).await?;
                     sweep_users(&tracker).await?;
                     if round % STRANGERS_ROUNDS == 0 { sweep_strangers(&tracker).await } else { Ok(()) }
                 };
@@ -68,7 +70,7 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
         let is_last = expired.len() < SLICE;
         let asked = expired.into_iter().map(|(channel, last)| match (channel.kind(), channel.id()) {
             (ChannelKind::Task, Some(id)) => Ask::Task(id, Intent::Delete),
-            _ => Ask::Forget(channel, last),
+            _ => Ask::Forget(channel, Some(last)),
         });
         ask_all(tracker, asked).await?;
         if is_last {
@@ -78,6 +80,19 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
     // A deleted task answers 410 for as long again as it was kept.
     while journal.sweep(before, SLICE).await? {}
     Ok(())
+}
+
+/// Forgets the topics that were quiet for their retention.
+async fn sweep_topics(tracker: &Tracker, retention: Duration) -> Result<(), TrackerError> {
+    let before = tracker.clock().now().before(retention);
+    loop {
+        let quiet = tracker.shared.topics().quiet_since(before, SLICE);
+        let is_last = quiet.len() < SLICE;
+        ask_all(tracker, quiet.into_iter().map(|(topic, last)| Ask::Forget(topic, Some(last)))).await?;
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 /// Forgets the users who left before their retention, with their notifications.
@@ -111,7 +126,7 @@ async fn sweep_strangers(tracker: &Tracker) -> Result<(), TrackerError> {
             stored.memo.is_none() && stored.visible.as_ref().is_none_or(|visible| visible.at < before)
         };
         let old = page.into_iter().filter(is_old);
-        ask_all(tracker, old.map(|stored| Ask::Forget(stored.channel, stored.last))).await?;
+        ask_all(tracker, old.map(|stored| Ask::Forget(stored.channel, Some(stored.last)))).await?;
     }
 }
 
@@ -121,7 +136,9 @@ async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<
             // Somebody else was quicker.
             Ok(_)
             | Err(
-                TrackerError::Refused(Refusal::Gone | Refusal::NotFound) | TrackerError::People(PeopleRefusal::NoUser),
+                TrackerError::Refused(Refusal::Gone | Refusal::NotFound)
+                | TrackerError::People(PeopleRefusal::NoUser)
+                | TrackerError::Topic(TopicRefusal::NotFound),
             ) => {}
             Err(error) => return Err(error),
         }

@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod broadcasts;
 mod connections;
 mod crash;
 mod dependencies;
@@ -23,6 +24,7 @@ mod seeds;
 mod support;
 mod surroundings;
 mod tasks;
+mod topics;
 mod uploads;
 mod watching;
 mod wire;

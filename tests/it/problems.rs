@@ -19,7 +19,7 @@ async fn unknown_routes_and_wrong_methods_are_problems() {
         ("DELETE", "/api/tasks", "GET,HEAD,POST"),
         ("POST", "/api/tasks/0199c0de-0000-7000-8000-000000000001", "GET,HEAD,PUT,PATCH,DELETE"),
         ("TRACE", "/healthz", "GET,HEAD"),
-        ("BREW", "/api/users", "GET,HEAD"),
+        ("BREW", "/api/users", "GET,HEAD,POST"),
     ] {
         let answer = app.request(method, path).send().await;
         assert_eq!(answer.refusal(), "405 method_not_allowed", "{method} {path}");

@@ -25,6 +25,8 @@ pub const ROUTE_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND,
 pub const TASK_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
 /// The user was never seen.
 pub const USER_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
+/// Nothing was published there, or it was deleted.
+pub const TOPIC_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "topic_not_found", "No such topic");
 /// The route does not have this method.
 pub const METHOD_NOT_ALLOWED: ProblemKind =
     ProblemKind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
@@ -98,6 +100,9 @@ pub const INTERNAL: ProblemKind =
 /// More requests wait than the service can take.
 pub const OVERLOADED: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+/// There are as many topics as allowed.
+pub const TOO_MANY_TOPICS: ProblemKind =
+    ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_topics", "Too many topics");
 /// There are as many users as allowed.
 pub const TOO_MANY_USERS: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_users", "Too many users");

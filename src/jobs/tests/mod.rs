@@ -96,6 +96,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         queue_length: 100,
         retention: RETENTION,
         people: PeopleConfig::default(),
+        topics: crate::config::TopicConfig::default(),
         clock,
     };
     let registry = Registry::new(journal.epochs().clone(), limits);

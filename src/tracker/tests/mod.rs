@@ -13,6 +13,7 @@ mod merging;
 mod members;
 mod people;
 mod timers;
+mod topics;
 mod unreadable;
 mod watching;
 
@@ -77,7 +78,8 @@ impl Rig {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let people = PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() };
-        let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people };
+        let topics = TopicConfig::default();
+        let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people, topics };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use axum::body::Body;
+use futures_util::FutureExt;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use progressd::testing::{SseEvent, SseParser};
@@ -60,6 +61,11 @@ impl Events {
         self.parsed.pop_front()
     }
 
+    /// The next event, if it is there already.
+    pub(crate) fn waiting(&mut self) -> Option<SseEvent> {
+        self.next().now_or_never().flatten()
+    }
+
     /// The state in the next event, which must be a task's.
     pub(crate) async fn state(&mut self) -> Value {
         let event = self.next().await.expect("an event");
@@ -82,4 +88,15 @@ impl Events {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.raw).unwrap()
     }
+}
+
+/// The first events of a stream of another process.
+pub(crate) async fn first_events(request: reqwest::RequestBuilder, count: usize) -> Vec<SseEvent> {
+    let mut response = request.send().await.unwrap();
+    let (mut parser, mut events) = (SseParser::default(), Vec::new());
+    while events.len() < count {
+        let bytes = response.chunk().await.unwrap().expect("the stream goes on");
+        events.extend(parser.feed(&bytes));
+    }
+    events
 }
