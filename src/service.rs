@@ -14,6 +14,7 @@ use crate::{
     access::Access,
     channel::{Registry, StreamLimits},
     config::{Config, StreamConfig},
+    event::HistoryBounds,
     http::{self, App, AppParts},
     jobs::Jobs,
     journal::{
@@ -45,19 +46,21 @@ impl Service {
     /// When the journal cannot be read, or the files in the data directory cannot be used.
     pub async fn start(config: Config, journal: Arc<dyn Journal>, clock: Clock) -> anyhow::Result<Self> {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
-        let store = journal.epoch();
-        let registry = Registry::new(store, limits(&config.streams, config.connections.max_connections));
+        let epochs = journal.epochs().clone();
+        let store = epochs.store();
+        let registry = Registry::new(epochs, limits(&config.streams, config.connections.max_connections));
         let options = TrackerOptions {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
+            people: config.people.clone(),
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
         let jobs =
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
-        let presence = Presence::start(tracker.clone(), &shutdown.jobs).await?;
+        let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let access = Access::load(&config.access, &config.data_dir)?;
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
@@ -92,7 +95,7 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     let address = listener.local_addr().context("the listening socket has no address")?;
     config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
 
-    let options = SqliteOptions { history: config.streams.history, ..SqliteOptions::default() };
+    let options = SqliteOptions { history: history_bounds(&config.streams), ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
     let service = Service::start(config, Arc::new(journal), Clock::system()).await?;
@@ -112,11 +115,16 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     broken.map_or(Ok(()), |what| Err(anyhow!(what)))
 }
 
+/// How much of the past of a channel is kept.
+pub fn history_bounds(streams: &StreamConfig) -> HistoryBounds {
+    HistoryBounds::new(streams.history, streams.inbox_length, streams.topic_history)
+}
+
 /// However few connections the system allows, some are left for requests that are no streams.
 fn limits(streams: &StreamConfig, max_connections: usize) -> StreamLimits {
     let for_streams = max_connections.saturating_sub((max_connections / 16).max(1)).max(1);
     StreamLimits {
-        history: streams.history,
+        history: history_bounds(streams),
         tick_interval: streams.tick_interval,
         streams: streams.max_streams.min(for_streams),
         streams_per_channel: streams.max_streams_per_channel,

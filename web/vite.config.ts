@@ -6,8 +6,10 @@
 
 import { defineConfig } from "vite";
 
-/** Where `npm run dev` finds a running server for the API routes. */
-const API_ORIGIN = process.env["PROGRESSD_ORIGIN"] ?? "http://127.0.0.1:8080";
+/** Where `npm run dev` finds a running server for what it does not serve itself. */
+const target = process.env["PROGRESSD_ORIGIN"] ?? "http://127.0.0.1:8080";
+// The host is rewritten as well, because the server answers to its own names only.
+const proxy = { target, changeOrigin: true, headers: { origin: target } };
 
 export default defineConfig({
   build: {
@@ -20,7 +22,6 @@ export default defineConfig({
   server: {
     // The Postman collection is beside this directory.
     fs: { allow: [".."] },
-    // The host is rewritten as well, because the server answers to its own names only.
-    proxy: { "/api": { target: API_ORIGIN, changeOrigin: true, headers: { origin: API_ORIGIN } } },
+    proxy: { "/api": proxy, "/docs": proxy, "/examples": proxy, "/sse": proxy },
   },
 });

@@ -23,6 +23,14 @@ export const pages = {
       name: "Open the page of a task",
       contains: ["<title>progressd</title>"],
     },
+    { route: "GET /examples", name: "List the examples", contains: ["<h1>Examples</h1>"] },
+    {
+      route: "GET /examples/{file}",
+      name: "Open an example",
+      path: { file: "user.html" },
+      type: "text/html",
+      contains: ["/examples/user.js"],
+    },
     { route: "GET /docs", name: "Find the reference", headers: { location: /^\/docs\/$/ } },
     { route: "GET /docs/", name: "Open the reference", contains: ["swagger-ui"] },
     {

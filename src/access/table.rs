@@ -57,6 +57,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/", Nothing),
     ("GET", "/tasks/{taskId}", Nothing),
     ("GET", "/assets/{path}", Nothing),
+    ("GET", "/examples", Nothing),
+    ("GET", "/examples/{file}", Nothing),
     ("GET", "/docs", Nothing),
     ("GET", "/docs/", Nothing),
     ("GET", "/docs/{file}", Nothing),
@@ -80,7 +82,16 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     // Users.
     ("GET", "/api/users", Only(Scope::Notify)),
     ("GET", "/api/users/{userId}", UserOr(Scope::Notify)),
+    ("GET", "/api/users/{userId}/notifications", UserOr(Scope::Admin)),
+    ("POST", "/api/users/{userId}/notifications", Only(Scope::Notify)),
+    ("PUT", "/api/users/{userId}/notifications/read", UserOr(Scope::Admin)),
+    ("GET", "/api/users/{userId}/groups", UserOr(Scope::Notify)),
+    // Whoever chooses the groups of a user chooses what the user may read.
+    ("PUT", "/api/users/{userId}/groups", Only(Scope::Admin)),
+    ("GET", "/api/groups/{group}", Only(Scope::Notify)),
+    ("POST", "/api/groups/{group}/notifications", Only(Scope::Notify)),
     // Routes of earlier systems.
+    ("GET", "/api/notifications/stream", Watch),
     ("GET", "/sse", Anyone),
     ("GET", "/sse/connect/{userId}", Watch),
     ("GET", "/sse/disconnect/{userId}", UserOr(Scope::Notify)),
@@ -90,7 +101,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("POST", "/sse/task-with-obj/{userId}", UserOr(Scope::Submit)),
 ];
 
-/// Whether this principal may watch this channel. `owner` is the user of the task, of a channel of a task.
+/// Whether this principal may watch this channel. `owner` is the user of the task, of a channel of a task. A person gets
+/// the events of their groups as a part of their own channel, as long as they are a member.
 pub fn may_watch(principal: &Principal, channel: &ChannelName, owner: Option<&str>) -> bool {
     use ChannelKind::{Group, Inbox, Key, Task, Topic, User};
     match (principal, channel.kind()) {

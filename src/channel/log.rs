@@ -3,9 +3,36 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    event::{ChannelName, Class, Cursor, Epoch, History, Resume, Seq},
+    event::{ChannelName, Class, Cursor, Epochs, History, Resume, Seq, Timestamp},
     wire::Frame,
 };
+
+/// A channel that is to be watched.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Which of its events wait for this watcher; `None` for a channel whose state is shown.
+    pub waiting: Option<WaitingSince>,
+}
+
+impl Wanted {
+    /// A channel whose state is shown.
+    pub fn state(channel: &ChannelName) -> Self {
+        Self { channel: channel.clone(), waiting: None }
+    }
+}
+
+/// Which events of a channel wait for a watcher.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitingSince {
+    /// Those after it, if the watcher has no cursor.
+    pub seen: Seq,
+    /// None at or before it, whatever the cursor.
+    pub joined: Seq,
+    /// None that are older.
+    pub not_before: Timestamp,
+}
 
 /// How a watcher of several channels begins.
 #[derive(Clone, Debug)]
@@ -14,6 +41,8 @@ pub struct Joined {
     pub channels: Vec<(ChannelName, Join)>,
     /// Where it stands once it has been shown that; `None` where it goes on from where it was on some of them.
     pub position: Option<Cursor>,
+    /// Whether events at or before that position wait for it: it stands there only after them.
+    pub has_waiting: bool,
 }
 
 /// How a watcher begins.
@@ -21,6 +50,8 @@ pub struct Joined {
 pub enum Join {
     /// With the current state, where there is one.
     First(Option<Arc<Frame>>),
+    /// With what waits for it.
+    Waiting,
     /// With what comes after its cursor.
     Resumed,
     /// Its cursor is of no use: with the current state, declared as a reset.
@@ -34,7 +65,7 @@ impl Join {
     pub fn state(&self) -> Option<&Arc<Frame>> {
         match self {
             Self::First(state) | Self::Reset(state) => state.as_ref(),
-            Self::Resumed | Self::Ended => None,
+            Self::Waiting | Self::Resumed | Self::Ended => None,
         }
     }
 
@@ -59,10 +90,12 @@ impl Backlog {
     }
 
     /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
-    pub(super) fn fill(&mut self, history: History, epoch: Epoch) {
+    pub(super) fn fill(&mut self, history: History, epochs: &Epochs) {
         let meanwhile = std::mem::replace(self, Self::new(self.bound));
         self.floor = history.floor;
-        history.events.into_iter().for_each(|event| self.push(Arc::new(Frame::new(epoch, event, None))));
+        for event in history.events {
+            self.push(Arc::new(Frame::new(epochs.of(event.seq), event, None)));
+        }
         if meanwhile.floor > self.last() {
             self.floor = meanwhile.floor;
         }
@@ -131,12 +164,12 @@ impl Backlog {
     }
 
     /// How a watcher begins, and where it then stands. A held tick is newer than the log.
-    pub(super) fn join(&self, resume: Resume, epoch: Epoch, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
+    pub(super) fn join(&self, resume: Resume, epochs: &Epochs, head: Seq, held: Option<&Arc<Frame>>) -> (Join, Seq) {
         let latest = held.or(self.state()).cloned();
         let last = held.map_or(self.last(), |held| held.seq());
         let seq = match resume {
             Resume::First => return (Join::First(latest), last),
-            Resume::After(cursor) if cursor.epoch == epoch && cursor.seq <= head.max(last) => cursor.seq,
+            Resume::After(cursor) if epochs.know(cursor) && cursor.seq <= head.max(last) => cursor.seq,
             Resume::After(_) | Resume::Unreadable => return (Join::Reset(latest), last),
         };
         if self.has_ended_at(seq) {
@@ -145,6 +178,27 @@ impl Backlog {
             (Join::Reset(latest), last)
         } else {
             (Join::Resumed, seq)
+        }
+    }
+
+    /// The same for a watcher for whom events wait.
+    pub(super) fn join_waiting(
+        &self,
+        waiting: &WaitingSince,
+        resume: Resume,
+        epochs: &Epochs,
+        head: Seq,
+    ) -> (Join, Seq) {
+        let too_old = self.kept.iter().take_while(|frame| frame.event().at < waiting.not_before);
+        let floor = too_old.last().map_or(self.floor, |frame| frame.seq().max(self.floor));
+        let first = waiting.seen.max(waiting.joined).max(floor);
+        match resume {
+            Resume::First => (Join::Waiting, first),
+            Resume::After(cursor) if epochs.know(cursor) && cursor.seq <= head.max(self.last()) => {
+                let seq = cursor.seq.max(waiting.joined);
+                if seq >= floor { (Join::Resumed, seq) } else { (Join::Reset(None), first) }
+            }
+            Resume::After(_) | Resume::Unreadable => (Join::Reset(None), first),
         }
     }
 }

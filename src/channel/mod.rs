@@ -12,27 +12,28 @@ mod log;
 mod pacer;
 mod registry;
 mod rounds;
-mod seat;
 mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{Join, Joined};
+pub use log::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
+pub use rounds::Version;
+
 pub use subscriber::{Delivery, Subscriber, Watch};
 pub use view::{View, ViewBounds, ViewWatcher};
-pub use waking::Wake;
-use waking::WakerSlots;
+pub use waking::{Wake, WakerSlots};
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epoch, History, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, Resume, Seq},
     wire::Frame,
 };
 use log::Backlog;
@@ -64,17 +65,17 @@ struct ChannelState {
     hung_up_below: u64,
     /// It gets no more events: whoever watches it, now or later, is to end after those that it has.
     closed: bool,
+    /// It is closed because events may be missing here.
+    interrupted: bool,
     draining: bool,
 }
 
-/// Where a new watcher stands.
-#[derive(Debug)]
-struct Place {
+/// A watcher's place in one channel: how far it has read the shared log. Dropping it leaves the channel.
+pub struct Seat {
+    channel: Arc<Channel>,
     number: u64,
     slot: usize,
     position: Seq,
-    /// How many watch now, the new one too.
-    subscribers: usize,
 }
 
 impl Channel {
@@ -90,6 +91,7 @@ impl Channel {
             next_subscriber: 0,
             hung_up_below: 0,
             closed: false,
+            interrupted: false,
             draining: false,
         };
         Self { name, registry, loaded: OnceCell::new(), state: Mutex::new(state) }
@@ -112,29 +114,36 @@ impl Channel {
         self.wake(state)
     }
 
-    /// Joins history and live tail at one place, under one lock.
+    /// Joins history and live tail at one place, under one lock, unless there are as many watchers as allowed.
     ///
     /// `head` is the last seq of the store that this node knows of: a cursor beyond it is from the future.
-    fn join(&self, resume: Resume, epoch: Epoch, head: Seq) -> (Join, Place) {
+    fn join(
+        self: &Arc<Self>,
+        waiting: Option<&WaitingSince>,
+        resume: Resume,
+        epochs: &Epochs,
+        head: Seq,
+        subscribers_max: usize,
+    ) -> Result<(Join, Seat), StreamRefused> {
         let mut state = self.lock();
-        let (join, position) = state.log.join(resume, epoch, head, state.held.as_ref());
+        if state.subscribers >= subscribers_max {
+            return Err(StreamRefused::TooManyOnChannel);
+        }
+        let (join, position) = match waiting {
+            Some(waiting) => state.log.join_waiting(waiting, resume, epochs, head),
+            None => state.log.join(resume, epochs, head, state.held.as_ref()),
+        };
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;
         let slot = state.waiting.enter();
-        (join, Place { number, slot, position, subscribers: state.subscribers })
-    }
-
-    fn leave(&self, slot: usize) {
-        let mut state = self.lock();
-        state.waiting.leave(slot);
-        state.subscribers -= 1;
+        Ok((join, Seat { channel: Arc::clone(self), number, slot, position }))
     }
 
     /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History, epoch: Epoch) {
+    fn fill(&self, history: History, epochs: &Epochs) {
         let mut state = self.lock();
-        state.log.fill(history, epoch);
+        state.log.fill(history, epochs);
         state.is_loaded = true;
     }
 
@@ -187,6 +196,12 @@ impl Channel {
         self.wake(state)
     }
 
+    /// The same, because events may be missing here: watchers resume by their cursors.
+    fn interrupt(&self) -> Wake {
+        self.lock().interrupted = true;
+        self.close()
+    }
+
     /// The same, because the service is stopping.
     fn drain(&self) -> Wake {
         let mut state = self.lock();
@@ -225,6 +240,47 @@ impl ChannelState {
     /// When the next tick may be released, where that is not now.
     fn tick_due(&self, interval: Duration) -> Option<Instant> {
         self.last_tick_released.map(|at| at + interval).filter(|due| *due > Instant::now())
+    }
+}
+
+impl Seat {
+    /// Everything at or before `position` has been given.
+    fn move_to(&mut self, position: Seq) {
+        self.position = self.position.max(position);
+    }
+
+    /// The next delivery of this channel alone, or the context's waker is kept for it.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        let mut state = self.channel.lock();
+        if state.log.has_ended_at(self.position) {
+            return Poll::Ready(Delivery::Ended { watchers: state.subscribers });
+        }
+        if self.number < state.hung_up_below {
+            return Poll::Ready(Delivery::HungUp);
+        }
+        if self.position < state.log.floor() {
+            return Poll::Ready(Delivery::Lapsed);
+        }
+        if let Some(frame) = state.log.next(self.position) {
+            self.position = frame.seq();
+            return Poll::Ready(Delivery::Frame(Arc::clone(frame)));
+        }
+        if state.draining {
+            return Poll::Ready(Delivery::Draining);
+        }
+        if state.closed {
+            return Poll::Ready(if state.interrupted { Delivery::Interrupted } else { Delivery::HungUp });
+        }
+        state.waiting.wait(self.slot, context.waker());
+        Poll::Pending
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.channel.lock();
+        state.waiting.leave(self.slot);
+        state.subscribers -= 1;
     }
 }
 

@@ -14,14 +14,13 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Channel, Join, Joined, Subscriber,
+    Channel, Join, Joined, Seat, Subscriber, WaitingSince, Wanted,
     pacer::Pacer,
     rounds::Rounds,
-    seat::Seat,
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Cursor, Draft, Epoch, Event, History, Resume, Seq},
+    event::{ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, Resume, Seq},
     wire::{self, Frame},
 };
 
@@ -29,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
     /// Events other than ticks kept in memory per channel.
-    pub history: usize,
+    pub history: HistoryBounds,
     /// Time between two ticks of one channel.
     pub tick_interval: Duration,
     /// Watchers in all.
@@ -72,7 +71,7 @@ pub struct Registry {
 #[derive(Debug)]
 pub(super) struct Channels {
     limits: StreamLimits,
-    epoch: Epoch,
+    epochs: Epochs,
     head: AtomicU64,
     /// Everything at or before it is in the logs of the channels that are watched.
     published: Arc<AtomicU64>,
@@ -84,12 +83,12 @@ pub(super) struct Channels {
 }
 
 impl Registry {
-    /// An empty registry of the store with this epoch.
-    pub fn new(epoch: Epoch, limits: StreamLimits) -> Self {
+    /// An empty registry of the store with these epochs.
+    pub fn new(epochs: impl Into<Epochs>, limits: StreamLimits) -> Self {
         Self {
             shared: Arc::new(Channels {
                 limits,
-                epoch,
+                epochs: epochs.into(),
                 head: AtomicU64::new(0),
                 published: Arc::default(),
                 draining: AtomicBool::new(false),
@@ -124,7 +123,7 @@ impl Registry {
     /// Hands an event that has become durable to those who watch its channel, who are woken when the answer is dropped.
     /// `decided` is when it was decided here.
     pub fn publish(&self, event: &Event, decided: std::time::Instant) -> Wake {
-        let wake = self.enter(event, decided);
+        let wake = self.take_in(event, decided);
         self.publish_through(event.seq);
         wake
     }
@@ -134,7 +133,7 @@ impl Registry {
         self.shared.published.fetch_max(seq.0, Ordering::AcqRel);
     }
 
-    fn enter(&self, event: &Event, decided: std::time::Instant) -> Wake {
+    fn take_in(&self, event: &Event, decided: std::time::Instant) -> Wake {
         let Some(channel) = self.find(event.channel()) else { return Wake::none() };
         if event.class() == Class::Tombstone {
             self.shared.detach(&channel);
@@ -167,11 +166,11 @@ impl Registry {
         channel
             .loaded
             .get_or_try_init::<WatchError<E>, _, _>(async || {
-                channel.fill(load().await.map_err(WatchError::Load)?, self.shared.epoch);
+                channel.fill(load().await.map_err(WatchError::Load)?, &self.shared.epochs);
                 Ok(())
             })
             .await?;
-        let (join, seat) = self.join(channel, resume)?;
+        let (join, seat) = self.join(&channel, None, resume)?;
         Ok((join, Subscriber::of_one(seat, permit)))
     }
 
@@ -182,31 +181,25 @@ impl Registry {
     /// When `load` fails, when a bound is reached, and when the service is stopping.
     pub async fn open_several<E>(
         &self,
-        names: &[ChannelName],
+        wanted: &[Wanted],
         resume: Resume,
         load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
     ) -> Result<(Joined, Subscriber), WatchError<E>> {
         let permit = self.admit()?;
-        let channels: Vec<_> = names.iter().map(|name| self.shared.register(name)).collect();
-        let missing: Vec<_> = channels.iter().filter(|channel| !channel.loaded.initialized()).collect();
-        let missing_names: Vec<_> = missing.iter().map(|channel| channel.name().clone()).collect();
-        let histories =
-            if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
-        for (channel, history) in missing.into_iter().zip(histories) {
-            // Where somebody else was quicker, theirs counts.
-            let fill = async || channel.fill(history, self.shared.epoch);
-            channel.loaded.get_or_init(fill).await;
-        }
+        let channels = self.loaded(wanted, load).await?;
         // All are joined at one place: what is at or before it is in every log by now.
         let position = Seq(self.shared.published.load(Ordering::Acquire));
-        let (mut joins, mut seats) = (Vec::new(), Vec::new());
-        for channel in channels {
-            let name = channel.name().clone();
-            let (join, mut seat) = self.join(channel, resume)?;
-            if !matches!(join, Join::Resumed) {
-                seat.move_to(position);
+        let (mut joins, mut seats, mut has_waiting) = (Vec::new(), Vec::new(), false);
+        for (channel, wanted) in channels.into_iter().zip(wanted) {
+            let (join, mut seat) = self.join(&channel, wanted.waiting.as_ref(), resume)?;
+            match join {
+                Join::Resumed => {}
+                Join::Waiting | Join::Reset(_) if wanted.waiting.is_some() => {
+                    has_waiting |= !seat.look(position).frames.is_empty();
+                }
+                _ => seat.move_to(position),
             }
-            joins.push((name, join));
+            joins.push((wanted.channel.clone(), join));
             seats.push(seat);
         }
         let goes_on = joins.iter().any(|(_, join)| matches!(join, Join::Resumed));
@@ -214,9 +207,42 @@ impl Registry {
             Resume::After(cursor) if goes_on => cursor.seq,
             _ => position,
         };
-        let position = (!goes_on).then_some(Cursor { epoch: self.shared.epoch, seq: position });
+        let position = (!goes_on).then_some(self.shared.epochs.cursor(position));
         let rounds = Rounds::new(seats, from, Arc::clone(&self.shared.published), self.shared.limits.tick_interval);
-        Ok((Joined { channels: joins, position }, Subscriber::of_several(rounds, permit)))
+        Ok((Joined { channels: joins, position, has_waiting }, Subscriber::of_several(rounds, permit)))
+    }
+
+    /// Places on channels for a watcher that is there already, from what waits for it.
+    ///
+    /// # Errors
+    /// See [`Registry::open_several`].
+    pub async fn enter<E>(
+        &self,
+        wanted: &[Wanted],
+        load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
+    ) -> Result<Vec<Seat>, WatchError<E>> {
+        let channels = self.loaded(wanted, load).await?.into_iter().zip(wanted);
+        let seats = channels.map(|(channel, wanted)| self.join(&channel, wanted.waiting.as_ref(), Resume::First));
+        Ok(seats.map(|joined| joined.map(|(_, seat)| seat)).collect::<Result<_, _>>()?)
+    }
+
+    /// These channels, with what the journal holds of them.
+    async fn loaded<E>(
+        &self,
+        wanted: &[Wanted],
+        load: impl AsyncFnOnce(&[ChannelName]) -> Result<Vec<History>, E>,
+    ) -> Result<Vec<Arc<Channel>>, WatchError<E>> {
+        let channels: Vec<_> = wanted.iter().map(|wanted| self.shared.register(&wanted.channel)).collect();
+        let missing: Vec<_> = channels.iter().filter(|channel| !channel.loaded.initialized()).collect();
+        let missing_names: Vec<_> = missing.iter().map(|channel| channel.name().clone()).collect();
+        let histories =
+            if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
+        for (channel, history) in missing.into_iter().zip(histories) {
+            // Where somebody else was quicker, theirs counts.
+            let fill = async || channel.fill(history, &self.shared.epochs);
+            channel.loaded.get_or_init(fill).await;
+        }
+        Ok(channels)
     }
 
     /// These are woken when the answer is dropped; a crowd in slices.
@@ -226,7 +252,7 @@ impl Registry {
 
     /// An event with its bytes; nothing is encoded yet. `decided` is when it was decided, where that was a moment ago.
     pub fn frame(&self, event: Event, decided: Option<std::time::Instant>) -> Arc<Frame> {
-        Arc::new(Frame::new(self.shared.epoch, event, decided))
+        Arc::new(Frame::new(self.shared.epochs.of(event.seq), event, decided))
     }
 
     /// The bytes of an event that has no place in the journal.
@@ -245,16 +271,18 @@ impl Registry {
         Arc::clone(&self.shared.permits).try_acquire_owned().map_err(|_| StreamRefused::TooManyStreams)
     }
 
-    fn join(&self, channel: Arc<Channel>, resume: Resume) -> Result<(Join, Seat), StreamRefused> {
-        let (join, place) = channel.join(resume, self.shared.epoch, self.head());
-        let seat = Seat::new(channel, &place);
-        if place.subscribers > self.shared.limits.streams_per_channel {
-            return Err(StreamRefused::TooManyOnChannel);
-        }
+    fn join(
+        &self,
+        channel: &Arc<Channel>,
+        waiting: Option<&WaitingSince>,
+        resume: Resume,
+    ) -> Result<(Join, Seat), StreamRefused> {
+        let limit = self.shared.limits.streams_per_channel;
+        let joined = channel.join(waiting, resume, &self.shared.epochs, self.head(), limit)?;
         if self.shared.draining.load(Ordering::Acquire) {
             return Err(StreamRefused::Draining);
         }
-        Ok((join, seat))
+        Ok(joined)
     }
 
     /// The channel, if somebody watches it.
@@ -267,7 +295,7 @@ impl Registry {
     pub fn hang_up_all(&self) {
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
-        channels.iter().for_each(|channel| drop(channel.close()));
+        channels.iter().for_each(|channel| drop(channel.interrupt()));
     }
 
     /// Ends all streams after what has been published, and lets nobody in.
@@ -295,7 +323,7 @@ impl Channels {
         if let Some(channel) = channels.get(name).and_then(Weak::upgrade) {
             return channel;
         }
-        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history));
+        let channel = Arc::new(Channel::new(name.clone(), Arc::downgrade(self), self.limits.history.of(name.kind())));
         channels.insert(name.clone(), Arc::downgrade(&channel));
         channel
     }

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Channel, rounds::Rounds, seat::Seat};
+use super::{
+    Channel, Seat,
+    rounds::{Rounds, Version},
+};
 use crate::{event::Seq, wire::Frame};
 
 /// What a watcher gets next.
@@ -32,6 +35,8 @@ pub enum Delivery {
     Lapsed,
     /// The stream was asked to end.
     HungUp,
+    /// Events may be missing here; the watcher's cursor resumes.
+    Interrupted,
     /// The service is stopping.
     Draining,
 }
@@ -75,15 +80,28 @@ impl Subscriber {
             Places::One(seat) => std::slice::from_ref(seat),
             Places::Several(rounds) => rounds.seats(),
         };
-        seats.iter().map(Seat::channel)
+        seats.iter().map(|seat| &*seat.channel)
     }
 
     /// Everything at or before it has been delivered.
     pub fn position(&self) -> Seq {
         match &self.places {
-            Places::One(seat) => seat.position(),
+            Places::One(seat) => seat.position,
             Places::Several(rounds) => rounds.position(),
         }
+    }
+
+    /// From now on it watches these of its channels, and the entered ones; nothing that it was to be given is lost. Only
+    /// for a watcher of several channels.
+    pub fn reseat(&mut self, kept: impl Fn(&Channel) -> bool, entered: Vec<Seat>, versions: Vec<Version>) {
+        if let Places::Several(rounds) = &mut self.places {
+            rounds.reseat(kept, entered, versions);
+        }
+    }
+
+    /// Whether its channels are to be chosen anew; until then it is given nothing new.
+    pub fn is_stale(&self) -> bool {
+        matches!(&self.places, Places::Several(rounds) if rounds.is_stale())
     }
 
     /// Keeps something until the watcher leaves: a gauge, a mark of presence.

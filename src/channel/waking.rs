@@ -82,15 +82,16 @@ impl Waking {
     }
 }
 
+/// The wakers of those who wait for one thing, each in a slot of its own.
 #[derive(Debug, Default)]
-pub(super) struct WakerSlots {
+pub struct WakerSlots {
     slots: Vec<Option<Waker>>,
     free: Vec<usize>,
 }
 
 impl WakerSlots {
     /// A slot for a new watcher.
-    pub(super) fn enter(&mut self) -> usize {
+    pub fn enter(&mut self) -> usize {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -98,7 +99,7 @@ impl WakerSlots {
     }
 
     /// Gives a slot back.
-    pub(super) fn leave(&mut self, slot: usize) {
+    pub fn leave(&mut self, slot: usize) {
         if let Some(waiting) = self.slots.get_mut(slot) {
             *waiting = None;
             self.free.push(slot);
@@ -106,7 +107,7 @@ impl WakerSlots {
     }
 
     /// The slot's watcher waits.
-    pub(super) fn wait(&mut self, slot: usize, waker: &Waker) {
+    pub fn wait(&mut self, slot: usize, waker: &Waker) {
         match self.slots.get_mut(slot) {
             Some(Some(waiting)) => waiting.clone_from(waker),
             Some(waiting) => *waiting = Some(waker.clone()),
@@ -115,7 +116,7 @@ impl WakerSlots {
     }
 
     /// Takes the wakers of all who wait; they are to be woken outside the channel's lock, lest they run into it.
-    pub(super) fn take(&mut self) -> Vec<Waker> {
+    pub fn take(&mut self) -> Vec<Waker> {
         self.slots.iter_mut().filter_map(Option::take).collect()
     }
 }

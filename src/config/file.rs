@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(
             problems("[lease]\nx = 1"),
             [
-                "lease (settings file p.toml, line 1) is wrong: expected a string, a whole number or a list of strings, found table"
+                "lease (settings file p.toml, line 1) is wrong: expected a string, a whole number, true or false, or a list of strings, found table"
             ]
         );
         let [problem] = &problems("lease = '1s'\nlease = '2s'")[..] else { panic!("expected one problem") };

@@ -16,8 +16,8 @@ mod settings;
 mod value;
 
 pub use sections::{
-    AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, StreamConfig, TaskConfig,
-    UploadConfig,
+    AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig,
+    TaskConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
 pub use value::Secret;

@@ -40,6 +40,9 @@ pub struct Config {
     /// How long tasks wait and are kept.
     #[command(flatten)]
     pub tasks: TaskConfig,
+    /// How long users and their notifications are kept.
+    #[command(flatten)]
+    pub people: PeopleConfig,
     /// What may be uploaded.
     #[command(flatten)]
     pub uploads: UploadConfig,
@@ -141,9 +144,15 @@ pub struct StreamConfig {
     /// How long a stream may be quiet before a comment line is sent to keep it open
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "15s")]
     pub keep_alive: Duration,
-    /// Number of events other than ticks kept per channel, from which a reconnecting client resumes
+    /// Number of events other than ticks kept per task, from which a reconnecting client resumes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub history: usize,
+    /// Number of notifications kept per user, and per group
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
+    pub inbox_length: usize,
+    /// Number of events kept per topic, from which a reconnecting client resumes
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
+    pub topic_history: usize,
 }
 
 /// How long tasks wait and are kept.
@@ -161,6 +170,25 @@ pub struct TaskConfig {
     /// Maximum number of changes that wait to be written; further ones are refused with 503
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "8192")]
     pub queue_length: usize,
+}
+
+/// How long users and their notifications are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "People")]
+pub struct PeopleConfig {
+    // About 300 bytes of memory each.
+    /// Maximum number of known users; a new one is refused with 503
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "100000")]
+    pub max_users: usize,
+    /// How long a user stays connected after their last stream has closed, so that a page can be reloaded
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub presence_grace: Duration,
+    /// How long a user who is away is known; then their notifications and groups are deleted too
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90d")]
+    pub user_retention: Duration,
+    /// How long a notification waits for its user; older ones are neither delivered nor listed
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub inbox_max_age: Duration,
 }
 
 /// What may be uploaded.
@@ -241,6 +269,7 @@ default_from_flags!(
     AccessConfig,
     StreamConfig,
     TaskConfig,
+    PeopleConfig,
     UploadConfig,
     JobConfig,
     LogConfig

@@ -125,6 +125,14 @@ impl ChannelName {
         }
     }
 
+    /// The whole text as clients see it: an inbox is its user's.
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self.kind() {
+            ChannelKind::Inbox => format!("{}:{}", ChannelKind::User.as_str(), self.name()).into(),
+            _ => self.text(),
+        }
+    }
+
     /// The whole text.
     pub fn text(&self) -> Cow<'_, str> {
         match &self.0 {

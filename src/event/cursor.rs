@@ -2,11 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 /// Place in the journal: strictly increasing, never reused. `Seq(0)` is before the first event.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
 
 impl Seq {
@@ -26,14 +26,15 @@ impl fmt::Display for Seq {
     }
 }
 
-/// Random name of a store; new when a store is created or restored, so that a cursor of another store is told apart.
+/// Random name of one life of a store, from one start to the next, or of the store itself; see [`super::Epochs`].
 ///
 /// Eight characters of `0-9a-z`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch([u8; Self::BYTES]);
 
 impl Epoch {
-    const BYTES: usize = 8;
+    /// Bytes of the text.
+    pub const BYTES: usize = 8;
     const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
     /// A new random name (36⁸, about 41 bits).
@@ -44,6 +45,11 @@ impl Epoch {
             bits /= 36;
             digit
         }))
+    }
+
+    /// The text's bytes.
+    pub fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
     }
 
     /// The text.
@@ -77,7 +83,7 @@ impl FromStr for Epoch {
 /// Where a watcher stands: `{epoch}-{seq}`. The SSE `id`, the `ETag`, the long-poll position, on any channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cursor {
-    /// The store that gave it.
+    /// The life of the store that gave it.
     pub epoch: Epoch,
     /// Everything at or before it has been seen.
     pub seq: Seq,

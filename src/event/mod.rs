@@ -5,11 +5,15 @@
 
 mod channel_name;
 mod cursor;
+mod epochs;
+mod history_bounds;
 mod name;
 mod time;
 
 pub use channel_name::{ChannelKind, ChannelName, InvalidName, NAME_BYTES_MAX, check_name};
 pub use cursor::{Cursor, Epoch, InvalidCursor, Resume, Seq};
+pub use epochs::Epochs;
+pub use history_bounds::HistoryBounds;
 pub use name::Name;
 pub use time::Timestamp;
 

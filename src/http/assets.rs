@@ -1,7 +1,7 @@
-//! The page: files that were built into the binary.
+//! The page and the examples: files that are built into the binary.
 //!
-//! `web/` builds them. Names under `/assets/` carry a hash of their content, so they
-//! never change and may be cached for ever.
+//! `web/` builds the page. Names under `/assets/` carry a hash of their content, so they never change and may be cached
+//! for ever. The examples are served as they stand in `web/examples/`.
 
 use std::fmt::Write as _;
 
@@ -47,9 +47,18 @@ const NOT_BUILT: &str = "\
 #[folder = "web/dist"]
 struct Dist;
 
-/// The routes of the page.
+#[derive(Embed)]
+#[folder = "web/examples"]
+struct Examples;
+
+/// The routes of the page and of the examples.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(page)).routes(routes!(task_page)).routes(routes!(asset))
+    OpenApiRouter::new()
+        .routes(routes!(page))
+        .routes(routes!(task_page))
+        .routes(routes!(asset))
+        .routes(routes!(examples))
+        .routes(routes!(example))
 }
 
 refusals!(
@@ -98,6 +107,31 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Result<Response,
     let file = Dist::get(&format!("assets/{path}")).ok_or_else(|| Problem::new(&kinds::ROUTE_NOT_FOUND))?;
     let content_type = file.metadata.mimetype().to_owned();
     Ok(answer(file, content_type, IMMUTABLE, &headers))
+}
+
+/// The examples: small clients in plain HTML and JavaScript, which show their source.
+#[utoipa::path(
+    get, path = "/examples", operation_id = "listExamples", tag = "page",
+    responses(
+        (status = 200, description = "The list of the examples", body = String, content_type = "text/html"),
+        (status = 304, description = "The list has not changed"),
+        Refusals<NoFile>))]
+async fn examples(headers: HeaderMap) -> Result<Response, Problem> {
+    example(Path("index.html".into()), headers).await
+}
+
+/// A file of the examples.
+#[utoipa::path(
+    get, path = "/examples/{file}", operation_id = "readExample", tag = "page",
+    params(("file" = String, Path, description = "The name of the file", example = "events.html")),
+    responses(
+        (status = 200, description = "The file"),
+        (status = 304, description = "The file has not changed"),
+        Refusals<NoFile>))]
+async fn example(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let file = Examples::get(&name).ok_or_else(|| Problem::new(&kinds::ROUTE_NOT_FOUND))?;
+    let content_type = format!("{}; charset=utf-8", file.metadata.mimetype());
+    Ok(answer(file, content_type, REVALIDATE, &headers))
 }
 
 fn answer(file: EmbeddedFile, content_type: String, cache: &'static str, request: &HeaderMap) -> Response {

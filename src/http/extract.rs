@@ -40,14 +40,52 @@ where
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if body_type(request.headers()) != Some(BodyType::Json) {
-            return Err(
-                Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json.")
-            );
-        }
-        let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
-        valid(json::read(&body)?).map(Self)
+        valid(json::read(&json_body(request, app).await?)?).map(Self)
     }
+}
+
+/// A JSON body, or none, which is as good as an empty object.
+#[derive(Debug)]
+pub(super) struct OptionalJson<T>(pub(super) T);
+
+impl<T> FromRequest<App> for OptionalJson<T>
+where
+    T: DeserializeOwned + Default + Validate<Context = ()>,
+{
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        if http_body::Body::is_end_stream(request.body()) {
+            return Ok(Self(T::default()));
+        }
+        Json::from_request(request, app).await.map(|Json(value)| Self(value))
+    }
+}
+
+refuses!(OptionalJson<T> where T: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE,
+    kinds::UNSUPPORTED_TYPE, kinds::INVALID);
+
+/// A body that is a JSON array of names.
+#[derive(Debug)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl FromRequest<App> for Names {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let names: Vec<Name> = json::read_any(&json_body(request, app).await?)?;
+        Ok(Self(names.into_iter().map(Into::into).collect()))
+    }
+}
+
+refuses!(Names: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
+    kinds::INVALID);
+
+async fn json_body(request: Request, app: &App) -> Result<Bytes, Problem> {
+    if body_type(request.headers()) != Some(BodyType::Json) {
+        return Err(Problem::new(&kinds::UNSUPPORTED_TYPE).with_detail("Send JSON with content-type application/json."));
+    }
+    read_body(request.into_body(), app.config.http.max_body_bytes).await
 }
 
 refuses!(Json<T> where T: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
@@ -65,12 +103,16 @@ pub(super) enum BodyType {
 /// The content type of the body.
 pub(super) fn body_type(headers: &HeaderMap) -> Option<BodyType> {
     let text = single(headers, &header::CONTENT_TYPE).ok()??;
-    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "application/json" => Some(BodyType::Json),
-        "application/x-www-form-urlencoded" => Some(BodyType::Form),
-        other if other.starts_with("application/") && other.ends_with("+json") => Some(BodyType::Json),
-        _ => None,
+    let essence = text.split(';').next().unwrap_or_default().trim();
+    let is_json = |essence: &str| {
+        let (kind, subtype) = essence.split_once('/').unwrap_or_default();
+        let (_, suffix) = subtype.rsplit_once('+').unwrap_or(("", subtype));
+        kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
+    };
+    if is_json(essence) {
+        Some(BodyType::Json)
+    } else {
+        essence.eq_ignore_ascii_case("application/x-www-form-urlencoded").then_some(BodyType::Form)
     }
 }
 
@@ -105,10 +147,10 @@ pub(super) fn valid<T: Validate<Context = ()>>(value: T) -> Result<T, Problem> {
     }))
 }
 
-/// `steps[1].max_attempts` as it is on the wire.
+/// `steps[1].max_attempts` as it is on the wire, and `r#type`, which Rust has to write so.
 fn camel_case(path: &str) -> String {
     let mut after_underscore = false;
-    path.chars().fold(String::with_capacity(path.len()), |mut name, letter| {
+    path.replace("r#", "").chars().fold(String::with_capacity(path.len()), |mut name, letter| {
         match letter {
             '_' => after_underscore = true,
             letter if std::mem::take(&mut after_underscore) => name.push(letter.to_ascii_uppercase()),
@@ -130,8 +172,8 @@ impl FromRequestParts<App> for TaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        parse_id(&text).map(Self).ok_or_else(|| Problem::new(&kinds::TASK_NOT_FOUND).with_detail("Task ids are UUIDs."))
+        let id = path_parameter(parts, app, parse_id).await?;
+        id.map(Self).ok_or_else(|| Problem::new(&kinds::TASK_NOT_FOUND).with_detail("Task ids are UUIDs."))
     }
 }
 
@@ -149,8 +191,7 @@ impl FromRequestParts<App> for NewTaskId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        let id = parse_id(&text).filter(|id| !id.is_nil() && !id.is_max());
+        let id = path_parameter(parts, app, parse_id).await?.filter(|id| !id.is_nil() && !id.is_max());
         id.map(Self).ok_or_else(|| Problem::invalid("taskId", NOT_A_TASK_ID))
     }
 }
@@ -172,8 +213,8 @@ impl FromRequestParts<App> for User {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let text = path_parameter(parts, app).await?;
-        ChannelName::user(&text).map(Self).map_err(|error| Problem::invalid("userId", error.to_string()))
+        let user = path_parameter(parts, app, ChannelName::user).await?;
+        user.map(Self).map_err(|error| Problem::invalid("userId", error.to_string()))
     }
 }
 
@@ -181,6 +222,26 @@ impl User {
     /// The user's id.
     pub(super) fn id(&self) -> std::borrow::Cow<'_, str> {
         self.0.name()
+    }
+}
+
+/// A group in a path: its channel.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("group"))]
+pub(super) struct GroupName(
+    /// The name of the group.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(GroupName: kinds::MALFORMED, kinds::INVALID);
+
+impl FromRequestParts<App> for GroupName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let group = path_parameter(parts, app, ChannelName::group).await?;
+        group.map(Self).map_err(|error| Problem::invalid("group", error.to_string()))
     }
 }
 
@@ -198,11 +259,12 @@ fn parse_id(text: &str) -> Option<Uuid> {
     (text.len() == uuid::fmt::Hyphenated::LENGTH).then(|| text.parse().ok()).flatten()
 }
 
-async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, Problem> {
+/// Reads the one parameter of a path.
+async fn path_parameter<T>(parts: &mut Parts, app: &App, read: impl FnOnce(&str) -> T) -> Result<T, Problem> {
     let parameters = RawPathParams::from_request_parts(parts, app)
         .await
         .map_err(|_| Problem::new(&kinds::MALFORMED).with_detail("The path is not UTF-8."))?;
-    Ok(parameters.iter().next().map(|(_, value)| value.to_owned()).unwrap_or_default())
+    Ok(read(parameters.iter().next().map_or("", |(_, value)| value)))
 }
 
 /// The parameters of a query; unknown ones are refused.

@@ -2,8 +2,8 @@
 //!
 //! Any program that reaches the port may use it; so a page of another origin must not reach it through its visitor's
 //! browser. `Host` catches DNS rebinding: a foreign name that its owner resolves to this machine. `Sec-Fetch-Site` (W3C
-//! Fetch Metadata) and `Origin` (RFC 6454), which browsers set themselves, catch forms and scripts of other sites.
-//! Programs other than browsers send neither and pass. It must not know routes or tasks.
+//! Fetch Metadata), `Origin` (RFC 6454) and `Referer`, which browsers set themselves, catch forms, scripts and images of
+//! other sites. Programs other than browsers send none of them and pass. It must not know routes or tasks.
 //!
 //! CORS is by hand: the layer of tower-http answers every OPTIONS itself, with 200 and without `Allow`.
 
@@ -24,14 +24,14 @@ use super::{
 };
 use crate::config::HttpConfig;
 
-/// What an allow-listed page may send.
-const CORS_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+/// What an allow-listed page may send, and what there are.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// The headers that it may set.
-const CORS_REQUEST_HEADERS: &str = "content-type, accept, idempotency-key, if-none-match, last-event-id, lease-token, \
+const CORS_REQUEST_HEADERS: &str = "content-type, accept, authorization, idempotency-key, if-none-match, last-event-id, lease-token, \
                                     prefer, x-request-id";
 /// The headers of an answer that it may read.
 const CORS_RESPONSE_HEADERS: &str =
-    "location, etag, retry-after, preference-applied, idempotency-key, allow, x-request-id";
+    "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, x-request-id";
 /// How long a browser may remember a preflight's answer, in seconds.
 const CORS_MAX_AGE: &str = "600";
 
@@ -69,16 +69,19 @@ pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, config
 }
 
 /// An argument of every handler of a GET that has an effect: refuses requests of other sites, as [`check`] does for
-/// the unsafe methods, and keeps HEAD, which must not have any, from the handler.
+/// the unsafe methods, and tells HEAD, which must not have any.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct HasEffect;
+pub(super) struct HasEffect {
+    /// Only the head of the answer is wanted, and no effect.
+    pub(super) is_head: bool,
+}
 
 impl FromRequestParts<App> for HasEffect {
-    type Rejection = Response;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Response> {
-        check_site(&parts.uri, &parts.headers, &app.config.http).map_err(IntoResponse::into_response)?;
-        if parts.method == Method::HEAD { Err(StatusCode::OK.into_response()) } else { Ok(Self) }
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        check_site(&parts.uri, &parts.headers, &app.config.http)?;
+        Ok(Self { is_head: parts.method == Method::HEAD })
     }
 }
 
@@ -157,11 +160,23 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
         }
     }
     match single(headers, &header::ORIGIN)? {
-        None => Ok(()),
-        Some(origin) if is_same_origin(origin, uri, headers) => Ok(()),
+        None => {}
+        Some(origin) if is_same_origin(origin, uri, headers) => {}
         // `null` is any sandboxed frame, file or redirect across origins.
-        Some(_) => foreign("The origin is neither this service nor in --allowed-origins."),
+        Some(_) => return foreign("The origin is neither this service nor in --allowed-origins."),
     }
+    // On plain HTTP browsers send neither of these with an image or a link, but most send this.
+    match single(headers, &header::REFERER)?.map(origin_of) {
+        None | Some("") => Ok(()),
+        Some(origin) if is_same_origin(origin, uri, headers) || is_listed(origin, config) => Ok(()),
+        Some(_) => foreign("The page that leads here is neither of this service nor in --allowed-origins."),
+    }
+}
+
+/// The origin of a page's URL.
+fn origin_of(url: &str) -> &str {
+    let path = url.find("://").and_then(|scheme| url[scheme + 3..].find(['/', '?', '#']).map(|path| scheme + 3 + path));
+    &url[..path.unwrap_or(url.len())]
 }
 
 /// Whether an origin names the host and port that the request was sent to. The scheme is not looked at: a proxy in
@@ -175,8 +190,11 @@ fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
 
 fn allowed_origin<'a>(headers: &'a HeaderMap, config: &HttpConfig) -> Option<&'a HeaderValue> {
     let text = single(headers, &header::ORIGIN).ok()??;
-    let is_allowed = config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(text));
-    headers.get(header::ORIGIN).filter(|_| is_allowed)
+    headers.get(header::ORIGIN).filter(|_| is_listed(text, config))
+}
+
+fn is_listed(origin: &str, config: &HttpConfig) -> bool {
+    config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
 }
 
 fn is_preflight(request: &Request) -> bool {
@@ -186,7 +204,7 @@ fn is_preflight(request: &Request) -> bool {
 fn preflight(request: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(CORS_METHODS));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
     headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_REQUEST_HEADERS));
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(CORS_MAX_AGE));
     if request.contains_key(REQUEST_PRIVATE_NETWORK) {
@@ -286,6 +304,8 @@ mod tests {
         assert!(site(&[("origin", "https://LOCALHOST:8080")]));
         assert!(site(&[("sec-fetch-site", "same-origin"), ("origin", "http://localhost:8080")]));
         assert!(site(&[("sec-fetch-site", "none")]));
+        assert!(site(&[("referer", "http://localhost:8080/tasks/1?a=/#b")]) && site(&[("referer", "")]));
+        assert!(site(&[("referer", "https://app.example/page")]) && site(&[("referer", "http://LOCALHOST:8080")]));
         assert!(site(&[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")]));
     }
 
@@ -304,6 +324,17 @@ mod tests {
             "",
         ] {
             assert!(!site(&[("origin", origin)]), "{origin}");
+        }
+        for referer in [
+            "http://evil.example/",
+            "http://localhost:8080.evil.example/",
+            "http://evil?localhost:8080/",
+            "http://evil.example/http://localhost:8080/",
+            "http://localhost/",
+            "about:blank",
+            "x",
+        ] {
+            assert!(!site(&[("referer", referer)]), "{referer}");
         }
         for fetch in ["cross-site", "same-site", "", "same-origin, same-origin"] {
             assert!(!site(&[("sec-fetch-site", fetch)]), "{fetch}");

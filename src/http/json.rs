@@ -18,6 +18,14 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(Problem::new(&kinds::INVALID).with_detail("The body: expected an object, found an array."));
     }
+    read_any(body)
+}
+
+/// Reads any JSON.
+///
+/// # Errors
+/// When the body is not JSON of this shape.
+pub(super) fn read_any<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|_| explained::<T>(body))
 }
 

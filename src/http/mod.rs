@@ -7,10 +7,12 @@ mod admission;
 mod assets;
 mod extract;
 mod files;
+mod groups;
 mod guard;
 mod json;
 mod multipart;
 mod negotiate;
+mod notifications;
 mod observe;
 mod ops;
 mod openapi;
@@ -33,7 +35,7 @@ use axum::{
     Router,
     response::{IntoResponse, Response},
 };
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri, header};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -95,14 +97,20 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(users::router())
+        .merge(notifications::router())
+        .merge(groups::router())
         .merge(seeds::router())
         .merge(ops::router())
         .merge(openapi::router())
         .merge(assets::router())
 }
 
-async fn unknown_route() -> Problem {
-    Problem::new(&kinds::ROUTE_NOT_FOUND)
+async fn unknown_route(method: Method, uri: Uri) -> Response {
+    match (method, uri.path()) {
+        // RFC 9110, 9.3.7: what the service as a whole can do.
+        (Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, guard::METHODS)]).into_response(),
+        _ => Problem::new(&kinds::ROUTE_NOT_FOUND).into_response(),
+    }
 }
 
 /// The router adds `Allow`.

@@ -48,6 +48,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     tags(
         (name = "tasks", description = "Submit, read, report, cancel, delete"),
         (name = "streams", description = "Watch tasks"),
+        (name = "notifications", description = "Messages to users, which wait for them"),
+        (name = "groups", description = "Groups of users"),
         (name = "users", description = "Who is connected"),
         (name = "compatibility", description = "Routes of earlier systems, unchanged for their clients"),
         (name = "operations", description = "Health and metrics"),

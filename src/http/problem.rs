@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::refusals::refusals;
 use crate::{
     channel::{StreamRefused, WatchError},
+    people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     task::{Refusal, TaskError},
     tracker::TrackerError,
 };
@@ -21,8 +22,19 @@ use crate::{
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// When a client is asked to come again after a passing trouble.
+/// When a client is asked to come again after a passing trouble, and after one that somebody has to see to.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_SEEN_TO: Duration = Duration::from_secs(30);
+
+/// When a client is asked to come again after an answer with this status.
+fn retry_after(status: StatusCode) -> Option<HeaderValue> {
+    let wait = match status {
+        StatusCode::SERVICE_UNAVAILABLE => RETRY_AFTER,
+        StatusCode::INSUFFICIENT_STORAGE => RETRY_AFTER_SEEN_TO,
+        _ => return None,
+    };
+    Some(HeaderValue::from(wait.as_secs()))
+}
 
 /// What can be refused: a status, a stable code, and a title that is the same for all problems of this kind.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,6 +109,8 @@ pub mod kinds {
         ProblemKind::new(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "The body did not arrive in time");
     /// A final status is final.
     pub const TASK_FINAL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "task_final", "The task has ended");
+    /// The group has as many members as allowed.
+    pub const GROUP_FULL: ProblemKind = ProblemKind::new(StatusCode::CONFLICT, "group_full", "The group is full");
     /// Another worker holds the lease.
     pub const TASK_LEASED: ProblemKind =
         ProblemKind::new(StatusCode::CONFLICT, "task_leased", "Another worker holds the lease");
@@ -145,6 +159,9 @@ pub mod kinds {
     /// More requests wait than the service can take.
     pub const OVERLOADED: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    /// There are as many users as allowed.
+    pub const TOO_MANY_USERS: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_users", "Too many users");
     /// There are as many streams as allowed.
     pub const TOO_MANY_STREAMS: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
@@ -165,7 +182,6 @@ pub struct Problem {
     kind: &'static ProblemKind,
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
-    retry_after: Option<Duration>,
     cause: Option<String>,
 }
 
@@ -222,8 +238,7 @@ pub(super) struct Code(pub(super) &'static str);
 impl Problem {
     /// A problem of this kind, without a detail.
     pub fn new(kind: &'static ProblemKind) -> Self {
-        let retry_after = (kind.status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER);
-        Self { kind, detail: None, errors: Vec::new(), retry_after, cause: None }
+        Self { kind, detail: None, errors: Vec::new(), cause: None }
     }
 
     /// What is wrong with one member, field or parameter.
@@ -287,6 +302,23 @@ impl Problem {
     }
 }
 
+impl IntoResponse for ProblemDocument<'_> {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // A struct of strings and numbers always has a JSON text.
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
+        let retry_after = retry_after(status).map(|wait| (header::RETRY_AFTER, wait));
+        response.headers_mut().extend(retry_after);
+        response
+    }
+}
+
+/// Ends the connection with this response. Who is to come again later must not keep the place of others meanwhile.
+pub(super) fn close(response: &mut Response) {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let summary;
@@ -306,11 +338,9 @@ impl IntoResponse for Problem {
             errors: &self.errors,
             task_id: None,
         };
-        // A struct of strings and numbers always has a JSON text.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = (self.kind.status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+        let mut response = document.into_response();
+        if self.kind == &kinds::TOO_MANY_STREAMS {
+            close(&mut response);
         }
         if let Some(challenge) = self.kind.challenge() {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -337,6 +367,7 @@ impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::People(refusal) => refusal.into(),
             TrackerError::Busy => Self::new(&kinds::OVERLOADED),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
             TrackerError::Unavailable(_) => Self::new(&kinds::STORE_UNAVAILABLE).with_cause(error),
@@ -367,6 +398,21 @@ impl From<Refusal> for Problem {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<PeopleRefusal> for Problem {
+    fn from(refusal: PeopleRefusal) -> Self {
+        match refusal {
+            PeopleRefusal::NoUser => Self::new(&kinds::USER_NOT_FOUND),
+            PeopleRefusal::TooManyUsers(max) => Self::new(&kinds::TOO_MANY_USERS)
+                .with_detail(format!("{max} users are known, the most that the setting max-users allows.")),
+            PeopleRefusal::TooManyGroups => Self::new(&kinds::INVALID)
+                .with_detail(format!("A user can be in {GROUPS_PER_USER_MAX} groups at most.")),
+            PeopleRefusal::GroupFull(group) => Self::new(&kinds::GROUP_FULL)
+                .with_detail(format!("The group {group} has {MEMBERS_PER_GROUP_MAX} members, the most allowed.")),
+            PeopleRefusal::Unreadable => Self::internal(&refusal),
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     App,
     extract::TaskId,
     negotiate::{EVENT_STREAM, accepts_stream, wants_page},
-    problem::{Finds, Problem, kinds},
+    problem::{Finds, Problem, close, kinds},
     refusals::{Refusals, refuses},
     urlencoded::Fields,
 };
@@ -85,7 +85,8 @@ async fn watch(
     };
     let entry = found.entry()?;
     if method == Method::HEAD {
-        return Ok(head());
+        let joined = app.tracker.watch(&entry.channel(), resume).await;
+        return Ok(head_of(joined.is_ok_and(|(join, _)| matches!(join, Join::Ended))));
     }
     Ok(stream(&app, &entry, resume).await)
 }
@@ -178,6 +179,11 @@ where
     (headers, Body::new(body)).into_response()
 }
 
+/// What HEAD is answered where GET would get a stream, or is told to stop because the client has seen the end.
+pub(super) fn head_of(has_ended: bool) -> Response {
+    if has_ended { StatusCode::NO_CONTENT.into_response() } else { head() }
+}
+
 /// The head of a stream, for HEAD. Nobody watches.
 pub(super) fn head() -> Response {
     // A body of unknown length, as a stream's is: an empty one would claim a length of 0.
@@ -192,6 +198,7 @@ pub(super) fn refused(problem: &Problem) -> Response {
     let frame = wire::refused(problem.kind().code, problem.sentence(), jittered_retry());
     let mut response = event_stream(Body::from(frame));
     problem.annotate(&mut response);
+    close(&mut response);
     response
 }
 

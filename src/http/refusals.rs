@@ -20,7 +20,7 @@ pub(super) trait Refuses {
 macro_rules! refusals {
     ($(#[$doc:meta])* $name:ident: $($kind:expr),+) => {
         $(#[$doc])*
-        pub(super) enum $name {}
+        pub(in $crate::http) enum $name {}
 
         $crate::http::refusals::refuses!($name: $($kind),+);
     };

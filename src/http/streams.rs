@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -20,7 +20,7 @@ use super::{
     extract::{query_problem, valid},
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    progress::{AcceptsStream, RETRY, event_stream, head, refused, resume},
+    progress::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     refusals::{Refusals, refuses},
     room::Room,
     tasks::json_response,
@@ -28,9 +28,10 @@ use super::{
 };
 use crate::{
     access::{Principal, may_watch},
-    channel::{Delivery, Join, Joined, Subscriber},
-    event::{ChannelKind, ChannelName, Resume},
+    channel::{Delivery, Join, Joined},
+    event::{ChannelKind, ChannelName, Resume, Seq},
     stream::{Heartbeat, StreamBody, Style},
+    tracker::MemberWatcher,
     wire::{self, Dialect, Frame, with_members},
 };
 
@@ -183,23 +184,23 @@ async fn watch(
     if let Err(problem) = check_known(&app, &principal, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
-    if method == Method::HEAD && !is_poll {
-        return Ok(head());
-    }
-    let (joined, mut subscriber) = match app.tracker.watch_several(&watched.channels, watched.resume).await {
+    let is_head = method == Method::HEAD && !is_poll;
+    // Only to be asked for the head makes nobody connected.
+    let is_followed = |name: &&ChannelName| name.kind() == ChannelKind::User && !is_head;
+    let users: Vec<_> = watched.channels.iter().filter(is_followed).cloned().collect();
+    let (joined, watcher) = match watch_as(&app, &watched.channels, &users, watched.resume).await {
         Ok(opened) => opened,
-        Err(error) if is_poll => return Err(error.into()),
-        Err(error) => return Ok(refused(&error.into())),
+        Err(problem) if is_poll => return Err(problem),
+        Err(_) if is_head => return Ok(head_of(false)),
+        Err(problem) => return Ok(refused(&problem)),
     };
-    if joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended)) {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    }
-    for user in watched.channels.iter().filter(|channel| channel.kind() == ChannelKind::User) {
-        subscriber.hold(app.presence.connect(user));
+    let has_ended = joined.channels.iter().all(|(_, join)| matches!(join, Join::Ended));
+    if has_ended || is_head {
+        return Ok(head_of(has_ended));
     }
     if is_poll {
         let wait = preferred_wait(&headers).unwrap_or(WAIT_DEFAULT);
-        return poll(&app, &room, &joined, subscriber, wait).await;
+        return poll(&app, &room, &joined, watcher, wait).await;
     }
     let style = Style {
         dialect: watched.dialect,
@@ -207,7 +208,30 @@ async fn watch(
         shows_state: true,
         heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
     };
-    Ok(event_stream(StreamBody::of_several(&joined, subscriber, style, app.metrics.clone())))
+    Ok(event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone())))
+}
+
+/// Watches channels, and what these users are notified of; they are connected as long as it is watched. A client that
+/// comes back with a cursor has seen what was before it.
+pub(super) async fn watch_as(
+    app: &App,
+    channels: &[ChannelName],
+    users: &[ChannelName],
+    resume: Resume,
+) -> Result<(Joined, MemberWatcher), Problem> {
+    let mut guards = Vec::with_capacity(users.len());
+    for user in users {
+        guards.push(app.presence.connect(user).await?);
+    }
+    let (joined, mut watcher) = app.tracker.watch_several(channels, users, resume).await?;
+    guards.into_iter().for_each(|guard| watcher.hold(guard));
+    let goes_on =
+        |(channel, join): &&(ChannelName, Join)| channel.kind() == ChannelKind::Inbox && matches!(join, Join::Resumed);
+    if let Resume::After(cursor) = resume {
+        let inboxes = joined.channels.iter().filter(goes_on);
+        inboxes.for_each(|(inbox, _)| app.presence.saw(&inbox.name(), cursor.seq));
+    }
+    Ok((joined, watcher))
 }
 
 /// Refuses channels of tasks that are not there, and channels that look to the principal as if they were not there.
@@ -231,16 +255,17 @@ async fn poll(
     app: &App,
     room: &Room,
     joined: &Joined,
-    mut subscriber: Subscriber,
+    mut watcher: MemberWatcher,
     wait: Duration,
 ) -> Result<Response, Problem> {
     let states: Vec<_> = joined.channels.iter().filter_map(|(_, join)| join.state()).collect();
     let wait = if states.is_empty() { wait } else { Duration::ZERO };
-    let mut next = tokio::time::timeout(wait, subscriber.next()).await;
+    let mut next = tokio::time::timeout(wait, watcher.next()).await;
     // A client that waits has no room yet.
     let held = room.bytes(BATCH_BYTES_MAX).await?;
     let mut events: Vec<Bytes> = states.into_iter().map(listed).collect();
     let mut size_bytes = 0;
+    let mut position = Seq::ZERO;
     let ended = loop {
         match next {
             Ok(Delivery::Frame(frame)) => {
@@ -250,29 +275,41 @@ async fn poll(
             }
             Ok(Delivery::Ended { .. }) => break true,
             // The next poll goes on from the cursor.
-            Ok(Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Draining) | Err(_) => break false,
+            Ok(
+                Delivery::Bytes(_) | Delivery::Lapsed | Delivery::HungUp | Delivery::Interrupted | Delivery::Draining,
+            ) => break false,
+            Err(_) => {
+                // What had waited is delivered, so that it stands where the states were shown.
+                position = joined.position.map_or(Seq::ZERO, |cursor| cursor.seq);
+                break false;
+            }
         }
         if events.len() >= BATCH_EVENTS_MAX || size_bytes >= BATCH_BYTES_MAX {
             break false;
         }
-        next = tokio::time::timeout(Duration::ZERO, subscriber.next()).await;
+        next = tokio::time::timeout(Duration::ZERO, watcher.next()).await;
     };
-    let reset = joined.channels.iter().filter(|(_, join)| join.is_reset()).map(|(channel, _)| format!("\"{channel}\""));
+    let reset = joined
+        .channels
+        .iter()
+        .filter(|(_, join)| join.is_reset())
+        .map(|(channel, _)| format!("\"{}\"", channel.shown()));
     let members = [
         ("events", format!("[{}]", joined_with_commas(&events))),
         ("reset", format!("[{}]", reset.collect::<Vec<_>>().join(","))),
-        ("cursor", format!("\"{}\"", app.tracker.cursor(subscriber.position()))),
+        ("cursor", format!("\"{}\"", app.tracker.cursor(watcher.position().max(position)))),
         ("ended", ended.to_string()),
     ];
-    let members: Vec<_> = members.iter().map(|(name, json)| (*name, json.as_bytes())).collect();
-    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", &members))))
+    let members = members.iter().map(|(name, json)| (*name, json.as_bytes()));
+    Ok(json_response(StatusCode::OK, held.keep(with_members(b"{}", members))))
 }
 
 /// An event as it is listed in an answer.
 fn listed(frame: &Arc<Frame>) -> Bytes {
-    let name = frame.event().draft.name.as_deref().map(|name| format!("\"{name}\""));
+    // A string always has a JSON text.
+    let name = frame.event().draft.name.as_deref().map(|name| serde_json::to_string(name).unwrap_or_default());
     let name = name.as_ref().map(|name| ("event", name.as_bytes()));
-    with_members(&frame.addressed(), &name.into_iter().collect::<Vec<_>>())
+    with_members(&frame.addressed(), name)
 }
 
 fn joined_with_commas(events: &[Bytes]) -> String {

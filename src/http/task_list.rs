@@ -34,7 +34,7 @@ const LIST_LIMIT_DEFAULT: usize = 50;
 const FILTER_VALUES_MAX: usize = 50;
 /// A page that has grown to this ends, however many were asked for: a task may carry 192 KiB of what its submitter and
 /// its worker have to say.
-const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Tasks that are read from the store at once.
 const READ_AT_ONCE: usize = 50;
 
@@ -185,7 +185,7 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let counts = filter.has_counts.then(|| counts_json(&app.tracker.counts()));
     let counts = counts.as_ref().map(|counts| ("counts", counts.as_bytes()));
     let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain(counts);
-    Ok(with_members(b"{}", &members.collect::<Vec<_>>()))
+    Ok(with_members(b"{}", members))
 }
 
 /// The tasks of a page, and where the next one begins.
@@ -218,7 +218,7 @@ async fn collect(
 }
 
 /// The place that a `nextPage` of this store names.
-fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
-    let place = page.parse::<Cursor>().ok().filter(|place| place.epoch == app.tracker.cursor(Seq::ZERO).epoch);
+pub(super) fn read_page(app: &App, page: &str) -> Result<Seq, Problem> {
+    let place = page.parse::<Cursor>().ok().filter(|place| app.tracker.cursor(place.seq) == *place);
     place.map(|place| place.seq).ok_or_else(|| Problem::invalid("page", "is not a valid page token"))
 }

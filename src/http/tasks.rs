@@ -28,10 +28,9 @@ use super::{
 };
 use crate::{
     access::Principal,
-    channel::WatchError,
     event::Resume,
     task::{Entry, Intent, NewTask, Report, Status, Task},
-    tracker::Answer,
+    tracker::{Answer, TrackerError},
     wire::with_members,
 };
 
@@ -110,7 +109,7 @@ async fn create(
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
     let (new, key) = (prepared(&app, &principal, new)?, principal.idempotency_key(key));
-    let answer = app.tracker.create(Uuid::now_v7(), new, key.as_deref()).await?;
+    let answer = app.tracker.create(Uuid::now_v7(), new, key.as_deref()).await;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
@@ -134,7 +133,7 @@ async fn put(
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, prepared(&app, &principal, new)?, None).await?;
+    let answer = app.tracker.create(id, prepared(&app, &principal, new)?, None).await;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
@@ -151,7 +150,7 @@ async fn put(
         (status = 200, description = "The task", body = TaskDocument, headers(
             ("etag" = String, description = "The cursor of this state"))),
         (status = 304, description = "The task has not changed"),
-        Refusals<(TaskId, Reads, Finds)>))]
+        Refusals<(TaskId, Reads, Finds, Waits)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
     let entry = app.tracker.find(id).await?.entry()?;
     if !etag_matches(&headers, &etag(&app, &entry)) {
@@ -180,12 +179,7 @@ async fn next_change(
         // Nothing will ever follow.
         return Ok((entry, Some(wait)));
     }
-    match app.tracker.changed_after(&entry, wait).await {
-        Ok(entry) => Ok((entry, Some(wait))),
-        // No place to listen, or the service is stopping: the client may ask again.
-        Err(WatchError::Refused(_)) => Ok((entry, None)),
-        Err(error) => Err(error.into()),
-    }
+    Ok((app.tracker.changed_after(&entry, wait).await?, Some(wait)))
 }
 
 /// Reports on a task.
@@ -248,6 +242,10 @@ refusals!(
     Reports: kinds::TASK_GONE, kinds::TASK_FINAL, kinds::TASK_LEASED, kinds::LEASE_LOST
 );
 refusals!(
+    /// Who waits for a change takes the place of a stream.
+    Waits: kinds::TOO_MANY_STREAMS
+);
+refusals!(
     /// A task that has ended cannot be cancelled.
     Cancels: kinds::TASK_GONE, kinds::TASK_FINAL
 );
@@ -266,9 +264,13 @@ pub(super) fn prepared(app: &App, principal: &Principal, mut new: NewTask) -> Re
 async fn submitted(
     app: &App,
     headers: &HeaderMap,
-    answer: Answer,
+    answer: Result<Answer, TrackerError>,
     status: impl FnOnce(bool) -> StatusCode,
 ) -> Result<Response, Problem> {
+    let answer = match answer {
+        Err(error) if wants_stream(headers) => return Ok(progress::refused(&error.into())),
+        answer => answer?,
+    };
     let made = answer.changed;
     let entry = entry_of(answer)?;
     let mut response = if wants_stream(headers) {
@@ -321,8 +323,8 @@ pub(super) fn document(app: &App, entry: &Entry) -> Bytes {
 fn with_cursor(entry: &Entry, cursor: &str, extra: &[(&str, &[u8])]) -> Bytes {
     let kept = [("input", &entry.origin.input), ("metadata", &entry.origin.metadata)];
     let kept = kept.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?.as_str().as_bytes())));
-    let members: Vec<_> = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied()).collect();
-    with_members(&entry.data, &members)
+    let members = kept.chain([("cursor", cursor.as_bytes())]).chain(extra.iter().copied());
+    with_members(&entry.data, members)
 }
 
 /// The cursor of a state, quoted: as an `ETag`, and in JSON.

@@ -18,7 +18,7 @@ use super::{
     App,
     extract::{Query, single, task_id, valid},
     multipart::{self, FileForm, ReadsForm},
-    problem::{self, Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
+    problem::{Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
     tasks::prepared,
@@ -168,7 +168,6 @@ fn of_kind(kind: &ProblemKind) -> TaskError {
 }
 
 fn refused(error: TaskError, task_id: Uuid) -> Response {
-    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let document = ProblemDocument {
         kind: error.kind,
         title: &error.title,
@@ -178,9 +177,7 @@ fn refused(error: TaskError, task_id: Uuid) -> Response {
         errors: &[],
         task_id: Some(task_id),
     };
-    // A struct of strings and numbers always has a JSON text.
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut response = (status, [(header::CONTENT_TYPE, problem::CONTENT_TYPE)], body).into_response();
+    let mut response = document.into_response();
     response.extensions_mut().insert(Code("upload_failed"));
     response
 }

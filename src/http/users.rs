@@ -15,9 +15,9 @@ use super::{
 use crate::{event::check_name, people::PresenceStatus, presence::UserPresence};
 
 /// Users on a page unless said otherwise.
-const LIST_LIMIT_DEFAULT: usize = 50;
+pub(super) const LIST_LIMIT_DEFAULT: usize = 50;
 /// Most users on a page.
-const LIST_LIMIT_MAX: usize = 500;
+pub(super) const LIST_LIMIT_MAX: usize = 500;
 
 /// The routes of users.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -52,7 +52,7 @@ struct UsersQuery {
 }
 
 /// The place after a page is the id of its last user.
-fn page_token(page: &str, _: &()) -> garde::Result {
+pub(super) fn page_token(page: &str, _: &()) -> garde::Result {
     check_name(page).map_err(|_| garde::Error::new("is not a valid page token"))
 }
 

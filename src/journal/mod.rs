@@ -31,6 +31,10 @@
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and
 //! for finding group ids. Older ones are trimmed, but none above [`Journal::folded_through`]. An append
 //! with a `known_head` below which the log was trimmed is [`JournalError::Lapsed`].
+//!
+//! # Epochs
+//! Each start of a store begins an epoch: the cursors of what is appended from then on have its name, and those of what was
+//! written before stay the same. A store that is an older copy of itself begins another epoch than the one that was lost.
 
 mod member;
 pub mod sqlite;
@@ -44,7 +48,7 @@ pub(crate) use member::Members;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::event::{ChannelKind, ChannelName, Draft, Epoch, Event, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, History, Seq, Timestamp};
 use bytes::Bytes;
 
 /// Most tombstones that one [`Journal::sweep`] removes, so that no append waits long for it.
@@ -161,8 +165,8 @@ pub enum JournalError {
 /// An append whose future is dropped may or may not commit; no read changes anything.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// The name of this store.
-    fn epoch(&self) -> Epoch;
+    /// The epochs of this store; the last began when it was opened. What was written before keeps its own.
+    fn epochs(&self) -> &Epochs;
 
     /// Everything at or before it is in the channels' rows.
     fn folded_through(&self) -> Seq;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -230,7 +231,13 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
         let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.room.clone());
-        let answer = self.app.clone().oneshot(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| ResponseBody::new(body, under_way))) })
+        let (answer, pace) = (self.app.clone().oneshot(request), Arc::clone(&self.pace));
+        Box::pin(async move {
+            let response = answer.await?;
+            if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
+                pace.let_go();
+            }
+            Ok(response.map(|body| ResponseBody::new(body, under_way)))
+        })
     }
 }

@@ -26,6 +26,9 @@ use crate::config::ConnectionConfig;
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
+/// How long a multiplexed connection is kept after a response that asked for its end, unless another request comes.
+const LET_GO: Duration = Duration::from_secs(1);
+
 /// What the connection waits for, shared by its parts.
 pub(super) struct ClientPace {
     limits: TimeOuts,
@@ -54,6 +57,8 @@ struct PaceState {
     lingering: Option<Lingering>,
     /// Requests run beside each other, in tasks of their own.
     is_multiplexed: bool,
+    /// The last response asked for the connection's end.
+    is_let_go: bool,
 }
 
 /// What the client is to send next, as long as it has no request under way.
@@ -127,6 +132,7 @@ impl ClientPace {
                 write_blocked_since: None,
                 lingering: None,
                 is_multiplexed: false,
+                is_let_go: false,
             }),
             driver: AtomicWaker::new(),
         }
@@ -181,8 +187,14 @@ impl ClientPace {
         let mut state = self.state();
         state.requests += 1;
         state.is_body_unread = false;
+        state.is_let_go = false;
         drop(state);
         RequestGuard { pace: Arc::clone(self) }
+    }
+
+    /// A response asks for the connection's end; hyper heeds that in HTTP/1, and HTTP/2 has no word for it.
+    pub(super) fn let_go(&self) {
+        self.state().is_let_go = true;
     }
 
     /// How long the client may be silent inside a body.
@@ -233,6 +245,7 @@ impl ClientPace {
         let (limit, reason) = match state.waiting_for {
             Awaited::FirstByte => (self.limits.first_byte, TimedOut::FirstByte),
             Awaited::Header => (self.limits.header, TimedOut::Header),
+            Awaited::NextRequest if state.is_let_go => (self.limits.idle.min(LET_GO), TimedOut::Idle),
             Awaited::NextRequest => (self.limits.idle, TimedOut::Idle),
         };
         Some((state.since + limit, reason))

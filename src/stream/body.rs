@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep};
 use super::{CROWD, Heartbeat, Style, jittered_retry};
 use crate::{
     channel::{Delivery, Join, Joined, Subscriber, Watch},
+    event::Cursor,
     telemetry::Metrics,
     wire::{self, Dialect},
 };
@@ -23,6 +24,8 @@ use crate::{
 pub struct StreamBody<W = Subscriber> {
     watcher: Option<W>,
     dialect: Dialect,
+    /// Where it stands once all that waits for it is delivered. Until then events have no id.
+    stands_at: Option<Cursor>,
     ready: VecDeque<Bytes>,
     heartbeat: Heartbeat,
     beat_at: Instant,
@@ -36,14 +39,17 @@ impl StreamBody {
         let opening = subscriber.channels().flat_map(|channel| style.opening(channel.name(), join)).collect();
         Self::opened(opening, subscriber, style, metrics)
     }
-
-    /// A stream for this watcher of several channels.
-    pub fn of_several(joined: &Joined, subscriber: Subscriber, style: Style, metrics: Metrics) -> Self {
-        Self::opened(style.opening_of_several(joined), subscriber, style, metrics)
-    }
 }
 
 impl<W: Watch> StreamBody<W> {
+    /// A stream for this watcher of several channels.
+    pub fn of_several(joined: &Joined, watcher: W, style: Style, metrics: Metrics) -> Self {
+        let (opening, stands_at) = style.opening_of_several(joined);
+        let mut body = Self::opened(opening, watcher, style, metrics);
+        body.stands_at = stands_at;
+        body
+    }
+
     /// A stream for this watcher, which begins with these bytes.
     pub fn opened(opening: Vec<Bytes>, watcher: W, style: Style, metrics: Metrics) -> Self {
         metrics.streams_open.inc();
@@ -52,6 +58,7 @@ impl<W: Watch> StreamBody<W> {
             ready: opening.into(),
             watcher: Some(watcher),
             dialect: style.dialect,
+            stands_at: None,
             heartbeat: style.heartbeat,
             beat_at,
             timer: Box::pin(tokio::time::sleep_until(beat_at)),
@@ -61,7 +68,20 @@ impl<W: Watch> StreamBody<W> {
 
     fn poll_delivery(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(watcher) = &mut self.watcher else { return Poll::Ready(None) };
-        let delivery = ready!(watcher.poll_next(context));
+        let polled = watcher.poll_next(context);
+        if let Some(position) = self.stands_at {
+            match &polled {
+                Poll::Ready(Delivery::Frame(frame)) if frame.seq() <= position.seq => {
+                    return Poll::Ready(Some(frame.snapshot(self.dialect, None)));
+                }
+                Poll::Ready(_) => self.stands_at = None,
+                Poll::Pending => {
+                    self.stands_at = None;
+                    return Poll::Ready(Some(wire::position(position)));
+                }
+            }
+        }
+        let delivery = ready!(polled);
         if let Delivery::Bytes(bytes) = delivery {
             return Poll::Ready(Some(bytes));
         }
@@ -76,7 +96,7 @@ impl<W: Watch> StreamBody<W> {
         // A client that is told to come back is told when, so that not all come at once.
         let comes_back = match delivery {
             Delivery::Ended { watchers } => watchers > CROWD,
-            Delivery::Lapsed | Delivery::Draining => true,
+            Delivery::Lapsed | Delivery::Interrupted | Delivery::Draining => true,
             Delivery::HungUp | Delivery::Frame(_) | Delivery::Bytes(_) => false,
         };
         Poll::Ready(comes_back.then(|| wire::retry(jittered_retry())))

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     channel::{Join, Joined},
-    event::ChannelName,
+    event::{ChannelName, Cursor},
     wire::{self, Dialect},
 };
 
@@ -68,18 +68,21 @@ impl Style {
         opening
     }
 
-    /// The bytes that come before the first delivery on several channels: a state each, and at the end of all of them
-    /// where the watcher stands.
-    fn opening_of_several(&self, joined: &Joined) -> Vec<Bytes> {
+    /// The bytes that come before the first delivery on several channels: a state each, and where the watcher stands after
+    /// them. Where events wait for the watcher, it stands there only once they are delivered, too; without states, the
+    /// ids of these events tell.
+    fn opening_of_several(&self, joined: &Joined) -> (Vec<Bytes>, Option<Cursor>) {
         let mut opening = self.opening.clone();
         let last = joined.channels.iter().rposition(|(_, join)| join.state().is_some());
+        let position = joined.position.filter(|_| !joined.has_waiting);
         for (nth, (channel, join)) in joined.channels.iter().enumerate() {
             opening.extend(join.is_reset().then(|| wire::reset(channel)));
-            let id = joined.position.filter(|_| Some(nth) == last);
+            let id = position.filter(|_| Some(nth) == last);
             opening.extend(join.state().map(|frame| frame.snapshot(self.dialect, id)));
         }
-        opening.extend(joined.position.filter(|_| last.is_none()).map(wire::position));
-        opening
+        let has_ids = self.dialect != Dialect::Plain;
+        opening.extend(position.filter(|_| last.is_none() && has_ids).map(wire::position));
+        (opening, joined.position.filter(|_| joined.has_waiting && last.is_some()))
     }
 }
 

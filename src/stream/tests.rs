@@ -27,8 +27,12 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let limits =
-            StreamLimits { history: HISTORY, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let limits = StreamLimits {
+            history: HISTORY.into(),
+            tick_interval: Duration::ZERO,
+            streams: 100,
+            streams_per_channel: 100,
+        };
         Self { registry: Registry::new(epoch(), limits), metrics: Metrics::new() }
     }
 
@@ -244,6 +248,16 @@ async fn a_watcher_that_was_too_slow_is_told_to_come_back() {
     for seq in 2..=2 + HISTORY as u64 {
         rig.publish(seq, Class::Change, "{}");
     }
+    let (sent, ended) = text(&mut body);
+    assert!(ended && sent.starts_with("retry: ") && last_retry_ms(&sent).is_some(), "{sent}");
+}
+
+#[tokio::test]
+async fn after_a_gap_all_are_told_to_come_back_spread_out() {
+    let rig = Rig::new();
+    let mut body = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
+    assert_eq!(pieces(&mut body).0.len(), 2);
+    rig.registry.hang_up_all();
     let (sent, ended) = text(&mut body);
     assert!(ended && sent.starts_with("retry: ") && last_retry_ms(&sent).is_some(), "{sent}");
 }

@@ -17,6 +17,9 @@ use crate::event::{ChannelKind, ChannelName, Class, Draft, EventName, Seq, Times
 /// The name of a task's events on the wire.
 const PROGRESS: &str = "progress";
 
+/// Room for most states while they are written.
+const JSON_BYTES: usize = 1024;
+
 /// What an intent leads to, all or nothing; empty where all is as asked already.
 pub type Decision = Vec<Decided>;
 
@@ -137,7 +140,9 @@ fn empty(channel: ChannelName) -> Draft {
 }
 
 fn json<T: Serialize>(value: &T) -> Bytes {
-    // The types written here have no maps with other keys than strings, so they always have a JSON text. It is kept for
-    // as long as its task lives, so it takes no more room than it needs.
-    serde_json::to_vec(value).unwrap_or_default().into_boxed_slice().into()
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    // The types written here have no maps with other keys than strings, so they always have a JSON text.
+    let written = serde_json::to_writer(&mut json, value);
+    // It is kept for as long as its task lives, so it takes no more room than it needs.
+    if written.is_ok() { Bytes::copy_from_slice(&json) } else { Bytes::new() }
 }

@@ -9,26 +9,34 @@ use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{Answer, Request, TrackerError};
+use super::{Answer, Request, TrackerError, user_overlay::UserOverlay};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
+    people::{Notification, PeopleRefusal, PeopleTable, UserIntent, UserState},
     task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
 };
 
 /// What is asked of the writer.
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "reports are most of all requests, and a box would cost each an allocation"
-)]
 pub(super) enum Ask {
     /// Something of a task.
     Task(Uuid, Intent),
-    /// Events on other channels, whatever their state. With a key, the same request again appends nothing.
-    Append(Vec<Draft>, Option<EventKey>),
+    /// Events on other channels. With a key, the same request again appends nothing.
+    Events(EventAsk, Option<EventKey>),
     /// That a channel other than a task's is forgotten, unless it has had an event after this one.
     Forget(ChannelName, Seq),
+}
+
+/// Events that are no task's.
+#[derive(Debug, Clone)]
+pub(super) enum EventAsk {
+    /// Those to which something leads that is asked of a user, by their channel.
+    User(ChannelName, UserIntent),
+    /// A notification to the members of a group, by its channel.
+    Group(ChannelName, Notification),
+    /// These, whatever the state of their channels.
+    Append(Vec<Draft>),
 }
 
 /// A group, what its channels are after it, and who waits for it.
@@ -38,6 +46,7 @@ pub(super) struct Planned {
     /// The place of the first of its events, once the journal has given it one.
     first: Seq,
     pub(super) rows: Vec<(ChannelName, Row)>,
+    pub(super) users: Vec<(ChannelName, Option<UserState>)>,
     pub(super) waiting: Vec<Caller>,
 }
 
@@ -60,7 +69,11 @@ struct Promise {
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     table: &'a Table,
-    now: Timestamp,
+    pub(super) people: &'a PeopleTable,
+    pub(super) users: UserOverlay,
+    /// The last seq that the tables have followed.
+    pub(super) head: Seq,
+    pub(super) now: Timestamp,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
@@ -68,8 +81,9 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(table: &'a Table, now: Timestamp) -> Self {
-        Self { table, now, planned: Vec::new(), by_channel: HashMap::new(), later: Vec::new() }
+    pub(super) fn new(table: &'a Table, people: &'a PeopleTable, head: Seq, now: Timestamp) -> Self {
+        let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
+        Self { table, people, users: UserOverlay::default(), head, now, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -95,18 +109,22 @@ impl<'a> Batch<'a> {
                 }
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
-            Ask::Append(_, Some(key)) if self.by_channel.contains_key(&key.channel()) => {
+            Ask::Events(_, Some(key)) if self.by_channel.contains_key(&key.channel()) => {
                 // What it is answered has its place only then.
                 self.later.push(request);
             }
-            Ask::Append(drafts, key) => match self.known(*key) {
+            Ask::Events(asked, key) => match self.known(*key) {
                 Ok(Some(seq)) => request.answer(Ok(Answer { entry: None, seq, changed: false })),
-                Ok(None) => {
-                    let drafts = drafts.iter().map(|draft| Decided { draft: draft.clone(), row: None });
-                    let decision = drafts.chain(key.map(EventKey::taken)).collect();
-                    let behind = usize::from(key.is_some());
-                    self.append(request, decision, behind, None);
-                }
+                Ok(None) => match self.events(asked) {
+                    Ok((channel, drafts)) => {
+                        // What sends nothing takes no key.
+                        let key = key.filter(|_| !drafts.is_empty());
+                        let drafts = drafts.into_iter().map(|draft| Decided { draft, row: None });
+                        let decision = drafts.chain(key.map(EventKey::taken)).collect();
+                        self.append(request, channel, decision, usize::from(key.is_some()), None);
+                    }
+                    Err(refusal) => request.answer(Err(refusal.into())),
+                },
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
@@ -117,19 +135,36 @@ impl<'a> Batch<'a> {
             Ask::Forget(channel, last) => {
                 let expect = (channel.clone(), Expect::At(*last));
                 let decision = vec![tombstone(channel.clone())];
-                self.append(request, decision, 0, Some(expect));
+                let channel = channel.clone();
+                self.append(request, channel, decision, 0, Some(expect));
+            }
+        }
+    }
+
+    /// The events that are asked for, and the channel on which that is decided.
+    fn events(&mut self, asked: &EventAsk) -> Result<(ChannelName, Vec<Draft>), PeopleRefusal> {
+        match asked {
+            EventAsk::User(user, intent) => Ok((user.clone(), self.decide_user(user, intent)?)),
+            EventAsk::Group(group, notification) => Ok((group.clone(), self.group_events(group, notification))),
+            EventAsk::Append(drafts) => {
+                let last = drafts.last().map(|last| last.channel.clone());
+                Ok((last.unwrap_or(ChannelName::key(Uuid::nil())), drafts.clone()))
             }
         }
     }
 
     /// Puts events that are no task's into the group of their channels; the last `behind` of them are not what was asked
     /// for.
-    fn append(&mut self, request: Request, decision: Decision, behind: usize, expect: Option<(ChannelName, Expect)>) {
-        let last = decision.len().checked_sub(behind + 1).and_then(|last| Some((last, decision.get(last)?)));
-        let Some((event, channel)) = last.map(|(event, decided)| (event, decided.draft.channel.clone())) else {
-            return request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
-        };
-        let promise = Promise { task: None, event: Some(event), changed: true };
+    fn append(
+        &mut self,
+        request: Request,
+        channel: ChannelName,
+        decision: Decision,
+        behind: usize,
+        expect: Option<(ChannelName, Expect)>,
+    ) {
+        let event = decision.len().checked_sub(behind + 1);
+        let promise = Promise { task: None, event, changed: event.is_some() };
         if let Some(planned) = self.join(Caller { request, promise: Ok(promise) }, channel, decision) {
             planned.group.expects.extend(expect);
         }
@@ -182,20 +217,27 @@ impl<'a> Batch<'a> {
             waiting.answer(self.table, Seq::ZERO);
             return None;
         }
+        let user = self.users.get(&channel).map(|state| (channel.clone(), state.clone()));
         let mut place = self.place_of(channel);
-        for decided in &decision {
-            place = self.joined_place(place, &decided.draft.channel);
+        // Nothing is decided upon what inboxes and topics hold, so they bring no groups together.
+        let is_met_on = |channel: &&ChannelName| !matches!(channel.kind(), ChannelKind::Inbox | ChannelKind::Topic);
+        for channel in decision.iter().map(|decided| &decided.draft.channel).filter(is_met_on) {
+            place = self.joined_place(place, channel);
         }
         let planned = self.planned.get_mut(place)?.as_mut()?;
         waiting.move_behind(planned.group.drafts.len());
         for decided in decision {
             let channel = &decided.draft.channel;
-            if let Some(expect) = expects(self.table, &decided)
+            if let Some(expect) = expects(self.table, self.people, &decided)
                 && planned.group.expects.iter().all(|(named, _)| named != channel)
             {
                 planned.group.expects.push((channel.clone(), expect));
             }
             planned.push(decided);
+        }
+        if let Some((channel, state)) = user {
+            planned.users.retain(|(known, _)| *known != channel);
+            planned.users.push((channel, state));
         }
         planned.waiting.push(waiting);
         Some(planned)
@@ -207,7 +249,7 @@ impl<'a> Batch<'a> {
             // Mostly it is one request, with one event.
             let group = Group { id: Uuid::now_v7(), at: self.now, expects: Vec::new(), drafts: Vec::with_capacity(1) };
             let (rows, waiting) = (Vec::with_capacity(1), Vec::with_capacity(1));
-            self.planned.push(Some(Planned { group, first: Seq::ZERO, rows, waiting }));
+            self.planned.push(Some(Planned { group, first: Seq::ZERO, rows, users: Vec::new(), waiting }));
             self.planned.len() - 1
         })
     }
@@ -234,12 +276,16 @@ impl<'a> Batch<'a> {
 }
 
 /// What a group expects of the channel of its first event there: what it was decided upon.
-fn expects(table: &Table, decided: &Decided) -> Option<Expect> {
+fn expects(table: &Table, people: &PeopleTable, decided: &Decided) -> Option<Expect> {
     let channel = &decided.draft.channel;
     match (channel.kind(), table.row(channel), &decided.row) {
         (ChannelKind::Task, Some(Row::Task(entry)), _) => Some(Expect::At(entry.last)),
         (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => table.last(channel).map(Expect::At),
         (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Some(Expect::Absent),
+        // A text goes to a user whatever has become of them.
+        (ChannelKind::User, _, _) if decided.draft.class != Class::Notice => {
+            Some(people.last(channel).map_or(Expect::Absent, Expect::At))
+        }
         // A key goes with its task, whatever has become of it.
         _ => None,
     }
@@ -265,6 +311,7 @@ impl Planned {
         self.group.expects.extend(other.group.expects);
         self.group.drafts.extend(other.group.drafts);
         self.rows.extend(other.rows);
+        self.users.extend(other.users);
         self.waiting.extend(other.waiting);
     }
 
@@ -326,7 +373,8 @@ mod tests {
     #[test]
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
         let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
-        let mut batch = Batch::new(&table, Timestamp::default());
+        let people = PeopleTable::new(1);
+        let mut batch = Batch::new(&table, &people, Seq::ZERO, Timestamp::default());
         let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
         let mut join = |channels: &[(&ChannelName, Class)]| {
             let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();

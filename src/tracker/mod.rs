@@ -10,10 +10,14 @@
 mod batch;
 mod clock;
 mod holders;
+mod inbox;
 mod live_list;
+mod members;
+mod people;
 mod reads;
 mod restore;
 mod sweeper;
+mod user_overlay;
 mod watching;
 mod writer;
 
@@ -35,20 +39,25 @@ use uuid::Uuid;
 
 pub use clock::Clock;
 pub use holders::LeaseGuard;
+pub use inbox::InboxFilter;
 pub use live_list::{Counts, ListJoin, counts_json};
+pub use members::MemberWatcher;
 pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,
+    config::PeopleConfig,
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
+    people::{PeopleRefusal, PeopleTable},
     shutdown::Stage,
     task::{Entry, EventKey, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
 };
-use batch::Ask;
+use batch::{Ask, EventAsk};
 use holders::Holders;
 use live_list::LiveLists;
+use members::Memberships;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -62,6 +71,8 @@ pub struct TrackerOptions {
     pub queue_length: usize,
     /// How long a finished task is kept, from its finish.
     pub retention: Duration,
+    /// How many users are known, how long they and their notifications are kept.
+    pub people: PeopleConfig,
     /// What time it is.
     pub clock: Clock,
 }
@@ -72,6 +83,9 @@ pub enum TrackerError {
     /// The task's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is known of users does not allow it.
+    #[error(transparent)]
+    People(#[from] PeopleRefusal),
     /// More requests wait than the queue holds.
     #[error("the request queue is full")]
     Busy,
@@ -127,6 +141,9 @@ struct Core {
     requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
+    people: RwLock<PeopleTable>,
+    members: Memberships,
+    inbox_max_age: Duration,
     registry: Registry,
     clock: Clock,
     work: watch::Sender<()>,
@@ -181,6 +198,9 @@ impl Tracker {
             requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
+            people: RwLock::new(PeopleTable::new(options.people.max_users)),
+            members: Memberships::default(),
+            inbox_max_age: options.people.inbox_max_age,
             registry: registry.clone(),
             clock: options.clock,
             work: watch::Sender::new(()),
@@ -238,12 +258,12 @@ impl Tracker {
     /// # Errors
     /// See [`Tracker::submit`]; and when the key was used with another request.
     pub async fn append(&self, drafts: Vec<Draft>, key: Option<EventKey>) -> Result<Answer, TrackerError> {
-        self.ask(Ask::Append(drafts, key)).await
+        self.ask(Ask::Events(EventAsk::Append(drafts), key)).await
     }
 
     /// The cursor of a place in this store.
     pub fn cursor(&self, seq: Seq) -> Cursor {
-        Cursor { epoch: self.shared.journal.epoch(), seq }
+        self.shared.journal.epochs().cursor(seq)
     }
 
     /// The clock by which decisions are made.
@@ -304,6 +324,14 @@ impl Core {
 
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn people(&self) -> RwLockReadGuard<'_, PeopleTable> {
+        self.people.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn people_mut(&self) -> RwLockWriteGuard<'_, PeopleTable> {
+        self.people.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,7 +8,6 @@ use super::{Counts, Tracker, TrackerError};
 use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::{Listing, Member, Stored},
-    people::{PresenceMemo, read_presence},
     task::{Entry, Refusal, Row, Status},
 };
 
@@ -144,24 +143,6 @@ impl Tracker {
     /// How many tasks have each status, over all that are known.
     pub fn counts(&self) -> Counts {
         self.shared.lists.counts()
-    }
-
-    /// The users that the journal remembers, at most `limit`, with what it remembers.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn known_users(&self, limit: usize) -> Result<Vec<(ChannelName, PresenceMemo)>, TrackerError> {
-        let listing = Listing { kind: ChannelKind::User, members: Vec::new(), created_before: None, limit };
-        let mut users = Vec::new();
-        for stored in self.shared.journal.list(listing).await? {
-            if let Some(memo) = &stored.memo {
-                match read_presence(memo) {
-                    Ok(memo) => users.push((stored.channel, memo)),
-                    Err(_) => tracing::warn!(channel = %stored.channel, "cannot read the presence of a user"),
-                }
-            }
-        }
-        Ok(users)
     }
 
     /// The oldest pending tasks of a kind, at most `limit`.

@@ -5,6 +5,7 @@ use super::{TrackerError, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::{Member, Stored},
+    people::{Census, PeopleTable},
     task::{Keyed, Row, Status, Table},
 };
 
@@ -25,6 +26,10 @@ impl Writer {
                 self.catch_up().await?;
             }
             for stored in stored {
+                if stored.channel.kind() == ChannelKind::User {
+                    restore_user(&mut self.shared.people_mut(), &stored);
+                    continue;
+                }
                 let row = row(&stored);
                 if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
@@ -35,6 +40,20 @@ impl Writer {
             channels = stand_for.into_iter().filter(|channel| table.row(channel).is_none()).collect();
         }
         Ok(())
+    }
+
+    /// Reads who is known.
+    async fn load_people(&self) -> Result<PeopleTable, TrackerError> {
+        let mut people = PeopleTable::new(self.shared.people().users_max());
+        let mut after = Seq::ZERO;
+        loop {
+            let page = self.shared.journal.live(ChannelKind::User, after, RESTORE_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.created;
+            page.iter().for_each(|stored| restore_user(&mut people, stored));
+        }
+        people.forget_strangers();
+        Ok(people)
     }
 
     /// Reads the whole live table from the journal.
@@ -55,6 +74,8 @@ impl Writer {
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
         self.shared.lists.reset(Status::ALL.map(count), head);
+        let people = self.load_people().await?;
+        *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
         self.head = head;
         self.shared.registry.advance(head);
@@ -64,6 +85,14 @@ impl Writer {
         self.shared.holders.notify_all();
         self.forget_folded();
         Ok(())
+    }
+}
+
+/// Puts in what the store keeps of a user, or notes where the channel of one who is not known ends.
+fn restore_user(people: &mut PeopleTable, stored: &Stored) {
+    let Some(memo) = &stored.memo else { return people.note_stranger(stored.channel.clone(), stored.last) };
+    if let Err(error) = people.restore(&stored.channel, memo, stored.last) {
+        tracing::error!(channel = %stored.channel, %error, "this version cannot read a user; they are left as they are");
     }
 }
 

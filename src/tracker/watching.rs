@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
-    channel::{Delivery, Join, Joined, StreamRefused, Subscriber, ViewWatcher, WatchError},
-    event::{ChannelName, Class, Resume, Seq},
-    task::Entry,
+    channel::{Delivery, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
+    event::{ChannelKind, ChannelName, Class, History, Resume, Seq},
+    task::{Entry, Refusal},
 };
 
 impl Tracker {
@@ -23,23 +23,8 @@ impl Tracker {
     ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
         let shared = &self.shared;
-        let load = async || Ok::<_, TrackerError>(shared.journal.read(channel, Seq::ZERO).await?);
+        let load = async || known(channel, shared.journal.read(channel, Seq::ZERO).await?);
         shared.registry.open(channel, resume, load).await
-    }
-
-    /// Lets a watcher in on several channels, as one stream.
-    ///
-    /// # Errors
-    /// See [`Tracker::watch`].
-    pub async fn watch_several(
-        &self,
-        channels: &[ChannelName],
-        resume: Resume,
-    ) -> Result<(Joined, Subscriber), WatchError<TrackerError>> {
-        self.catch_up(resume).await?;
-        let shared = &self.shared;
-        let load = async |missing: &[ChannelName]| Ok::<_, TrackerError>(shared.journal.read_many(missing).await?);
-        shared.registry.open_several(channels, resume, load).await
     }
 
     /// Lets a watcher in on a list; what it has not in its page, it is given.
@@ -49,7 +34,7 @@ impl Tracker {
     pub fn watch_list(&self, filter: TaskFilter, resume: Resume) -> Result<(ListJoin, ViewWatcher), StreamRefused> {
         let permit = self.shared.registry.admit()?;
         let known = match resume {
-            Resume::After(cursor) => Some(cursor.seq).filter(|_| cursor.epoch == self.shared.journal.epoch()),
+            Resume::After(cursor) => Some(cursor.seq).filter(|_| self.shared.journal.epochs().know(cursor)),
             Resume::First | Resume::Unreadable => None,
         };
         let (resumed, watcher) = self.shared.lists.watch(filter, known, permit);
@@ -62,10 +47,10 @@ impl Tracker {
     }
 
     /// Only after catching up with the store can it be said that a cursor is from the future.
-    async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+    pub(super) async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
         let shared = &self.shared;
         if let Resume::After(cursor) = resume
-            && cursor.epoch == shared.journal.epoch()
+            && shared.journal.epochs().know(cursor)
             && cursor.seq > shared.registry.head()
         {
             shared.registry.advance(shared.journal.head().await.map_err(into_load)?);
@@ -104,7 +89,7 @@ impl Tracker {
                     Delivery::Frame(_) | Delivery::Bytes(_) => {}
                     Delivery::Draining => return Err(StreamRefused::Draining.into()),
                     // Too much at once, or deleted: the table knows.
-                    Delivery::Ended { .. } | Delivery::Lapsed | Delivery::HungUp => break,
+                    Delivery::Ended { .. } | Delivery::Lapsed | Delivery::HungUp | Delivery::Interrupted => break,
                 }
             }
             entry = self.entry(&entry).await?;
@@ -115,6 +100,12 @@ impl Tracker {
     async fn entry(&self, entry: &Entry) -> Result<Arc<Entry>, WatchError<TrackerError>> {
         self.find(entry.task.task_id).await.map_err(into_load)?.entry().map_err(into_load)
     }
+}
+
+/// Refuses the history of a task that was deleted since it was looked up: of one that is there, the last event is kept.
+pub(super) fn known(channel: &ChannelName, history: History) -> Result<History, TrackerError> {
+    let is_gone = channel.kind() == ChannelKind::Task && history.events.is_empty() && history.floor > Seq::ZERO;
+    if is_gone { Err(Refusal::Gone.into()) } else { Ok(history) }
 }
 
 fn into_load(error: impl Into<TrackerError>) -> WatchError<TrackerError> {

@@ -17,15 +17,15 @@ use uuid::Uuid;
 
 use super::{
     Core, Request, TrackerError,
-    batch::{Ask, Batch, Planned},
+    batch::{Ask, Batch, EventAsk, Planned},
     clock::JumpWatch,
     live_list::TaskChange,
 };
 use crate::{
     channel::Wake,
-    event::{ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Entry, Intent, Row, Status},
+    task::{Entry, EventKey, Intent, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -129,38 +129,39 @@ impl Writer {
     }
 
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
-        if let Err(error) = self.load_missing(&requests).await {
+        let missing: Vec<_> = requests.iter().flat_map(|request| self.missing(request)).collect();
+        // Tasks that have ended and left memory, and keys.
+        if !missing.is_empty()
+            && let Err(error) = self.load(missing).await
+        {
             // Those that need what could not be looked up.
-            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).is_none()).collect();
+            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
             let mut known = known.into_iter();
             for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
                 refused.answer(Err(error.clone()));
             }
         }
-        let table = self.shared.table();
-        let mut batch = Batch::new(&table, self.shared.clock.now());
+        let (table, people) = (self.shared.table(), self.shared.people());
+        let mut batch = Batch::new(&table, &people, self.head, self.shared.clock.now());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
         planned
     }
 
-    /// Brings into memory what these requests are to be decided upon: tasks that have ended and left it, and keys.
-    async fn load_missing(&mut self, requests: &[Request]) -> Result<(), TrackerError> {
-        let missing = requests.iter().filter_map(|request| self.missing(request)).collect();
-        self.load(missing).await
-    }
-
     /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
     /// group.
-    fn missing(&self, request: &Request) -> Option<ChannelName> {
-        let channel = match &request.ask {
-            Ask::Task(_, Intent::Create { key, .. }) => ChannelName::key((*key)?),
-            Ask::Task(id, _) => ChannelName::task(*id),
-            Ask::Append(_, key) => (*key)?.channel(),
-            Ask::Forget(..) => return None,
+    fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
+        let (row, user) = match &request.ask {
+            Ask::Task(_, Intent::Create { key, .. }) => (key.map(ChannelName::key), None),
+            Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
+            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user)),
+            Ask::Events(_, key) => (key.map(EventKey::channel), None),
+            Ask::Forget(..) => (None, None),
         };
-        self.shared.table().row(&channel).is_none().then_some(channel)
+        let row = row.filter(|channel| self.shared.table().row(channel).is_none());
+        let user = user.filter(|user| self.shared.people().last(user).is_none()).cloned();
+        row.into_iter().chain(user)
     }
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
@@ -201,8 +202,15 @@ impl Writer {
             }
         }
         drop(woken);
+        if conflicts.is_empty() {
+            return;
+        }
         let missing = conflicts.iter().map(|(_, channel)| channel);
-        let missing = missing.filter(|channel| shared.table().row(channel).is_none()).cloned().collect();
+        let is_missing = |channel: &&ChannelName| match channel.kind() {
+            ChannelKind::User => shared.people().last(channel).is_none(),
+            _ => shared.table().row(channel).is_none(),
+        };
+        let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
             Ok(()) => conflicts.into_iter().for_each(|(planned, _)| self.decide_again(planned)),
             Err(error) => conflicts.into_iter().for_each(|(planned, _)| refuse(planned, &error)),
@@ -231,15 +239,27 @@ impl Writer {
             match ours {
                 Some(planned) => {
                     planned.place(events);
+                    let last = |channel: &ChannelName| {
+                        events.iter().rev().find(|event| event.channel() == channel).map(|event| event.seq)
+                    };
+                    for (user, state) in planned.users.drain(..) {
+                        let Some(last) = last(&user) else { continue };
+                        let change = self.shared.people_mut().put(&user, state, last);
+                        self.shared.members.notice(change);
+                    }
+                    self.see_users(events);
                     for (channel, row) in planned.rows.drain(..) {
-                        let last = events.iter().rev().find(|event| *event.channel() == channel);
-                        let Some(last) = last.map(|event| event.seq) else { continue };
+                        let Some(last) = last(&channel) else { continue };
                         let before = self.shared.table_mut().put(channel.clone(), row, last);
                         changes.extend(self.notice(&channel, before, last));
                     }
                 }
                 None => {
                     for event in events {
+                        if event.channel().kind() == ChannelKind::User {
+                            self.apply_to_user(event);
+                            continue;
+                        }
                         let before = self.apply(event);
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
@@ -261,6 +281,22 @@ impl Writer {
             tracing::error!(channel = %event.channel(), %error, "this version cannot read an event; its channel is left as it is");
             table.put(event.channel().clone(), Row::Unreadable, event.seq)
         })
+    }
+
+    /// The same for an event on a user's channel.
+    fn apply_to_user(&self, event: &Event) {
+        let change = self.shared.people_mut().apply(event).unwrap_or_else(|error| {
+            tracing::error!(channel = %event.channel(), %error, "this version cannot read a user; they are left as they are");
+            None
+        });
+        self.shared.members.notice(change);
+    }
+
+    /// Notes the last event on the channels of users.
+    fn see_users(&self, events: &[Event]) {
+        for event in events.iter().filter(|event| event.channel().kind() == ChannelKind::User) {
+            self.shared.people_mut().saw(event.channel(), event.seq);
+        }
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
@@ -345,6 +381,7 @@ impl Writer {
         if self.is_behind || !self.again.is_empty() {
             return;
         }
+        self.shared.people_mut().forget_strangers();
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);

@@ -97,3 +97,10 @@ proptest! {
         prop_assert_eq!(state["cursor"].as_str(), Some(events[0].id.as_str()));
     }
 }
+
+#[test]
+fn adds_members_at_the_end() {
+    assert_eq!(with_members(br#"{"a":1}"#, [("b", &b"2"[..]), ("c", br#""x""#)]), r#"{"a":1,"b":2,"c":"x"}"#);
+    assert_eq!(with_members(b"{}", [("b", &b"2"[..])]), r#"{"b":2}"#);
+    assert_eq!(with_members(br#"{"a":1}"#, []), r#"{"a":1}"#);
+}

@@ -39,6 +39,7 @@ async fn a_page_of_another_site_changes_nothing() {
         ("origin", "http://evil.example"),
         ("origin", "http://localhost:1"),
         ("origin", "null"),
+        ("referer", "http://evil.example/page"),
     ] {
         for (method, path) in [
             ("POST", "/api/tasks"),
@@ -79,9 +80,23 @@ async fn its_own_page_and_programs_may_ask() {
 #[tokio::test]
 async fn head_has_no_effect() {
     let app = TestApp::in_process().await;
-    for path in ["/sse/task/alice", "/sse/task-with-obj/alice", "/sse/connect/alice", "/sse/disconnect/alice"] {
-        assert_eq!(app.request("HEAD", path).send().await.status(), 200, "{path}");
+    let stream = "text/event-stream";
+    for (path, content_type, length) in [
+        ("/sse/task/alice", "application/json", None),
+        ("/sse/task-with-obj/alice", "application/json", None),
+        ("/sse/connect/alice", stream, None),
+        ("/api/stream?channel=user:alice", stream, None),
+        ("/sse", stream, None),
+        ("/sse/disconnect/alice", "application/json", Some("39")),
+    ] {
+        let head = app.request("HEAD", path).send().await;
+        assert_eq!((head.status(), head.header("content-type")), (200, content_type), "{path}");
+        assert_eq!(head.headers.get("content-length").map(|value| value.to_str().unwrap()), length, "{path}");
     }
+    assert_eq!(app.get("/sse/disconnect/alice").send().await.body.len(), 39);
+    let at_once = app.request("HEAD", "/sse/task/alice").header("prefer", "respond-async").send().await;
+    assert_eq!(at_once.status(), 202);
+    assert_eq!(app.request("HEAD", "/sse/connect/alice").header("accept", "image/png").send().await.status(), 406);
     assert_eq!(listed(&app).await, 0);
     assert_eq!(app.get("/api/users").send().await.json(), json!({ "users": [] }));
 }

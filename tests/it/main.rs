@@ -14,6 +14,7 @@ mod memory;
 mod names;
 mod jobs;
 mod openapi;
+mod people;
 mod power_cut;
 mod problems;
 mod readme;

@@ -55,6 +55,8 @@ async fn every_route_is_described() {
         "GET /openapi.json",
         "GET /docs",
         "GET /",
+        "GET /examples",
+        "GET /examples/{file}",
     ] {
         assert!(described.contains(route), "{route} is not in {described:#?}");
     }
@@ -223,7 +225,39 @@ async fn the_page_is_there_or_says_how_to_have_it() {
         let again = app.get("/").header("if-none-match", page.header("etag")).send().await;
         assert_eq!(again.status(), 304);
     }
-    for path in ["/assets/../index.html", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fCargo.toml", "/assets/"] {
+    for path in [
+        "/assets/../index.html",
+        "/assets/%2e%2e/index.html",
+        "/assets/..%2f..%2fCargo.toml",
+        "/assets/",
+        "/examples/..%2fpackage.json",
+        "/examples/none.html",
+        "/examples/",
+    ] {
         assert_eq!(app.get(path).send().await.refusal(), "404 route_not_found", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn each_example_is_short_and_whole() {
+    let app = TestApp::in_process().await;
+    let index = app.get("/examples").send().await;
+    assert_eq!((index.status(), index.header("content-type")), (200, "text/html; charset=utf-8"));
+    let text = index.text();
+    let pages: Vec<_> =
+        text.split('"').filter(|part| part.starts_with("/examples/") && part.ends_with(".html")).collect();
+    assert_eq!(pages.len(), 6, "{pages:?}");
+    for path in pages {
+        let page = app.get(path).send().await;
+        assert_eq!((page.status(), page.header("content-type")), (200, "text/html; charset=utf-8"), "{path}");
+        assert!(page.header("content-security-policy").contains("script-src 'self'"), "{path}");
+        let again = app.get(path).header("if-none-match", page.header("etag")).send().await;
+        assert_eq!(again.status(), 304, "{path}");
+        let script = path.replace(".html", ".js");
+        assert!(page.text().contains(&format!("src=\"{script}\"")), "{path}");
+        let script = app.get(&script).send().await;
+        assert_eq!((script.status(), script.header("content-type")), (200, "text/javascript; charset=utf-8"), "{path}");
+        let lines = page.text().lines().count() + script.text().lines().count();
+        assert!(lines <= 40, "{path} has {lines} lines");
     }
 }

@@ -145,7 +145,7 @@ async fn a_failing_store_says_nothing_of_the_inside() {
         app.post("/api/tasks").json(&json!({})).send().await
     };
     let full = submit(JournalError::Full).await;
-    assert_eq!(full.refusal(), "507 disk_full");
+    assert_eq!((full.refusal().as_str(), full.header("retry-after")), ("507 disk_full", "30"));
     let away = submit(JournalError::Unavailable("secret".into())).await;
     assert_eq!((away.refusal().as_str(), away.header("retry-after")), ("503 store_unavailable", "1"));
     let damaged = submit(JournalError::Damaged("secret".into())).await;
@@ -154,6 +154,14 @@ async fn a_failing_store_says_nothing_of_the_inside() {
         assert!(!answer.text().contains("secret"), "{}", answer.text());
     }
     assert_eq!(app.post("/api/tasks").json(&json!({})).send().await.status(), 202, "it goes on");
+}
+
+#[tokio::test]
+async fn the_service_as_a_whole_says_what_it_can_do() {
+    let app = TestApp::in_process().await;
+    let options = app.request("OPTIONS", "*").send().await;
+    assert_eq!((options.status(), options.header("allow")), (204, "GET, HEAD, POST, PUT, PATCH, DELETE"));
+    assert_eq!(app.get("*").send().await.refusal(), "404 route_not_found");
 }
 
 #[tokio::test]

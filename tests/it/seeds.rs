@@ -60,7 +60,7 @@ async fn a_user_connects_and_is_kept_alive() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn presence_follows_the_streams() {
     let app = TestApp::in_process().await;
     assert_eq!(app.get("/api/users/alice").send().await.refusal(), "404 user_not_found");
@@ -70,6 +70,8 @@ async fn presence_follows_the_streams() {
     drop(first);
     assert_eq!(app.presence("alice").await, ("connected".into(), 1));
     drop(second);
+    assert_eq!(app.presence("alice").await, ("connected".into(), 0), "a page may be loaded again");
+    tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(app.presence("alice").await, ("disconnected".into(), 0));
 
     let mut bob = app.connect("bob").await;

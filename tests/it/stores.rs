@@ -1,6 +1,6 @@
-//! Stores of earlier versions, made by their own builds (`tests/fixtures/stores/make`): each is opened with all that is in it.
+//! Stores of other times: of earlier versions, made by their own builds (`tests/fixtures/stores/make`), and older copies.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -71,5 +71,73 @@ async fn a_store_of_an_earlier_version_is_opened_with_all_that_is_in_it() {
             check(&server, &expected).await;
             server.terminate();
         }
+        // The copy that was kept is the store as it was.
+        let kept = tempfile::tempdir().unwrap();
+        let copy = data.path().join(format!("journal.db.v{version}"));
+        assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::copy(copy, kept.path().join("journal.db")).unwrap();
+        check(&Binary::start(kept.path(), &arguments), &expected).await;
     }
+}
+
+/// Reports on a task, and gives the cursor that this got.
+async fn report(base: &str, id: &str, report: Value) -> String {
+    let answer = Client::new().patch(format!("{base}/api/tasks/{id}")).json(&report).send().await.unwrap();
+    answer.json::<Value>().await.unwrap()["cursor"].as_str().unwrap().to_owned()
+}
+
+async fn create(base: &str) -> String {
+    let steps: Vec<Value> = (0..10).map(|number| json!({ "name": format!("{number}") })).collect();
+    let new = json!({ "start": true, "steps": steps });
+    let answer = Client::new().post(format!("{base}/api/tasks")).json(&new).send().await.unwrap();
+    answer.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned()
+}
+
+/// Three changes.
+async fn go_on(base: &str, id: &str, from: usize) -> Vec<String> {
+    let mut cursors = Vec::new();
+    for step in from..from + 3 {
+        cursors.push(report(base, id, json!({ "step": step, "message": "a step" })).await);
+    }
+    cursors
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_resets_those_who_saw_what_was_lost_and_nobody_else() {
+    let (data, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, copied) = (data.path().join("journal.db"), copy.path().join("journal.db"));
+    let mut server = Binary::start(data.path(), &[]);
+    let (id, ended) = (create(&server.base()).await, create(&server.base()).await);
+    let etag = report(&server.base(), &ended, json!({ "status": "completed" })).await;
+    let mut kept = go_on(&server.base(), &id, 1).await;
+    server.terminate();
+    // A start that resets nobody, whether or not something is written in it.
+    Binary::start(data.path(), &[]).terminate();
+    let mut server = Binary::start(data.path(), &[]);
+    kept.extend(go_on(&server.base(), &id, 4).await);
+    server.terminate();
+    fs::copy(&file, &copied).unwrap();
+    let mut server = Binary::start(data.path(), &[]);
+    let lost = go_on(&server.base(), &id, 7).await;
+    server.terminate();
+    fs::copy(&copied, &file).unwrap();
+
+    let server = Binary::start(data.path(), &[]);
+    kept.extend(go_on(&server.base(), &id, 7).await);
+    report(&server.base(), &id, json!({ "status": "completed" })).await;
+    let seq = |cursor: &String| cursor.split_once('-').unwrap().1.parse::<u64>().unwrap();
+    assert!(lost.iter().all(|cursor| kept.iter().any(|kept| seq(kept) == seq(cursor))), "{lost:?} {kept:?}");
+    let url = format!("{}/api/tasks/{id}/progress", server.base());
+    for (cursor, is_reset) in kept.iter().map(|cursor| (cursor, false)).chain(lost.iter().map(|cursor| (cursor, true)))
+    {
+        let stream = Client::new().get(&url).header("last-event-id", cursor).send().await.unwrap();
+        let stream = stream.text().await.unwrap();
+        assert_eq!(stream.contains("event: reset"), is_reset, "{cursor}: {stream}");
+        let messages = stream.matches("\"message\":").count();
+        let after = kept.iter().filter(|kept| seq(kept) > seq(cursor)).count();
+        assert_eq!(messages, if is_reset { 1 } else { after + 1 }, "{cursor}: {stream}");
+    }
+    let ended = Client::new().get(format!("{}/api/tasks/{ended}", server.base()));
+    let unchanged = ended.header("if-none-match", format!("\"{etag}\"")).send().await.unwrap();
+    assert_eq!(unchanged.status(), 304);
 }

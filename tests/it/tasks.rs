@@ -255,6 +255,19 @@ async fn a_long_poll_waits_for_the_next_change_and_no_longer() {
 }
 
 #[tokio::test]
+async fn a_long_poll_that_finds_no_place_says_so() {
+    let app = TestApp::with(|config| config.streams.max_streams = 1).await;
+    let path = app.submit(json!({})).await;
+    let etag = app.get(&path).send().await.header("etag").to_owned();
+    let watching = app.get(&format!("{path}/progress")).events().await;
+    let (answer, _) = long_poll(&app, &path, &etag, "wait=30").await;
+    assert_eq!((answer.refusal().as_str(), answer.header("retry-after")), ("503 too_many_streams", "1"));
+    assert_eq!(answer.header("connection"), "close");
+    assert_eq!(app.get(&path).header("if-none-match", &etag).send().await.status(), 304, "who does not wait is served");
+    drop(watching);
+}
+
+#[tokio::test]
 async fn a_report_is_json_or_a_form() {
     let app = TestApp::in_process().await;
     let path = app.submit(json!({})).await;

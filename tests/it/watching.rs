@@ -132,6 +132,11 @@ async fn who_has_seen_the_end_is_told_to_stop() {
     let last = app.get(&path).send().await.json()["cursor"].as_str().unwrap().to_owned();
     let at_the_end = app.get(&format!("{path}/progress")).header("last-event-id", &last).send().await;
     assert_eq!((at_the_end.status(), at_the_end.body.len()), (204, 0));
+    let id = path.rsplit_once('/').unwrap().1;
+    for stream in [format!("{path}/progress"), format!("/api/stream?channel=task:{id}")] {
+        let head = app.request("HEAD", &stream).header("last-event-id", &last).send().await;
+        assert_eq!(head.status(), 204, "{stream}");
+    }
     app.submit(json!({})).await;
     let past = format!(
         "{}-{}",
@@ -203,6 +208,7 @@ async fn head_and_options_open_no_stream() {
 /// A stream that says why it cannot be had now, tells when to come again, and ends.
 async fn refused(mut events: Events, code: &str) {
     assert_eq!((events.status(), &events.headers["content-type"]), (200, &"text/event-stream".parse().unwrap()));
+    assert_eq!(events.headers["connection"], "close", "it keeps no place that others need");
     let events_seen = events.rest().await;
     assert_eq!(events_seen.len(), 1, "{events_seen:?}");
     assert_eq!(events_seen[0].event, "refused");
@@ -230,9 +236,32 @@ async fn a_passing_trouble_never_costs_a_browser_its_stream() {
 
     app.journal.close().await.unwrap();
     refused(app.watch(&path, None).await, "store_unavailable").await;
+    let creating = app.post("/api/tasks").header("accept", "text/event-stream").json(&json!({}));
+    refused(creating.events().await, "store_unavailable").await;
     refused(app.watch(&format!("/api/tasks/{}", Uuid::now_v7()), None).await, "store_unavailable").await;
     app.service.app.tracker.drain();
     refused(app.watch(&path, None).await, "stopping").await;
+}
+
+#[tokio::test]
+async fn refused_streams_keep_no_connection_from_those_who_report() {
+    let app = TestApp::with(|config| {
+        config.connections.max_connections = 2;
+        config.streams.max_streams = 1;
+    });
+    let app = app.await.listening().await;
+    let path = app.submit(json!({})).await;
+    let watched = reqwest::get(app.url(&format!("{path}/progress"))).await.unwrap();
+    // Each keeps its connection for as long as it is let.
+    let browsers: Vec<_> = (0..8).map(|_| reqwest::Client::new()).collect();
+    for browser in &browsers {
+        let refused = browser.get(app.url(&format!("{path}/progress"))).send().await.unwrap();
+        assert!(refused.text().await.unwrap().contains("event: refused"));
+    }
+    let report = reqwest::Client::new().patch(app.url(&path)).form(&[("progress", "40")]).send();
+    let report = tokio::time::timeout(Duration::from_secs(20), report).await.expect("a place is free");
+    assert_eq!(report.unwrap().status(), 200);
+    drop((watched, browsers));
 }
 
 #[tokio::test]

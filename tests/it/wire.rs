@@ -67,7 +67,7 @@ fn a_task_is_written_as_ever() {
     let (input, metadata) = (origin(&entry.origin.input), origin(&entry.origin.metadata));
     let (input, metadata) = (input.as_str(), metadata.as_str());
     let members = [("input", input.as_bytes()), ("metadata", metadata.as_bytes()), ("cursor", b"\"k3f90000-1841\"")];
-    let written = wire::with_members(&entry.data, &members);
+    let written = wire::with_members(&entry.data, members);
     let golden = golden("tests/fixtures/wire/task.json", &[&written[..], b"\n"].concat());
     // What was written before can be read, and says the same.
     let read: Task = serde_json::from_str(&golden).expect("a task");

@@ -2,6 +2,7 @@
  * Debian's Chromium, and what every browser test asks of a page.
  */
 
+import { AxeBuilder } from "@axe-core/playwright";
 import {
   type Browser,
   type BrowserContext,
@@ -9,6 +10,7 @@ import {
   chromium,
   type Page,
 } from "playwright-core";
+import { expect } from "vitest";
 
 const FLAGS = [
   "--headless",
@@ -117,4 +119,16 @@ export async function recordedValues(page: Page): Promise<number[]> {
     () => (window as unknown as { recordedValues: string[] }).recordedValues,
   );
   return values.map(Number);
+}
+
+/** How far the page is wider than its window. */
+export function overflow(page: Page): Promise<number> {
+  return page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  );
+}
+
+export async function expectAccessible(page: Page): Promise<void> {
+  const { violations } = await new AxeBuilder({ page }).analyze();
+  expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html)}`)).toEqual([]);
 }

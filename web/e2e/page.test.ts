@@ -1,11 +1,18 @@
 /** The page as people use it: after a reload, with a keyboard, on a phone, while the server is away. */
 
 import { readFile } from "node:fs/promises";
-import { AxeBuilder } from "@axe-core/playwright";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Api, createApi } from "./api.ts";
-import { card, launch, openPage, waitForBar, waitForStatus } from "./browser.ts";
+import {
+  card,
+  expectAccessible,
+  launch,
+  openPage,
+  overflow,
+  waitForBar,
+  waitForStatus,
+} from "./browser.ts";
 import { type Server, startServer } from "./server.ts";
 
 let server: Server;
@@ -170,9 +177,7 @@ it("fits on a narrow screen", async () => {
   const title = "A-task-with-a-name-that-has-no-place-to-break-and-goes-on-and-on-for-long.tar.gz";
   const { taskId } = await api.create({ kind: "import", title });
   await card(page, title).getByText("Details").click();
-  const overflow = () =>
-    document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+  expect(await overflow(page)).toBeLessThanOrEqual(0);
   await api.report(taskId, { status: "completed" });
   await close();
 });
@@ -215,11 +220,4 @@ async function expectFocus(page: Page, target: Target): Promise<void> {
 
 function hasFocus(target: Target): Promise<boolean> {
   return target.evaluate((element) => element === document.activeElement);
-}
-
-async function expectAccessible(page: Page): Promise<void> {
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
-  const described = serious.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html)}`);
-  expect(described).toEqual([]);
 }

@@ -1,10 +1,17 @@
 /** The page of one task: an address to share. */
 
-import { AxeBuilder } from "@axe-core/playwright";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type Api, createApi } from "./api.ts";
-import { card, launch, openPage, waitForBar, waitForStatus } from "./browser.ts";
+import {
+  card,
+  expectAccessible,
+  launch,
+  openPage,
+  overflow,
+  waitForBar,
+  waitForStatus,
+} from "./browser.ts";
 import { type Server, startServer } from "./server.ts";
 
 let server: Server;
@@ -51,8 +58,7 @@ it("shows all that is known of a task, live", async () => {
   await view.getByText("writing").waitFor();
   expect(await view.locator(".steps [data-current]").textContent()).toMatch(/^write/);
   expect(await page.title()).toMatch(/^\d\d % Nightly/);
-  const { violations } = await new AxeBuilder({ page }).analyze();
-  expect(violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)).toEqual([]);
+  await expectAccessible(page);
 
   await api.report(taskId, { status: "error", error: { detail: "The disk is full." } });
   await waitForStatus(page, "Nightly", "Error");
@@ -110,8 +116,6 @@ it("fits on a narrow screen", async () => {
   const url = `${server.origin}/tasks/${taskId}`;
   const { page, close } = await openPage(browser, url, options);
   await page.locator("task-view h2").waitFor();
-  const overflow = () =>
-    document.documentElement.scrollWidth - document.documentElement.clientWidth;
-  expect(await page.evaluate(overflow)).toBeLessThanOrEqual(0);
+  expect(await overflow(page)).toBeLessThanOrEqual(0);
   await close();
 });

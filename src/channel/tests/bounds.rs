@@ -62,7 +62,7 @@ async fn what_is_published_while_a_channel_is_loaded_is_bounded_too() {
 }
 
 fn small() -> Registry {
-    let limits = StreamLimits { history: 3, tick_interval: INTERVAL, streams: 3, streams_per_channel: 2 };
+    let limits = StreamLimits { history: 3.into(), tick_interval: INTERVAL, streams: 3, streams_per_channel: 2 };
     Registry::new(epoch(), limits)
 }
 

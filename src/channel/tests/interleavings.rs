@@ -85,7 +85,8 @@ impl World {
 }
 
 async fn run(acts: Vec<Act>, bound: usize) -> (Vec<Event>, Vec<Stream>) {
-    let limits = StreamLimits { history: bound, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits =
+        StreamLimits { history: bound.into(), tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     let world =
         World { registry: Registry::new(epoch(), limits), journal: Arc::default(), loads: Arc::new(Semaphore::new(0)) };
     let mut pacer = JoinSet::new();

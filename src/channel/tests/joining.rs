@@ -15,6 +15,7 @@ async fn begin(floor: u64, events: &[(u64, Class)], cursor: Resume) -> String {
     let kind = match join {
         Join::First(_) => format!("first {state}"),
         Join::Reset(_) => format!("reset {state}"),
+        Join::Waiting => "waiting".to_owned(),
         Join::Resumed => "resumed".to_owned(),
         Join::Ended => "ended".to_owned(),
     };
@@ -128,10 +129,10 @@ async fn after_a_gap_all_streams_end_and_channels_are_loaded_anew() {
     assert!(futures_util::poll!(&mut opening).is_pending());
 
     registry.hang_up_all();
-    assert!(matches!(poll_all(&mut before), (_, Some(Delivery::HungUp))));
+    assert!(matches!(poll_all(&mut before), (_, Some(Delivery::Interrupted))));
     loaded.send(history(0, &[(1, CHANGE)])).unwrap();
     let (_, mut late) = opening.await.unwrap();
-    assert!(matches!(poll_all(&mut late), (_, Some(Delivery::HungUp))));
+    assert!(matches!(poll_all(&mut late), (_, Some(Delivery::Interrupted))));
 
     // The gap was 2 to 7. The old channels leave after their successor has come.
     let (join, mut after) = open(&registry, cursor(1), history(0, &[(1, CHANGE), (5, CHANGE)])).await;

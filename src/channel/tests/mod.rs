@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Cursor, Draft, Event, Timestamp};
+use crate::event::{Cursor, Draft, Epoch, Event, Timestamp};
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -22,7 +22,8 @@ pub(super) fn epoch() -> Epoch {
 }
 
 pub(super) fn registry(history: usize) -> Registry {
-    let limits = StreamLimits { history, tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
+    let limits =
+        StreamLimits { history: history.into(), tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     Registry::new(epoch(), limits)
 }
 
@@ -88,6 +89,6 @@ pub(super) fn frames(subscriber: &mut Subscriber) -> Vec<u64> {
 pub(super) fn state_of(join: &Join) -> Option<u64> {
     match join {
         Join::First(state) | Join::Reset(state) => state.as_ref().map(|frame| frame.seq().0),
-        Join::Resumed | Join::Ended => None,
+        Join::Waiting | Join::Resumed | Join::Ended => None,
     }
 }

@@ -55,7 +55,7 @@ async fn connect(registry: &Registry, journal: &[Event], resume: Resume) -> (Joi
         let history = |name| History { floor: Seq::ZERO, events: events(name).cloned().collect() };
         Ok::<_, Infallible>(names.iter().map(history).collect())
     };
-    registry.open_several(&names, resume, load).await.unwrap()
+    registry.open_several(&names.iter().map(Wanted::state).collect::<Vec<_>>(), resume, load).await.unwrap()
 }
 
 impl Client {
@@ -188,12 +188,13 @@ async fn ticks_come_in_rounds_and_any_other_event_takes_along_what_came_before()
 
 #[tokio::test(start_paused = true)]
 async fn one_place_is_taken_and_one_channel_too_full_refuses_all() {
-    let limits = StreamLimits { history: 3, tick_interval: INTERVAL, streams: 2, streams_per_channel: 1 };
+    let limits = StreamLimits { history: 3.into(), tick_interval: INTERVAL, streams: 2, streams_per_channel: 1 };
     let registry = Registry::new(epoch(), limits);
     let (_, first) = connect(&registry, &[], Resume::First).await;
     assert_eq!((registry.streams(), registry.channels()), (1, CHANNELS as usize));
     let load = async |names: &[ChannelName]| Ok::<_, Infallible>(names.iter().map(|_| History::default()).collect());
-    let refused = registry.open_several(&[task(9), task(1)], Resume::First, load).await;
+    let refused =
+        registry.open_several(&[task(9), task(1)].map(|name| Wanted::state(&name)), Resume::First, load).await;
     assert_eq!(refused.unwrap_err(), WatchError::Refused(StreamRefused::TooManyOnChannel));
     drop(first);
     assert_eq!((registry.streams(), registry.channels()), (0, 0), "nothing is left behind");
@@ -215,4 +216,12 @@ async fn a_channel_whose_history_is_gone_is_reset_and_the_others_go_on() {
     assert_eq!(joins, [(false, None), (true, Some(4)), (false, None), (false, None)]);
     assert_eq!(joined.position, None, "what is to come on the others is not passed");
     assert_eq!(frames(&mut subscriber), [5]);
+}
+
+#[tokio::test]
+async fn after_a_gap_a_stream_of_several_is_interrupted_and_not_at_its_end() {
+    let registry = registry(100);
+    let (_, mut subscriber) = connect(&registry, &[], Resume::First).await;
+    registry.hang_up_all();
+    assert!(matches!(poll_all(&mut subscriber), (_, Some(Delivery::Interrupted))));
 }

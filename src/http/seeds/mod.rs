@@ -2,6 +2,7 @@
 //!
 //! Their streams are of the plain dialect. Their tasks are ordinary ones of kind `simulate`.
 
+mod notifications;
 mod streams;
 mod tasks;
 
@@ -20,6 +21,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(streams::messages))
         .routes(routes!(streams::connect))
         .routes(routes!(streams::disconnect))
+        .routes(routes!(notifications::listen))
         .routes(routes!(tasks::run_attempts))
         .routes(routes!(tasks::run_object))
 }

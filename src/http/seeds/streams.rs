@@ -55,16 +55,23 @@ pub(super) struct Disconnection {
         Refusals<(HasEffect, User, AcceptsStream)>))]
 pub(super) async fn connect(
     State(app): State<App>,
-    _effect: HasEffect,
+    effect: HasEffect,
     user: User,
     _accepts: AcceptsStream,
     LastEventId(resume): LastEventId,
 ) -> Result<Response, Problem> {
+    if effect.is_head {
+        return Ok(head());
+    }
+    let guard = match app.presence.connect(&user.0).await {
+        Ok(guard) => guard,
+        Err(error) => return Ok(refused(&error.into())),
+    };
     let (join, mut subscriber) = match app.tracker.watch(&user.0, resume).await {
         Ok(opened) => opened,
         Err(error) => return Ok(refused(&error.into())),
     };
-    subscriber.hold(app.presence.connect(&user.0));
+    subscriber.hold(guard);
     let keep_alive = wire::text(KEEP_ALIVE.as_bytes());
     let style = Style {
         dialect: Dialect::Plain,
@@ -81,8 +88,10 @@ pub(super) async fn connect(
     responses(
         (status = 200, description = "The user is disconnected", body = Disconnection),
         Refusals<(HasEffect, User)>))]
-pub(super) async fn disconnect(State(app): State<App>, _effect: HasEffect, user: User) -> axum::Json<Disconnection> {
-    app.presence.disconnect(&user.0);
+pub(super) async fn disconnect(State(app): State<App>, effect: HasEffect, user: User) -> axum::Json<Disconnection> {
+    if !effect.is_head {
+        app.presence.disconnect(&user.0);
+    }
     axum::Json(Disconnection { message: format!("User '{}' disconnected", user.id()) })
 }
 

@@ -1,9 +1,11 @@
 //! Simulated tasks, whose callers wait for the end.
 
 use axum::{
+    body::Body,
     extract::State,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
@@ -61,10 +63,13 @@ refusals!(
         Refusals<(HasEffect, User, Writes, Waits)>))]
 pub(super) async fn run_attempts(
     State(app): State<App>,
-    _effect: HasEffect,
+    effect: HasEffect,
     user: User,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if effect.is_head {
+        return Ok(head(&headers));
+    }
     let messages =
         (1..=ATTEMPTS).map(|attempt| format!("User '{}', attempt {attempt} / {ATTEMPTS}", user.id())).collect();
     run(&app, &user, ATTEMPTS, messages, &headers).await
@@ -83,13 +88,23 @@ pub(super) async fn run_attempts(
         Refusals<(HasEffect, User, Writes, Waits)>))]
 pub(super) async fn run_object(
     State(app): State<App>,
-    _effect: HasEffect,
+    effect: HasEffect,
     user: User,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    if effect.is_head {
+        return Ok(head(&headers));
+    }
     let count_down = (1..=COUNT_DOWN).rev().map(|left| format!("Object sent to user '{}' in {left}...", user.id()));
     let messages = count_down.chain([OBJECT.to_owned()]).collect();
     run(&app, &user, COUNT_DOWN, messages, &headers).await
+}
+
+/// The head of the answer, whose length nobody knows yet.
+fn head(headers: &HeaderMap) -> Response {
+    let status = if prefers_async(headers) { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let body = Body::from_stream(futures_util::stream::empty::<Result<Bytes, std::io::Error>>());
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// Runs a simulated task that sends the user these messages.

@@ -87,7 +87,7 @@ async fn what_was_half_received_is_removed_at_the_start_and_what_is_not_ours_is_
 async fn files_of_another_store_are_set_aside_and_come_back_with_it() {
     let directory = Arc::new(TempDir::new().unwrap());
     let stores = [MemoryJournal::new(), MemoryJournal::new()];
-    let epochs = [0, 1].map(|nth: usize| stores[nth].epoch().to_string());
+    let epochs = [0, 1].map(|nth: usize| stores[nth].epochs().store().to_string());
     let root = directory.path().to_path_buf();
     for round in 0..3 {
         for (nth, store) in stores.iter().enumerate() {
@@ -118,7 +118,7 @@ async fn files_from_before_there_were_names_of_stores_are_taken_over() {
     let root = with_files(&plan, &id, Duration::ZERO);
     // What a crash right before the first start's end would leave.
     fs::create_dir(root.join(".files")).unwrap();
-    let epoch = plan.journal.epoch().to_string();
+    let epoch = plan.journal.epochs().store().to_string();
     let house = plan.build().await;
     assert_eq!(house.listed("files"), [id]);
     for directory in ["incoming", "files"] {

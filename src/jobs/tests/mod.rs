@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 use super::*;
 use crate::{
     channel::{Registry, StreamLimits},
-    config::{TaskConfig, UploadConfig},
+    config::{PeopleConfig, TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::Journal,
     shutdown::Shutdown,
@@ -75,7 +75,7 @@ impl Plan {
             uploads: self.uploads,
             ..Config::default()
         };
-        let epoch = self.journal.epoch();
+        let epoch = self.journal.epochs().store();
         let (store, metrics) = (epoch.as_str(), Metrics::new());
         let words = crate::http::UPLOAD_WORDS;
         let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
@@ -85,15 +85,20 @@ impl Plan {
 }
 
 async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
-    let limits =
-        StreamLimits { history: 1000, tick_interval: Duration::from_millis(50), streams: 10, streams_per_channel: 10 };
+    let limits = StreamLimits {
+        history: 1000.into(),
+        tick_interval: Duration::from_millis(50),
+        streams: 10,
+        streams_per_channel: 10,
+    };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
         queue_length: 100,
         retention: RETENTION,
+        people: PeopleConfig::default(),
         clock,
     };
-    let registry = Registry::new(journal.epoch(), limits);
+    let registry = Registry::new(journal.epochs().clone(), limits);
     Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
 }
 

@@ -90,6 +90,27 @@ pub(super) async fn trims_the_oldest_beyond_the_bound_and_raises_the_floor<S: St
     assert_eq!((after.floor, seqs(&after.events)), (Seq(9), vec![11]));
 }
 
+pub(super) async fn each_kind_of_channel_has_its_own_bound<S: Store>() {
+    let mut store = S::open(HistoryBounds::new(2, 3, 1), 1_000);
+    let [user, inbox, group] = ["user:a", "inbox:a", "group:a"].map(|name| name.parse::<ChannelName>().unwrap());
+    let bounds = [(task(1), 2), (user, 100), (inbox, 3), (group, 3), ("topic:a".parse().unwrap(), 1)];
+    for (channel, bound) in &bounds {
+        // Half before the fold, half after it.
+        for half in [bound / 2, bound + 3 - bound / 2] {
+            let notices: Vec<Draft> = (0..half).map(|_| draft(channel, Class::Notice, "{}")).collect();
+            commit(store.journal(), [super::group(notices)]).await;
+            store.fold().await;
+        }
+    }
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        for (channel, bound) in &bounds {
+            let (floor, kept) = history(store.journal(), channel).await;
+            assert_eq!((kept.len(), floor + 1), (*bound, kept[0]), "{moment:?} {channel}");
+        }
+    }
+}
+
 pub(super) async fn neither_ticks_nor_hidden_events_push_others_out<S: Store>() {
     let mut store = S::open(2, 100);
     for class in [Class::Change, Class::Change] {
@@ -243,15 +264,32 @@ pub(super) async fn never_gives_a_seq_again<S: Store>() {
     assert_eq!(add(store.journal(), &task(1), Class::Change, "{}").await, Seq(5));
 }
 
-pub(super) async fn keeps_its_epoch_and_head<S: Store>() {
+pub(super) async fn keeps_its_name_and_head<S: Store>() {
     let mut store = S::open(10, 100);
-    let epoch = store.journal().epoch();
-    assert_ne!(S::open(10, 100).journal().epoch(), epoch);
+    let name = store.journal().epochs().store();
+    assert_ne!(S::open(10, 100).journal().epochs().store(), name);
     add(store.journal(), &task(1), Class::Change, "{}").await;
     for moment in MOMENTS {
         store = moment.of(store).await;
-        assert_eq!(store.journal().epoch(), epoch, "{moment:?}");
+        assert_eq!(store.journal().epochs().store(), name, "{moment:?}");
         assert_eq!(store.journal().head().await.unwrap(), Seq(1), "{moment:?}");
+    }
+}
+
+pub(super) async fn begins_an_epoch_with_each_start_and_keeps_those_before<S: Store>() {
+    let mut store = S::open(10, 100);
+    let mut given = [Seq::ZERO, Seq(1)].map(|seq| store.journal().epochs().cursor(seq)).to_vec();
+    for moment in MOMENTS.repeat(3) {
+        store = moment.of(store).await;
+        let head = store.journal().head().await.unwrap();
+        let next = store.journal().epochs().cursor(head.next());
+        let starts = matches!(moment, Moment::Restarted | Moment::Crashed);
+        assert_eq!(starts, given.iter().all(|cursor| cursor.epoch != next.epoch), "{moment:?}");
+        for cursor in &given {
+            assert_eq!(store.journal().epochs().cursor(cursor.seq), *cursor, "{moment:?}");
+        }
+        let seq = add(store.journal(), &task(1), Class::Change, "{}").await;
+        given.push(store.journal().epochs().cursor(seq));
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     sqlite::{SqliteJournal, SqliteOptions},
 };
 use crate::{
-    event::{ChannelName, Class, Draft, Event, History, Seq, Timestamp},
+    event::{ChannelName, Class, Draft, Event, History, HistoryBounds, Seq, Timestamp},
     testing::MemoryJournal,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 #[async_trait]
 trait Store: Send + Sync + Sized {
     /// An empty journal with these bounds.
-    fn open(history: usize, log: usize) -> Self;
+    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self;
     fn journal(&self) -> &dyn Journal;
     /// Lets the fold catch up.
     async fn fold(&self);
@@ -42,7 +42,7 @@ struct InMemory(MemoryJournal);
 
 #[async_trait]
 impl Store for InMemory {
-    fn open(history: usize, log: usize) -> Self {
+    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self {
         Self(MemoryJournal::with_bounds(history, log))
     }
 
@@ -72,9 +72,9 @@ struct InSqlite {
 
 #[async_trait]
 impl Store for InSqlite {
-    fn open(history: usize, log: usize) -> Self {
+    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { history, log, ..SqliteOptions::default() };
+        let options = SqliteOptions { history: history.into(), log, ..SqliteOptions::default() };
         Self { journal: SqliteJournal::open(directory.path(), &options).unwrap(), options, directory }
     }
 
@@ -239,6 +239,7 @@ hold_to_contract! {
         keeps_a_tick_before_a_change,
         a_tick_is_replaced_whatever_was_folded_between,
         trims_the_oldest_beyond_the_bound_and_raises_the_floor,
+        each_kind_of_channel_has_its_own_bound,
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,
         a_channel_begins_anew_after_its_tombstone,
@@ -246,7 +247,8 @@ hold_to_contract! {
         sweeps_no_more_than_it_is_asked_to,
         sweeps_no_channel_that_has_begun_anew,
         never_gives_a_seq_again,
-        keeps_its_epoch_and_head,
+        keeps_its_name_and_head,
+        begins_an_epoch_with_each_start_and_keeps_those_before,
         folds_all_that_there_is,
     }
     listing {

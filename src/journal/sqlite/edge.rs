@@ -1,11 +1,23 @@
-//! What the writer remembers of the log: the events that are not folded, and where channels end.
+//! The log's right edge: the events that are not folded, where channels end, which groups may be appended, and the rows
+//! that an append adds.
 //!
-//! It belongs to the writer and knows nothing of the file. The fold takes a channel at a time, with all that has come for
-//! it: so rows can be ahead of `folded_through`, which follows the channel that has waited longest.
+//! It belongs to the writer. The fold takes a channel at a time, with all that has come for it: so rows can be ahead of
+//! `folded_through`, which follows the channel that has waited longest.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::event::{ChannelName, Class, Event, Seq};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::{
+    error::StoreError,
+    read,
+    record::{self, signed},
+};
+use crate::{
+    event::{ChannelName, Class, Event, Seq},
+    journal::{Expect, Group, Outcome},
+};
 
 /// Channels of which the last seq is remembered although all of them is folded.
 const LASTS_MAX: usize = 65_536;
@@ -34,7 +46,79 @@ pub(super) struct Slice<'a> {
     pub(super) weight: usize,
 }
 
+/// What of an append is to be written.
+pub(super) struct AppendPlan {
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) events: Vec<Event>,
+}
+
 impl Edge {
+    /// Tries groups in order against the store and the groups before them.
+    ///
+    /// `known` are the ids of groups after the caller's known head.
+    pub(super) fn plan(
+        &mut self,
+        connection: &Connection,
+        head: Seq,
+        mut known: HashSet<Uuid>,
+        groups: Vec<Group>,
+    ) -> Result<AppendPlan, StoreError> {
+        let mut plan = AppendPlan { outcomes: Vec::with_capacity(groups.len()), events: Vec::new() };
+        let mut moved: HashMap<ChannelName, Seq> = HashMap::new();
+        let mut next = head.next();
+        for group in groups {
+            if known.contains(&group.id) {
+                plan.outcomes.push(Outcome::Committed);
+                continue;
+            }
+            if let Some(channel) = self.conflict(connection, &moved, &group)? {
+                plan.outcomes.push(Outcome::Conflict(channel));
+                continue;
+            }
+            known.insert(group.id);
+            for draft in group.drafts {
+                moved.insert(draft.channel.clone(), next);
+                plan.events.push(Event { seq: next, at: group.at, group: group.id, draft });
+                next = next.next();
+            }
+            plan.outcomes.push(Outcome::Committed);
+        }
+        Ok(plan)
+    }
+
+    fn conflict(
+        &mut self,
+        connection: &Connection,
+        moved: &HashMap<ChannelName, Seq>,
+        group: &Group,
+    ) -> Result<Option<ChannelName>, StoreError> {
+        for (channel, expect) in &group.expects {
+            let last = match moved.get(channel) {
+                Some(last) => Some(*last),
+                None => self.last(connection, channel)?,
+            };
+            let holds = match expect {
+                Expect::At(seq) => last == Some(*seq),
+                Expect::Absent => last.is_none(),
+            };
+            if !holds {
+                return Ok(Some(channel.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last seq of a channel, hidden ones and tombstones too; `None` when it is not there.
+    pub(super) fn last(&mut self, connection: &Connection, channel: &ChannelName) -> Result<Option<Seq>, StoreError> {
+        if let Some(last) = self.known_last(channel) {
+            return Ok(Some(last));
+        }
+        // All that is not folded is remembered, so the row has the last word.
+        let last = read::last_seq(connection, channel)?;
+        last.into_iter().for_each(|last| self.note_last(channel.clone(), last));
+        Ok(last)
+    }
+
     /// Takes in what was committed.
     pub(super) fn note(&mut self, events: &[Event]) {
         for event in events {
@@ -61,13 +145,13 @@ impl Edge {
     }
 
     /// The last seq of a channel, where it is remembered; a channel that is not may be there all the same.
-    pub(super) fn last(&self, channel: &ChannelName) -> Option<Seq> {
+    fn known_last(&self, channel: &ChannelName) -> Option<Seq> {
         let unfolded = self.unfolded.get(channel).and_then(|seqs| seqs.last());
         unfolded.or_else(|| self.lasts.get(channel)).copied()
     }
 
     /// Remembers what the row says.
-    pub(super) fn note_last(&mut self, channel: ChannelName, last: Seq) {
+    fn note_last(&mut self, channel: ChannelName, last: Seq) {
         if self.lasts.len() >= LASTS_MAX {
             self.lasts.clear();
         }
@@ -122,6 +206,29 @@ impl Edge {
     }
 }
 
+/// Adds rows to the log; the caller's transaction makes them durable.
+pub(super) fn insert(connection: &Connection, events: &[Event]) -> Result<(), StoreError> {
+    let mut statement =
+        connection.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    for event in events {
+        let draft = &event.draft;
+        let channel = draft.channel.text();
+        statement.execute(params![
+            signed(event.seq),
+            event.at.as_millis(),
+            record::class_code(draft.class),
+            channel,
+            event.group.as_bytes(),
+            draft.name.as_deref(),
+            &draft.data[..],
+            draft.memo.as_deref(),
+            draft.origin.as_deref(),
+            record::event_checksum(event, &channel),
+        ])?;
+    }
+    Ok(())
+}
+
 fn weight(event: &Event) -> usize {
     let draft = &event.draft;
     let bytes =
@@ -173,12 +280,12 @@ mod tests {
     #[test]
     fn a_slice_takes_whole_channels_and_the_log_follows_the_one_that_waits() {
         let mut edge = edge(&[1, 2, 1, 3, 1, 2]);
-        assert_eq!((edge.last(&channel(1)), edge.last(&channel(4))), (Some(Seq(15)), None));
+        assert_eq!((edge.known_last(&channel(1)), edge.known_last(&channel(4))), (Some(Seq(15)), None));
         assert_eq!(fold(&mut edge, 1), (vec![vec![11, 13, 15]], 11, 5));
         assert_eq!(edge.after(Seq(12)).map(|event| event.seq.0).collect::<Vec<_>>(), [13, 14, 15, 16]);
-        assert_eq!(edge.last(&channel(1)), Some(Seq(15)));
+        assert_eq!(edge.known_last(&channel(1)), Some(Seq(15)));
         assert_eq!(fold(&mut edge, 4), (vec![vec![12, 16], vec![14]], 16, 0));
         edge.forget_last(&channel(1));
-        assert_eq!((edge.last(&channel(1)), edge.last(&channel(2))), (None, Some(Seq(16))));
+        assert_eq!((edge.known_last(&channel(1)), edge.known_last(&channel(2))), (None, Some(Seq(16))));
     }
 }

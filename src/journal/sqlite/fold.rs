@@ -11,13 +11,13 @@ use super::{
     record::{self, Record, signed},
     schema::{self, Facts},
 };
-use crate::event::{ChannelName, Event, Seq};
+use crate::event::{ChannelName, Event, HistoryBounds, Seq};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FoldBounds {
-    /// Changes and finals per channel.
-    pub(super) history: u64,
+    /// Events other than ticks per channel.
+    pub(super) history: HistoryBounds,
     /// Events in the log.
     pub(super) log: u64,
 }
@@ -68,7 +68,9 @@ fn fold_channel(
     let before = read::record(connection, channel)?;
     let created_before = before.as_ref().map(|record| record.stored.created);
     let nth = |n| nth_lasting(connection, created_before, n);
-    let Some(plan) = plan(before.clone(), events, bounds.history, nth)? else { return Ok(()) };
+    let Some(plan) = plan(before.clone(), events, bounds.history.of(channel.kind()) as u64, nth)? else {
+        return Ok(());
+    };
     if let Some(created) = created_before {
         trim_history(connection, created, &plan)?;
         if plan.began {

@@ -2,11 +2,10 @@
 //!
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
 //! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
-//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, when and how much of it in `edge.rs` and
-//! `pace.rs`.
+//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, what waits for it in `edge.rs`, how much of
+//! it is done at a time in `pace.rs`.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
-mod append;
 mod calls;
 mod checkpoint;
 mod connect;
@@ -21,6 +20,7 @@ mod read;
 mod record;
 mod schema;
 mod sweep;
+mod upgrade;
 mod wal;
 mod writer;
 
@@ -54,7 +54,7 @@ use self::{
     writer::JournalWriter,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epoch, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
 const QUEUE_CALLS_MAX: usize = 64;
@@ -62,8 +62,8 @@ const QUEUE_CALLS_MAX: usize = 64;
 /// How much the journal keeps, and how it opens.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// Changes and finals kept per channel, at least one.
-    pub history: usize,
+    /// Events other than ticks kept per channel.
+    pub history: HistoryBounds,
     /// Events kept in the log behind the fold, ticks and hidden ones too; see the contract's page.
     pub log: usize,
     /// A store of up to so many bytes is checked whole when it is opened.
@@ -74,13 +74,13 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { history: 1_000, log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
+        Self { history: HistoryBounds::from(1_000), log: 16_384, check_bytes_max: 256 << 20, pages_max: None }
     }
 }
 
 impl SqliteOptions {
     fn bounds(&self) -> FoldBounds {
-        FoldBounds { history: self.history.max(1) as u64, log: self.log as u64 }
+        FoldBounds { history: self.history, log: self.log as u64 }
     }
 }
 
@@ -89,7 +89,7 @@ impl SqliteOptions {
 /// Dropping it without [`Journal::close`] is like a crash: nothing acknowledged is lost, and the next start says so. The
 /// drop waits for the writer to finish what it is doing.
 pub struct SqliteJournal {
-    epoch: Epoch,
+    epochs: Epochs,
     bounds: FoldBounds,
     places: Arc<Semaphore>,
     // Each call has a place, so sending never waits. None once it is being dropped.
@@ -107,19 +107,19 @@ impl SqliteJournal {
     /// When the directory is in use or cannot be used, or the store is another's, newer, or damaged.
     pub fn open(directory: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
         let home = Home::enter(directory)?;
-        let opened = open::open(&home, options)?;
-        let epoch = opened.1.epoch;
+        let (connection, facts, epochs) = open::open(&home, options)?;
         let bounds = options.bounds();
         let pool = Pool::new(home.file.clone());
         let gauges = Arc::<Gauges>::default();
         let no_thread = |source| OpenError::Io { path: directory.into(), source };
         let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
-        let writer = JournalWriter::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let writer =
+            JournalWriter::new(home, (connection, facts), bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
         let thread =
             thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;
         Ok(Self {
-            epoch,
+            epochs,
             bounds,
             places: Arc::new(Semaphore::new(QUEUE_CALLS_MAX)),
             calls: Some(calls),
@@ -170,8 +170,8 @@ impl SqliteJournal {
 
 #[async_trait]
 impl Journal for SqliteJournal {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn folded_through(&self) -> Seq {

@@ -24,9 +24,10 @@ use super::{
     error::{OpenError, StoreError},
     fold, read,
     schema::{self, APPLICATION_ID, Facts, VERSION},
+    upgrade::upgrade,
     wal::{self, Wal},
 };
-use crate::event::Event;
+use crate::event::{Epochs, Event};
 
 const FILE: &str = "journal.db";
 const WAL_SUFFIX: &str = "-wal";
@@ -56,14 +57,17 @@ impl Home {
 }
 
 /// Opens the store, checks it, and folds what an earlier process left.
-pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, Facts), OpenError> {
+pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, Facts, Epochs), OpenError> {
     let path = &home.file;
     prepare_file(path)?;
     let cut_off_bytes = look_at_wal(path)?;
     let store = |error: StoreError| error.at_open(path.clone());
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(store)?;
-    recognise(&mut connection, path)?;
+    let version = recognise(&mut connection, path)?;
     make_durable(&connection).map_err(store)?;
+    if version < VERSION {
+        upgrade(&mut connection, path, version, |upgraded| check(upgraded, options).map(drop))?;
+    }
     let facts = check(&connection, options).map_err(store)?;
     if !facts.closed {
         let head = schema::read_head(&connection, &facts).map_err(store)?;
@@ -76,8 +80,8 @@ pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, 
     if let Some(pages) = options.pages_max {
         connection.pragma_update(None, "max_page_count", pages).map_err(|error| store(error.into()))?;
     }
-    let facts = take_up(&mut connection, facts, options).map_err(store)?;
-    Ok((connection, facts))
+    let (facts, epochs) = take_up(&mut connection, facts, options).map_err(store)?;
+    Ok((connection, facts, epochs))
 }
 
 /// Opens the store again after an error of the disk.
@@ -92,8 +96,8 @@ pub(super) fn reopen(path: &Path, before: &Facts, rewrite: bool) -> Result<(Conn
         checkpoint(&connection)?;
     }
     let facts = schema::read_facts(&connection)?;
-    if facts.epoch != before.epoch {
-        return Err(StoreError::Damaged(format!("it is another store, {} and not {}", facts.epoch, before.epoch)));
+    if facts.store != before.store {
+        return Err(StoreError::Damaged(format!("it is another store, {} and not {}", facts.store, before.store)));
     }
     Ok((connection, facts))
 }
@@ -109,9 +113,7 @@ fn prepare_file(path: &Path) -> Result<(), OpenError> {
 }
 
 fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
-    let mut wal_path = path.as_os_str().to_owned();
-    wal_path.push(WAL_SUFFIX);
-    let wal_path = PathBuf::from(wal_path);
+    let wal_path = beside(path, WAL_SUFFIX);
     match wal::look(&wal_path).map_err(at(&wal_path))? {
         Wal::Empty | Wal::Whole => Ok(0),
         Wal::CutOff { bytes } => {
@@ -127,8 +129,9 @@ fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
     }
 }
 
-/// Tells our store from another's file, before anything of it is changed, and makes the tables of a new one.
-fn recognise(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+/// Tells our store from another's file, before anything of it is changed, and makes the tables of a new one. Answers its
+/// version.
+fn recognise(connection: &mut Connection, path: &Path) -> Result<i32, OpenError> {
     let store = |error: StoreError| error.at_open(path.into());
     let number = |connection: &Connection, pragma| {
         let read = connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
@@ -140,8 +143,8 @@ fn recognise(connection: &mut Connection, path: &Path) -> Result<(), OpenError> 
         other => other.map_err(store)?,
     };
     let version = number(connection, "user_version").map_err(store)?;
-    if application_id == APPLICATION_ID && version == VERSION {
-        return Ok(());
+    if application_id == APPLICATION_ID && (1..=VERSION).contains(&version) {
+        return Ok(version);
     }
     if application_id == APPLICATION_ID && version > VERSION {
         return Err(OpenError::Newer { path: path.into(), found: version, supported: VERSION });
@@ -152,12 +155,14 @@ fn recognise(connection: &mut Connection, path: &Path) -> Result<(), OpenError> 
     if application_id != 0 || !is_new {
         return Err(OpenError::NotAJournal(path.into()));
     }
-    schema::create(connection).map_err(store)
+    schema::create(connection).map_err(store)?;
+    Ok(VERSION)
 }
 
 fn check(connection: &Connection, options: &SqliteOptions) -> Result<Facts, StoreError> {
     schema::check_tables(connection)?;
     let facts = schema::read_facts(connection)?;
+    schema::read_epochs(connection, &facts)?;
     let bytes: i64 =
         connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
             row.get(0)
@@ -182,8 +187,8 @@ fn check(connection: &Connection, options: &SqliteOptions) -> Result<Facts, Stor
     Ok(facts)
 }
 
-/// Folds what is left, and notes that the store is in use.
-fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -> Result<Facts, StoreError> {
+/// Folds what is left, begins a new epoch, and notes that the store is in use.
+fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -> Result<(Facts, Epochs), StoreError> {
     let mut facts = facts;
     loop {
         let events: Vec<Event> = read::events_after(connection, facts.folded_through, SLICE_EVENTS)?;
@@ -193,11 +198,22 @@ fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -
         transaction.commit()?;
     }
     facts.closed = false;
-    schema::write_facts(connection, &facts)?;
-    Ok(facts)
+    let transaction = connection.transaction()?;
+    let epochs = schema::read_epochs(&transaction, &facts)?.begin_after(facts.folded_through);
+    schema::write_epochs(&transaction, &epochs)?;
+    schema::write_facts(&transaction, &facts)?;
+    transaction.commit()?;
+    Ok((facts, epochs))
 }
 
-fn private_file() -> OpenOptions {
+/// The path with something added to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+pub(super) fn private_file() -> OpenOptions {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     options
@@ -218,13 +234,13 @@ fn make_directory(directory: &Path) -> Result<(), OpenError> {
     sync_directory(directory.parent())
 }
 
-fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
+pub(super) fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
     let Some(directory) = directory else { return Ok(()) };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     File::open(directory).and_then(|opened| opened.sync_all()).map_err(at(directory))
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
+pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { path: path.clone(), source }
 }

@@ -15,7 +15,7 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, History, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{Listing, Member, Members, Stored, Tail},
 };
 
@@ -64,7 +64,7 @@ pub(super) fn tail(connection: &Connection, after: Seq, limit: usize) -> Result<
 /// The states of some channels, one answer each.
 pub(super) fn last(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     channels: &[ChannelName],
 ) -> Result<Vec<Option<Stored>>, StoreError> {
     let events = unfolded_events(connection, channels)?;
@@ -80,7 +80,7 @@ pub(super) fn last(
 /// The kept visible events of one channel after a seq.
 pub(super) fn read(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     channel: &ChannelName,
     after: Seq,
 ) -> Result<History, StoreError> {
@@ -103,7 +103,11 @@ pub(super) fn read(
 }
 
 /// Channels by creation, newest first.
-pub(super) fn list(connection: &Connection, history_max: u64, listing: &Listing) -> Result<Vec<Stored>, StoreError> {
+pub(super) fn list(
+    connection: &Connection,
+    history_max: HistoryBounds,
+    listing: &Listing,
+) -> Result<Vec<Stored>, StoreError> {
     let unfolded = unfolded_channels(connection, history_max)?;
     let wanted = |record: &Record| {
         let stored = &record.stored;
@@ -162,7 +166,7 @@ pub(super) const NO_END: Seq = Seq(u64::MAX);
 /// Live channels by creation, after a seq and through another.
 pub(super) fn live(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     kind: ChannelKind,
     after: Seq,
     through: Seq,
@@ -186,7 +190,7 @@ const LIVE: &str = "channel_kind = ?1 AND finished_at IS NULL AND gone = 0";
 /// Channels that finished before a time, oldest finish first.
 pub(super) fn finished_before(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     at: Timestamp,
     limit: usize,
 ) -> Result<Vec<(ChannelName, Seq)>, StoreError> {
@@ -212,7 +216,7 @@ pub(super) fn finished_before(
 /// How many channels of a kind have each value of a member.
 pub(super) fn count(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     kind: ChannelKind,
     member: Member,
 ) -> Result<Vec<(String, u64)>, StoreError> {
@@ -268,26 +272,31 @@ fn miscounted(channel: &ChannelName) -> StoreError {
 /// The row of one channel as it is folded, and what it comes to with its events that are not.
 fn caught_up(
     connection: &Connection,
-    history_max: u64,
+    history_max: HistoryBounds,
     channel: &ChannelName,
     events: &[&Event],
 ) -> Result<(Option<Record>, Option<FoldPlan>), StoreError> {
     let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
     let created = folded.as_ref().map(|record| record.stored.created);
-    let bound = if events.is_empty() { u64::MAX } else { history_max };
+    let bound = if events.is_empty() { u64::MAX } else { history_max.of(channel.kind()) as u64 };
     let plan = plan(folded.clone(), events, bound, |n| nth_lasting(connection, created, n))?;
     Ok((folded, plan))
 }
 
 /// The states of all channels that have events which are not folded yet; there are never many of these.
-fn unfolded_channels(connection: &Connection, history_max: u64) -> Result<BTreeMap<ChannelName, Record>, StoreError> {
+fn unfolded_channels(
+    connection: &Connection,
+    history_max: HistoryBounds,
+) -> Result<BTreeMap<ChannelName, Record>, StoreError> {
     let folded_through = schema::read_facts(connection)?.folded_through;
     let events = events_after(connection, folded_through, usize::MAX)?;
     let mut records = BTreeMap::new();
     for (channel, events) in by_channel(&events) {
         let folded = record(connection, channel)?;
         let created = folded.as_ref().map(|record| record.stored.created);
-        if let Some(plan) = plan(folded, &events, history_max, |n| nth_lasting(connection, created, n))? {
+        if let Some(plan) =
+            plan(folded, &events, history_max.of(channel.kind()) as u64, |n| nth_lasting(connection, created, n))?
+        {
             records.insert(channel.clone(), plan.record);
         }
     }

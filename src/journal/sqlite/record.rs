@@ -105,13 +105,13 @@ impl Record {
 /// Reads and verifies a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
     let seq = seq_at(row, 0)?;
-    let text = text_at(row, 3)?;
+    let channel = text_at(row, 3)?;
     let event = Event {
         seq,
         at: Timestamp::from_millis(row.get(1)?),
         group: group_at(row, 4)?,
         draft: Draft {
-            channel: text.parse().map_err(|_| damaged("the channel's name of event", seq))?,
+            channel: channel.parse().map_err(|_| damaged("the channel's name of event", seq))?,
             name: name_at(row, 5)?,
             class: class_at(row, 2)?,
             data: bytes_at(row, 6)?.unwrap_or_default(),
@@ -119,7 +119,7 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
             origin: bytes_at(row, 8)?,
         },
     };
-    verify(row.get(9)?, event_checksum(&event), || format!("event {seq}"))?;
+    verify(row.get(9)?, event_checksum(&event, channel), || format!("event {seq}"))?;
     Ok(event)
 }
 
@@ -143,9 +143,9 @@ pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreE
     Ok(event)
 }
 
-/// The checksum of a row of `events`.
-pub(super) fn event_checksum(event: &Event) -> i64 {
-    envelope(Checksum::new().bytes(event.channel().text().as_bytes()), event)
+/// The checksum of a row of `events`; `channel` is the text of its channel's name.
+pub(super) fn event_checksum(event: &Event, channel: &str) -> i64 {
+    envelope(Checksum::new().bytes(channel.as_bytes()), event)
         .optional(event.draft.memo.as_deref())
         .optional(event.draft.origin.as_deref())
         .finish()
@@ -171,15 +171,17 @@ fn envelope(sum: Checksum, event: &Event) -> Checksum {
 }
 
 /// Half of a BLAKE3 hash: a row that was changed by accident passes once in 2⁶⁴ times.
-pub(super) struct Checksum(blake3::Hasher);
+///
+/// What is hashed is gathered first: the hash of small parts one by one takes longer than that of all at once.
+pub(super) struct Checksum(Vec<u8>);
 
 impl Checksum {
     pub(super) fn new() -> Self {
-        Self(blake3::Hasher::new())
+        Self(Vec::with_capacity(1024))
     }
 
     pub(super) fn number(mut self, number: i64) -> Self {
-        self.0.update(&number.to_le_bytes());
+        self.0.extend_from_slice(&number.to_le_bytes());
         self
     }
 
@@ -189,8 +191,8 @@ impl Checksum {
 
     pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         // The length goes first, so that no two rows run together into the same bytes.
-        self.0.update(&(bytes.len() as u64).to_le_bytes());
-        self.0.update(bytes);
+        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(bytes);
         self
     }
 
@@ -202,7 +204,7 @@ impl Checksum {
     }
 
     pub(super) fn finish(self) -> i64 {
-        let hash = self.0.finalize();
+        let hash = blake3::hash(&self.0);
         hash.as_bytes().iter().take(8).fold(0, |sum, byte| (sum << 8) | i64::from(*byte))
     }
 }
@@ -266,4 +268,19 @@ fn name_at(row: &Row<'_>, column: usize) -> Result<Option<Cow<'static, str>>, St
 
 fn damaged(what: &str, seq: Seq) -> StoreError {
     StoreError::Damaged(format!("{what} {seq} is not one"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_all_parts_in_a_row() {
+        let long = vec![7; 3_000];
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&5_i64.to_le_bytes()).update(&1_i64.to_le_bytes());
+        hasher.update(&3_000_u64.to_le_bytes()).update(&long).update(&0_i64.to_le_bytes());
+        let expected = i64::from_be_bytes(hasher.finalize().as_bytes()[..8].try_into().unwrap());
+        assert_eq!(Checksum::new().seq(Seq(5)).optional(Some(&long)).optional(None).finish(), expected);
+    }
 }

@@ -8,27 +8,35 @@
 //! needs no row of its own: it is the last seq in the log or, when the log is empty, `folded_through`, at or below
 //! which alone is trimmed. So a seq is never given twice, and an append writes no other page.
 //!
+//! `epochs` is apart from `store`, because the fold writes that row with each slice.
+//!
 //! A channel's key in `history` and `origins` is the seq of its first event. Rows carry a checksum ([`super::record`]),
 //! because SQLite has none for its pages.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::{error::StoreError, record};
-use crate::event::{Epoch, Seq};
+use crate::event::{Epoch, Epochs, Seq};
 
 /// `progressd`'s mark in the header of the file, so that another's database is not taken for a journal: "prgd".
 pub(super) const APPLICATION_ID: i32 = 0x7072_6764;
 
 /// The version of these tables.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE store (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    epoch TEXT NOT NULL,
+    name TEXT NOT NULL,
     folded_through INTEGER NOT NULL,
     trimmed_through INTEGER NOT NULL,
     closed INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE epochs (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    begun BLOB NOT NULL,
     checksum INTEGER NOT NULL
 ) STRICT;
 
@@ -96,10 +104,14 @@ CREATE TABLE origins (
 ) STRICT;
 ";
 
+/// Bytes of one epoch: its first seq and its name.
+const EPOCH_BYTES: usize = 16;
+
 /// What is known of the store as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    pub(super) epoch: Epoch,
+    /// Its name.
+    pub(super) store: Epoch,
     /// All events at or before it are in the channels' rows.
     pub(super) folded_through: Seq,
     /// All events at or before it have been removed from the log.
@@ -111,7 +123,7 @@ pub(super) struct Facts {
 impl Facts {
     fn checksum(&self) -> i64 {
         record::Checksum::new()
-            .bytes(self.epoch.as_str().as_bytes())
+            .bytes(self.store.as_str().as_bytes())
             .seq(self.folded_through)
             .seq(self.trimmed_through)
             .number(i64::from(self.closed))
@@ -125,9 +137,10 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
-    let facts = Facts { epoch: Epoch::random(), folded_through: Seq::ZERO, trimmed_through: Seq::ZERO, closed: true };
+    let facts = Facts { store: Epoch::random(), folded_through: Seq::ZERO, trimmed_through: Seq::ZERO, closed: true };
     transaction.execute("INSERT INTO store VALUES (1, '', 0, 0, 0, 0)", [])?;
     write_facts(&transaction, &facts)?;
+    write_epochs(&transaction, &facts.store.into())?;
     transaction.commit()?;
     Ok(())
 }
@@ -153,12 +166,12 @@ fn table_texts(connection: &Connection) -> Result<Vec<[Option<String>; 4]>, Stor
 /// Reads the one row of facts.
 pub(super) fn read_facts(connection: &Connection) -> Result<Facts, StoreError> {
     let mut statement = connection
-        .prepare_cached("SELECT epoch, folded_through, trimmed_through, closed, checksum FROM store WHERE id = 1")?;
+        .prepare_cached("SELECT name, folded_through, trimmed_through, closed, checksum FROM store WHERE id = 1")?;
     let mut rows = statement.query([])?;
     let row = rows.next()?.ok_or_else(|| StoreError::Damaged("its row of facts is missing".into()))?;
-    let epoch: String = row.get(0)?;
+    let name: String = row.get(0)?;
     let facts = Facts {
-        epoch: epoch.parse().map_err(|_| StoreError::Damaged("its epoch is not one".into()))?,
+        store: name.parse().map_err(|_| StoreError::Damaged("its name is not one".into()))?,
         folded_through: record::seq_at(row, 1)?,
         trimmed_through: record::seq_at(row, 2)?,
         closed: row.get(3)?,
@@ -174,17 +187,48 @@ pub(super) fn read_facts(connection: &Connection) -> Result<Facts, StoreError> {
 pub(super) fn write_facts(connection: &Connection, facts: &Facts) -> Result<(), StoreError> {
     connection
         .prepare_cached(
-            "UPDATE store SET epoch = ?1, folded_through = ?2, trimmed_through = ?3, closed = ?4, checksum = ?5
+            "UPDATE store SET name = ?1, folded_through = ?2, trimmed_through = ?3, closed = ?4, checksum = ?5
              WHERE id = 1",
         )?
         .execute((
-            facts.epoch.as_str(),
+            facts.store.as_str(),
             record::signed(facts.folded_through),
             record::signed(facts.trimmed_through),
             facts.closed,
             facts.checksum(),
         ))?;
     Ok(())
+}
+
+/// Reads the epochs: names of equal length, each behind its first seq.
+pub(super) fn read_epochs(connection: &Connection, facts: &Facts) -> Result<Epochs, StoreError> {
+    let row = connection.query_row("SELECT begun, checksum FROM epochs", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (begun, checksum): (Vec<u8>, i64) = row.optional()?.ok_or_else(|| damaged_epochs("are missing"))?;
+    record::verify(checksum, epochs_checksum(&begun), || "its epochs".into())?;
+    let (pairs, rest) = begun.as_chunks::<EPOCH_BYTES>();
+    let pair = |pair: &[u8; EPOCH_BYTES]| {
+        let (first, name) = pair.split_first_chunk()?;
+        Some((Seq(u64::from_be_bytes(*first)), std::str::from_utf8(name).ok()?.parse().ok()?))
+    };
+    let begun = pairs.iter().map(pair).collect::<Option<Vec<_>>>().filter(|_| rest.is_empty());
+    begun.and_then(|begun| Epochs::new(facts.store, begun)).ok_or_else(|| damaged_epochs("cannot be read"))
+}
+
+/// Replaces the epochs.
+pub(super) fn write_epochs(connection: &Connection, epochs: &Epochs) -> Result<(), StoreError> {
+    let pairs = epochs.begun().iter().flat_map(|(first, epoch)| [first.0.to_be_bytes(), *epoch.as_bytes()]);
+    let begun: Vec<u8> = pairs.flatten().collect();
+    let checksum = epochs_checksum(&begun);
+    connection.execute("INSERT OR REPLACE INTO epochs VALUES (1, ?1, ?2)", (begun, checksum))?;
+    Ok(())
+}
+
+fn epochs_checksum(begun: &[u8]) -> i64 {
+    record::Checksum::new().bytes(begun).finish()
+}
+
+fn damaged_epochs(how: &str) -> StoreError {
+    StoreError::Damaged(format!("its epochs {how}"))
 }
 
 /// The seq of the last event.

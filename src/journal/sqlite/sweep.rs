@@ -3,7 +3,6 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    append,
     edge::Edge,
     error::StoreError,
     fold::delete_channel,
@@ -47,7 +46,7 @@ pub(super) fn sweep(connection: &mut Connection, edge: &mut Edge, found: Vec<Swe
     let transaction = connection.transaction()?;
     let mut still_gone = Vec::with_capacity(found.len());
     for swept in found {
-        if append::last(&transaction, edge, &swept.channel)? == Some(swept.tombstone) {
+        if edge.last(&transaction, &swept.channel)? == Some(swept.tombstone) {
             delete_channel(&transaction, swept.created)?;
             still_gone.push(swept.channel);
         }

@@ -16,11 +16,10 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    append::{self, AppendPlan},
     calls::{Call, Gauges, Work},
     checkpoint::{self, Checkpointer},
     connect,
-    edge::Edge,
+    edge::{self, AppendPlan, Edge},
     error::StoreError,
     fold::{self, FoldBounds},
     open::{self, Home},
@@ -197,12 +196,11 @@ impl JournalWriter {
         let mut events = self.missed(known_head)?;
         let known = events.iter().map(|event| event.group).collect::<HashSet<_>>();
         let Some(connection) = &mut self.connection else { return Err(Failed::Before(gone())) };
-        let AppendPlan { outcomes, events: fresh } =
-            append::evaluate(connection, &mut self.edge, self.head, known, groups)?;
+        let AppendPlan { outcomes, events: fresh } = self.edge.plan(connection, self.head, known, groups)?;
         if let Some(last) = fresh.last() {
             let begun = connection.transaction_with_behavior(TransactionBehavior::Immediate);
             let transaction = begun.map_err(StoreError::from)?;
-            append::insert(&transaction, &fresh)?;
+            edge::insert(&transaction, &fresh)?;
             transaction.commit().map_err(|error| match StoreError::from(error) {
                 error if error.is_full() => Failed::Before(error),
                 error => Failed::During(error),

@@ -148,6 +148,26 @@ async fn bytes_between_multiplexed_requests_are_no_head() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_let_go_is_kept_for_requests_only() {
+    let pace = pace();
+    let script = async {
+        pace.bytes_came();
+        pace.multiplex();
+        let other = pace.begin_request();
+        drop(pace.begin_request());
+        pace.let_go();
+        sleep(Duration::from_secs(100)).await;
+        drop(other);
+    };
+    assert_eq!(blame(&pace, script).await, (TimedOut::Idle, 101));
+    let script = async {
+        pace.let_go();
+        drop(pace.begin_request());
+    };
+    assert_eq!(blame(&pace, script).await, (TimedOut::Idle, 60));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_that_ends_in_another_task_starts_the_idle_time() {
     let pace = pace();
     pace.bytes_came();

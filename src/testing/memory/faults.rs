@@ -82,8 +82,10 @@ impl MemoryJournal {
     /// Another handle on the same store, open again after a close: a restart.
     #[must_use]
     pub fn reopened(&self) -> Self {
-        self.store().closed = false;
-        self.clone()
+        let mut store = self.store();
+        store.closed = false;
+        store.epochs = store.epochs.begin_after(store.head);
+        Self { epochs: store.epochs.clone(), ..self.clone() }
     }
 
     /// How often append was called.

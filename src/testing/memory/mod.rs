@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Epoch, Event, History, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
         Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
     },
@@ -33,19 +33,20 @@ const LOG_DEFAULT: usize = 65_536;
 /// A journal in memory. Cheap to clone: clones share the store.
 #[derive(Clone)]
 pub struct MemoryJournal {
-    epoch: Epoch,
+    epochs: Epochs,
     gate: Arc<Gate>,
     // A std mutex: it is never held across an await, and no call under it is long.
     store: Arc<Mutex<MemoryStore>>,
 }
 
 struct MemoryStore {
-    history_max: usize,
+    history_max: HistoryBounds,
     log_max: usize,
     /// All events of each channel since it was swept.
     channels: HashMap<ChannelName, Vec<Event>>,
     /// The newest events of all channels, without a gap up to `head`.
     log: VecDeque<Event>,
+    epochs: Epochs,
     head: Seq,
     folded_through: Seq,
     /// Highest seq that was trimmed from the log.
@@ -67,9 +68,11 @@ impl MemoryJournal {
     }
 
     /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
-    pub fn with_bounds(history_max: usize, log_max: usize) -> Self {
+    pub fn with_bounds(history_max: impl Into<HistoryBounds>, log_max: usize) -> Self {
+        let epochs = Epochs::from(Epoch::random()).begin_after(Seq::ZERO);
         let store = MemoryStore {
-            history_max: history_max.max(1),
+            epochs: epochs.clone(),
+            history_max: history_max.into(),
             log_max,
             channels: HashMap::new(),
             log: VecDeque::new(),
@@ -79,7 +82,7 @@ impl MemoryJournal {
             closed: false,
             faults: Faults::default(),
         };
-        Self { epoch: Epoch::random(), gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
+        Self { epochs, gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
     }
 
     fn store(&self) -> MutexGuard<'_, MemoryStore> {
@@ -95,8 +98,8 @@ impl MemoryJournal {
 
 #[async_trait]
 impl Journal for MemoryJournal {
-    fn epoch(&self) -> Epoch {
-        self.epoch
+    fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     fn folded_through(&self) -> Seq {

@@ -1,7 +1,7 @@
 //! The state of a channel, worked out from all its events: the contract's sentences as code.
 
 use crate::{
-    event::{Class, Draft, Event, Seq},
+    event::{Class, Draft, Event, HistoryBounds, Seq},
     journal::Stored,
 };
 
@@ -13,8 +13,9 @@ pub(super) struct ChannelModel {
 }
 
 /// Works out the state of a channel from all its events, or `None` when it has none.
-pub(super) fn state(events: &[Event], history_max: usize) -> Option<ChannelModel> {
+pub(super) fn state(events: &[Event], history_max: HistoryBounds) -> Option<ChannelModel> {
     let last = events.last()?;
+    let history_max = history_max.of(last.channel().kind());
     let gone = last.class() == Class::Tombstone;
     // Its present life: what is after its last tombstone, or, when it is gone, the life that this one ended.
     let ended = if gone { events.len() - 1 } else { events.len() };

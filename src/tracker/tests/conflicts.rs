@@ -192,7 +192,7 @@ async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
     assert_eq!((answer.seq, answer.entry.unwrap().task.progress), (Seq(14), Some(40.0)));
     assert!(rig.tracker.live(one).is_none(), "it has ended");
     assert!(rig.tracker.live(theirs).is_some());
-    assert!(matches!(shown(&mut watcher), (progress, Some(Delivery::HungUp)) if progress.is_empty()));
+    assert!(matches!(shown(&mut watcher), (progress, Some(Delivery::Interrupted)) if progress.is_empty()));
     let position = rig.tracker.cursor(watcher.position());
     let (join, mut resumed) = rig.watch(one, Resume::After(position)).await;
     assert!(matches!(join, Join::Resumed), "{join:?}");

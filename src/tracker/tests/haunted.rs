@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::{
-    event::{ChannelKind, Epoch, History, Timestamp},
+    event::{ChannelKind, Epochs, History, Timestamp},
     journal::{Appended, Listing, Member, Stored},
 };
 
@@ -51,8 +51,8 @@ impl Haunted {
 
 #[async_trait]
 impl Journal for Haunted {
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
+    fn epochs(&self) -> &Epochs {
+        self.inner.epochs()
     }
 
     fn folded_through(&self) -> Seq {

@@ -60,10 +60,16 @@ impl Rig {
         clock: Clock,
     ) -> Self {
         let limits =
-            StreamLimits { history: 100, tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let options = TrackerOptions { policy: POLICY, queue_length, retention: RETENTION, clock };
+            StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        let options = TrackerOptions {
+            policy: POLICY,
+            queue_length,
+            retention: RETENTION,
+            clock,
+            people: PeopleConfig::default(),
+        };
         let stage = Shutdown::default().tracker;
-        let registry = Registry::new(journal.epoch(), limits);
+        let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
         Self { journal, tracker, stage }
     }

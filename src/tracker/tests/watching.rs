@@ -73,8 +73,24 @@ async fn a_deleted_task_ends_its_streams() {
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
     rig.tracker.submit(id, Intent::Delete).await.unwrap();
     assert_eq!(shown(&mut watcher).0, [Some(100.0)]);
-    let (join, _) = rig.watch(id, Resume::First).await;
-    assert!(matches!(join, Join::First(None)), "{join:?}");
+}
+
+/// It was found a moment ago, and deleted before its channel was joined.
+#[tokio::test]
+async fn a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher() {
+    let rig = Rig::start().await;
+    let (id, other) = (rig.started().await, rig.started().await);
+    rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
+    rig.tracker.submit(id, Intent::Delete).await.unwrap();
+    let channels = [ChannelName::task(other), ChannelName::task(id)];
+    for resume in [Resume::First, Resume::Unreadable, Resume::After(rig.tracker.cursor(Seq(1)))] {
+        let one = rig.tracker.watch(&channels[1], resume).await.map(drop);
+        let several = rig.tracker.watch_several(&channels, &[], resume).await.map(drop);
+        for opened in [one, several] {
+            assert_eq!(opened, Err(WatchError::Load(TrackerError::Refused(Refusal::Gone))), "{resume:?}");
+        }
+    }
+    assert_eq!((rig.tracker.streams(), rig.tracker.shared.registry.channels()), (0, 0));
 }
 
 #[tokio::test]

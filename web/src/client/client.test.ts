@@ -8,8 +8,8 @@ import {
 } from "../testing/fixtures.ts";
 import { createClient } from "./client.ts";
 import { uuidV7 } from "./identifier.ts";
+import { WireError } from "./json.ts";
 import { explain, ProblemError } from "./problem.ts";
-import { WireError } from "./task.ts";
 
 describe("createClient", () => {
   it("asks for a page of the list", async () => {

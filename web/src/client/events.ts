@@ -9,8 +9,8 @@
  */
 
 import { createParser, type EventSourceMessage } from "eventsource-parser";
+import { WireError } from "./json.ts";
 import { problemOf } from "./problem.ts";
-import { WireError } from "./task.ts";
 
 /** Why a stream is away. */
 export type Reason =
@@ -255,8 +255,10 @@ function refusal(message: EventSourceMessage, session: Session): LinkEvent {
   };
 }
 
-function isLinkEvent(event: object): event is LinkEvent {
-  return "type" in event && (event.type === "reset" || event.type === "refused");
+const LINK_EVENTS: readonly unknown[] = ["open", "reset", "refused", "waiting"];
+
+export function isLinkEvent(event: object): event is LinkEvent {
+  return "type" in event && LINK_EVENTS.includes(event.type);
 }
 
 function fieldsOf(data: string): Record<string, unknown> {

@@ -4,7 +4,8 @@
  * Pure but for reading a response body. Knows nothing of tasks, streams or the page.
  */
 
-import { type Problem, parseProblem, WireError } from "./task.ts";
+import { WireError } from "./json.ts";
+import { type Problem, parseProblem } from "./task.ts";
 
 /** The server answered, and said no. */
 export class ProblemError extends Error {

@@ -5,6 +5,7 @@
  */
 
 import { followStream, type LinkEvent, parseJson, type StreamOptions } from "./events.ts";
+import { WireError } from "./json.ts";
 import {
   type Counts,
   isFinal,
@@ -14,7 +15,6 @@ import {
   parseTaskPage,
   type Task,
   type TaskPage,
-  WireError,
 } from "./task.ts";
 
 /** `cursor` is where a later stream may resume. */
@@ -45,6 +45,10 @@ export type ListEvent =
   | { type: "counts"; counts: Counts; cursor?: string };
 
 type Own<Event> = Exclude<Event, LinkEvent>;
+/** What is told of a list, as opposed to the connection. */
+export type ListChange = Own<ListEvent>;
+/** What is told of channels, as opposed to the connection. */
+export type ChannelChange = Own<ChannelEvent>;
 
 /** Watches one task until it is final. */
 export function watchStream(
@@ -68,7 +72,7 @@ export function watchChannels(
   url: string,
   options: StreamOptions,
 ): AsyncGenerator<ChannelEvent, void, undefined> {
-  return followStream<Own<ChannelEvent>>(
+  return followStream<ChannelChange>(
     url,
     {
       // A cursor that one channel cannot use is good for the others; that one is reset again.
@@ -84,10 +88,10 @@ export function watchList(
   url: string,
   options: StreamOptions,
 ): AsyncGenerator<ListEvent, void, undefined> {
-  return followStream<Own<ListEvent>>(url, { resetsAll: true, read: readOfList }, options);
+  return followStream<ListChange>(url, { resetsAll: true, read: readOfList }, options);
 }
 
-function readOfList(name: string | undefined, data: string): Own<ListEvent> | undefined {
+function readOfList(name: string | undefined, data: string): ListChange | undefined {
   switch (name) {
     case "page":
       return { type: "page", page: parseTaskPage(parseJson(data)) };
@@ -102,7 +106,7 @@ function readOfList(name: string | undefined, data: string): Own<ListEvent> | un
   }
 }
 
-function readAddressed(body: unknown): Own<ChannelEvent> {
+function readAddressed(body: unknown): ChannelChange {
   if (typeof body !== "object" || body === null || !("channel" in body) || !("data" in body))
     throw new WireError("an event of several channels has `channel` and `data`");
   const { channel, data } = body;

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { isFinal, parseTask, parseTaskPage, STATUSES, uploadResult, WireError } from "./task.ts";
+import { WireError } from "./json.ts";
+import { isFinal, parseTask, parseTaskPage, STATUSES, uploadResult } from "./task.ts";
 
 it("fills in what every task has", () => {
   expect(parseTask({ taskId: "t", status: "pending" })).toEqual({

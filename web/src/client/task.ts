@@ -4,6 +4,8 @@
  * Pure: no state, no network, no DOM. A field that is absent on the wire is absent here.
  */
 
+import { number, present, record, text, WireError } from "./json.ts";
+
 export const STATUSES = [
   "pending",
   "processing",
@@ -96,11 +98,6 @@ export interface UploadResult {
   sha256: string;
   /** Path under which the server gives the file back. */
   file: string;
-}
-
-/** The server said something that is not a task. Retrying will not help. */
-export class WireError extends Error {
-  override readonly name = "WireError";
 }
 
 export function isFinal(status: Status): boolean {
@@ -224,28 +221,4 @@ function parseEta(value: unknown): Eta | undefined {
   const seconds = fields && number(fields, "seconds");
   if (fields === undefined || at === undefined || seconds === undefined) return undefined;
   return { at, seconds, ...present({ low: number(fields, "low"), high: number(fields, "high") }) };
-}
-
-function record(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === "object" && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined;
-}
-
-function text(fields: Record<string, unknown>, key: string): string | undefined {
-  const value = fields[key];
-  return typeof value === "string" ? value : undefined;
-}
-
-function number(fields: Record<string, unknown>, key: string): number | undefined {
-  const value = fields[key];
-  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
-}
-
-type Present<T> = { [Key in keyof T]?: Exclude<T[Key], undefined> };
-
-/** Drops the keys whose value is `undefined`: absent, never `undefined`, as on the wire. */
-function present<T extends Record<string, unknown>>(fields: T): Present<T> {
-  const entries = Object.entries(fields).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(entries) as Present<T>;
 }

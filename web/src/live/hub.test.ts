@@ -1,7 +1,7 @@
 import { expect, it, vi } from "vitest";
-import type { ListEvent } from "../client/stream.ts";
+import type { ListChange as Change, ListEvent } from "../client/stream.ts";
 import { deferred, noCounts, task } from "../testing/fixtures.ts";
-import { type Change, type HubOptions, joinHub, type Link } from "./hub.ts";
+import { type HubOptions, joinHub, type Link } from "./hub.ts";
 
 /** A browser: its tabs hear each other, and one of them holds the lock. */
 function browser() {
@@ -10,12 +10,12 @@ function browser() {
   const opened: { tab: number; lastEventId?: string; say: (event: ListEvent) => void }[] = [];
   let tabs = 0;
 
-  function openTab(stream?: HubOptions["open"]) {
+  function openTab(stream?: HubOptions<Change>["open"]) {
     tabs += 1;
     const tab = tabs;
     const changes: Change[] = [];
     const links: Link[] = [];
-    joinHub({
+    joinHub<Change>({
       now: () => 100_000,
       defer: (run) => run(),
       onChanges: (told) => changes.push(...told),

@@ -1,17 +1,19 @@
 /**
- * One live list for all tabs of a browser: the leader holds the stream and passes its events on,
- * and when the leader goes, another goes on from the last cursor that all of them have seen.
+ * One stream for all tabs of a browser: the leader holds it and passes its events on, and when the
+ * leader goes, another goes on from the last cursor that all of them have seen.
  *
- * Owns that cursor and what is known of the connection. Knows neither the DOM nor what tasks are.
+ * Owns that cursor and what is known of the connection. Knows neither the DOM nor what is told.
  */
 
-import type { Reason } from "../client/events.ts";
+import { isLinkEvent, type LinkEvent, type Reason } from "../client/events.ts";
 import { explain } from "../client/problem.ts";
-import type { ListEvent } from "../client/stream.ts";
-import type { Election } from "./leader.ts";
+import type { Tabs } from "./leader.ts";
 
-/** What is told of tasks, as opposed to the connection. */
-export type Change = Extract<ListEvent, { type: "page" | "progress" | "removed" | "counts" }>;
+/** What a stream tells, as opposed to the connection. */
+interface Told {
+  type: string;
+  cursor?: string;
+}
 
 export interface Link {
   state: "connecting" | "live" | "waiting";
@@ -24,18 +26,15 @@ export interface Link {
 }
 
 /** What tabs say to each other. */
-type Message =
+type Message<Change> =
   | { type: "changes"; changes: readonly Change[] }
   | { type: "link"; link: Link }
   /** A new tab asks how things stand. */
   | { type: "hello" };
 
-export interface HubOptions {
+export interface HubOptions<Change extends Told> extends Tabs {
   /** The stream, fresh or from a cursor. */
-  open(query: { signal: AbortSignal; lastEventId?: string }): AsyncIterable<ListEvent>;
-  elect: Election;
-  /** Where the tabs of this browser hear each other. */
-  channel: Pick<BroadcastChannel, "postMessage" | "addEventListener">;
+  open(query: { signal: AbortSignal; lastEventId?: string }): AsyncIterable<LinkEvent | Change>;
   onChanges(changes: readonly Change[]): void;
   onLink(link: Link): void;
   /** Runs after what is already on its way; injected by tests. */
@@ -46,7 +45,7 @@ export interface HubOptions {
 /** How long a stream rests that the server refused for a reason of its own, or that made no sense. */
 const REST_MS = 10_000;
 
-export function joinHub(options: HubOptions): void {
+export function joinHub<Change extends Told>(options: HubOptions<Change>): void {
   const { channel, defer = nextTask, now = Date.now } = options;
   let link: Link = { state: "connecting" };
   let cursor: string | undefined;
@@ -63,7 +62,7 @@ export function joinHub(options: HubOptions): void {
     options.onLink(link);
   }
 
-  function say(message: Message): void {
+  function say(message: Message<Change>): void {
     channel.postMessage(message);
   }
 
@@ -106,31 +105,27 @@ export function joinHub(options: HubOptions): void {
   async function followOnce(signal: AbortSignal): Promise<void> {
     const resume = cursor === undefined ? {} : { lastEventId: cursor };
     for await (const event of options.open({ signal, ...resume })) {
-      switch (event.type) {
-        case "open":
-          sayLink({ state: "live" });
-          break;
-        case "refused":
-          sayLink({ ...link, state: "waiting", refusal: event.detail ?? "The server is busy." });
-          break;
-        case "waiting": {
-          flush();
-          const { refusal } = link;
-          const heardAtMs = now() - event.idleMs;
-          const why = refusal === undefined || event.reason !== "closed" ? {} : { refusal };
-          sayLink({ state: "waiting", reason: event.reason, heardAtMs, ...why });
-          break;
-        }
-        case "reset":
-          // A page follows, and says all that there is to know.
-          break;
-        default:
-          pass(event);
-      }
+      if (isLinkEvent(event)) follow(event);
+      else pass(event);
     }
   }
 
-  channel.addEventListener("message", ({ data }: MessageEvent<Message>) => {
+  function follow(event: LinkEvent): void {
+    if (event.type === "open") sayLink({ state: "live" });
+    else if (event.type === "refused") {
+      const refusal = event.detail ?? "The server is busy.";
+      sayLink({ ...link, state: "waiting", refusal });
+    } else if (event.type === "waiting") {
+      flush();
+      const { refusal } = link;
+      const heardAtMs = now() - event.idleMs;
+      const why = refusal === undefined || event.reason !== "closed" ? {} : { refusal };
+      sayLink({ state: "waiting", reason: event.reason, heardAtMs, ...why });
+    }
+    // After a reset follows all that there is to know.
+  }
+
+  channel.addEventListener("message", ({ data }: MessageEvent<Message<Change>>) => {
     if (data.type === "hello") {
       if (isLeading) say({ type: "link", link });
     } else if (data.type === "link") setLink(data.link);

@@ -16,12 +16,13 @@ import {
   withTasks,
 } from "../board/board.ts";
 import { formatAgo, formatPercent, taskName } from "../board/format.ts";
-import type { Client } from "../client/client.ts";
+import type { Client, WatchQuery } from "../client/client.ts";
 import { explain, isGone } from "../client/problem.ts";
+import type { ListChange } from "../client/stream.ts";
 import { type Counts, isFinal, type Task } from "../client/task.ts";
 import type { CardContext } from "../elements/task-card.ts";
-import { type Change, joinHub, type Link } from "../live/hub.ts";
-import { type Election, electByLock, electWhileVisible } from "../live/leader.ts";
+import { joinHub, type Link } from "../live/hub.ts";
+import { tabsOf } from "../live/leader.ts";
 import { createUploadQueue, type UploadState } from "../upload/queue.ts";
 import { createCommands } from "./commands.ts";
 import type { PageElements } from "./elements.ts";
@@ -106,7 +107,7 @@ export function createApp(client: Client, page: PageElements): { start(): void }
     render();
   }
 
-  function onChanges(changes: readonly Change[]): void {
+  function onChanges(changes: readonly ListChange[]): void {
     learn(...changes.flatMap((change) => (change.type === "progress" ? [change.task] : [])));
     for (const change of changes) {
       if (change.type === "removed") board = withoutTask(board, change.taskId, performance.now());
@@ -226,14 +227,8 @@ export function createApp(client: Client, page: PageElements): { start(): void }
   }
 
   function joinLive(): void {
-    const { election, channel } = liveParts();
-    joinHub({
-      open: (query) => client.list({ limit: 1 }, query),
-      elect: election,
-      channel,
-      onChanges,
-      onLink,
-    });
+    const open = (query: WatchQuery) => client.list({ limit: 1 }, query);
+    joinHub({ ...tabsOf(HUB), open, onChanges, onLink });
     // What says how long ago the last update was has to be said anew.
     setInterval(() => {
       if (link.state !== "live") render();
@@ -262,18 +257,6 @@ export function createApp(client: Client, page: PageElements): { start(): void }
       show();
     },
   };
-}
-
-/** How the tabs of this browser find each other; without locks each is on its own. */
-function liveParts(): {
-  election: Election;
-  channel: Pick<BroadcastChannel, "postMessage" | "addEventListener">;
-} {
-  const locks: LockManager | undefined = navigator.locks;
-  if (locks !== undefined)
-    return { election: electByLock(locks, HUB), channel: new BroadcastChannel(HUB) };
-  const nobody = { postMessage: () => undefined, addEventListener: () => undefined };
-  return { election: electWhileVisible(document), channel: nobody };
 }
 
 /** Leaving the page would cut an upload whose bytes are still being sent, and nothing else. */

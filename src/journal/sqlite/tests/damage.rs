@@ -74,7 +74,9 @@ async fn missing_rows_are_found() {
         "DELETE FROM history WHERE seq = 1",
         "DELETE FROM channels WHERE created = 1",
         "DELETE FROM store",
-        "UPDATE store SET epoch = 'aaaaaaaa'",
+        "UPDATE store SET name = 'aaaaaaaa'",
+        "DELETE FROM epochs",
+        "UPDATE epochs SET begun = x''",
         "UPDATE store SET folded_through = 3",
     ] {
         let directory = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ mod directory;
 mod disk;
 mod folding;
 mod reading;
+mod upgrade;
 mod wal;
 
 use std::{

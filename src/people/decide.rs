@@ -1,0 +1,171 @@
+//! The one place where it is decided what an intent does to a user.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{
+    notification::Notification,
+    state::{PresenceStatus, UserState},
+};
+use crate::event::{ChannelName, Class, Draft, Seq, Timestamp};
+
+/// Most groups of one user: a stream watches the channels of all of them.
+pub const GROUPS_PER_USER_MAX: usize = 64;
+/// Most members of one group.
+pub const MEMBERS_PER_GROUP_MAX: usize = 50_000;
+/// The topic on which it is told who comes and goes.
+const PRESENCE: &str = "presence";
+
+/// What is asked of a user.
+#[derive(Clone, Debug, PartialEq)]
+pub enum UserIntent {
+    /// They came or went, at this time.
+    Presence(PresenceStatus, Timestamp),
+    /// Notifications at or before it were delivered to them.
+    Seen(Seq),
+    /// They have read the notifications at or before it; all that there are, if absent.
+    Read(Option<Seq>),
+    /// They are a member of these groups, and no others.
+    Join(BTreeSet<String>),
+    /// They are sent a notification.
+    Notify(Notification),
+    /// They are forgotten, if they went before this time.
+    Forget(Timestamp),
+}
+
+/// What a decision depends on beside the user.
+pub trait Census {
+    /// How many users there are.
+    fn users(&self) -> usize;
+    /// How many there may be.
+    fn users_max(&self) -> usize;
+    /// How many members a group has.
+    fn members(&self, group: &str) -> usize;
+}
+
+/// The events of a decision, and the user after them. No events: nothing is to be changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UserChange {
+    /// The events.
+    pub drafts: Vec<Draft>,
+    /// The state after them; `None` for a user who is forgotten.
+    pub state: Option<UserState>,
+}
+
+/// Why an intent is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeopleRefusal {
+    /// Nobody has this id.
+    #[error("no such user")]
+    NoUser,
+    /// There are as many users as allowed.
+    #[error("there are as many users as max-users allows: {0}")]
+    TooManyUsers(usize),
+    /// The user would be in too many groups.
+    #[error("a user may be in {GROUPS_PER_USER_MAX} groups at most")]
+    TooManyGroups,
+    /// The group has as many members as allowed.
+    #[error("the group {0} has {MEMBERS_PER_GROUP_MAX} members, the most that are allowed")]
+    GroupFull(String),
+    /// A newer version may have written it.
+    #[error("this version cannot read the user")]
+    Unreadable,
+}
+
+/// Decides what `intent` does to a user, whose state is `known`. `head` is the last seq before it.
+///
+/// # Errors
+/// When a bound is reached, or the user is not known where they must be.
+pub fn decide(
+    user: &ChannelName,
+    known: Option<&UserState>,
+    intent: &UserIntent,
+    now: Timestamp,
+    head: Seq,
+    census: &impl Census,
+) -> Result<UserChange, PeopleRefusal> {
+    let is_full = known.is_none() && census.users() >= census.users_max();
+    let mut next = known.cloned().unwrap_or_else(|| UserState::new(now));
+    let mut others = Vec::new();
+    match intent {
+        UserIntent::Seen(_) | UserIntent::Read(_) | UserIntent::Forget(_) if known.is_none() => {
+            return Err(PeopleRefusal::NoUser);
+        }
+        UserIntent::Presence(status, since) if next.status != *status || known.is_none() => {
+            (next.status, next.since) = (*status, *since);
+            others.extend(presence(user, &next));
+        }
+        UserIntent::Presence(..) => {}
+        UserIntent::Seen(seq) => next.seen = next.seen.max(*seq),
+        UserIntent::Read(seq) => {
+            next.read = next.read.max(seq.unwrap_or(head));
+            next.seen = next.seen.max(next.read);
+        }
+        UserIntent::Join(groups) => {
+            next.groups = joined(&next, groups, head, census)?;
+            let before = known.iter().flat_map(|known| known.groups.keys());
+            others.extend(emptied(before, &next, census));
+        }
+        // A user who does not exist yet is made, so that the inbox is theirs.
+        UserIntent::Notify(notification) => others.extend(inbox(user).map(|inbox| notification.draft(inbox))),
+        UserIntent::Forget(before) => {
+            let is_away = next.status == PresenceStatus::Disconnected && next.since < *before;
+            return Ok(if is_away { forget(user, &next, census) } else { UserChange::default() });
+        }
+    }
+    if is_full {
+        return Err(PeopleRefusal::TooManyUsers(census.users_max()));
+    }
+    let rewritten = (known != Some(&next)).then(|| next.draft(user));
+    Ok(UserChange { drafts: rewritten.into_iter().chain(others).collect(), state: Some(next) })
+}
+
+/// The groups after it: of those that stay, the user remains a member since when they joined.
+fn joined(
+    known: &UserState,
+    groups: &BTreeSet<String>,
+    head: Seq,
+    census: &impl Census,
+) -> Result<BTreeMap<String, Seq>, PeopleRefusal> {
+    if groups.len() > GROUPS_PER_USER_MAX {
+        return Err(PeopleRefusal::TooManyGroups);
+    }
+    let join = |group: &String| match known.groups.get(group) {
+        Some(since) => Ok((group.clone(), *since)),
+        None if census.members(group) >= MEMBERS_PER_GROUP_MAX => Err(PeopleRefusal::GroupFull(group.clone())),
+        None => Ok((group.clone(), head)),
+    };
+    groups.iter().map(join).collect()
+}
+
+/// What was sent to a group that has lost its last member can be read by nobody, now or later.
+fn emptied<'a>(before: impl Iterator<Item = &'a String>, after: &UserState, census: &impl Census) -> Vec<Draft> {
+    let left = before.filter(|group| !after.groups.contains_key(*group));
+    let emptied = left.filter(|group| census.members(group) <= 1);
+    emptied.filter_map(|group| ChannelName::group(group).ok()).map(tombstone).collect()
+}
+
+fn forget(user: &ChannelName, known: &UserState, census: &impl Census) -> UserChange {
+    let nobody = UserState::new(Timestamp::default());
+    let own = [Some(user.clone()), inbox(user)].into_iter().flatten().map(tombstone);
+    UserChange { drafts: own.chain(emptied(known.groups.keys(), &nobody, census)).collect(), state: None }
+}
+
+/// Tells those who watch presence.
+fn presence(user: &ChannelName, state: &UserState) -> Option<Draft> {
+    let data = json!({ "userId": user.name(), "status": state.status, "since": state.since });
+    let channel = ChannelName::topic(PRESENCE).ok()?;
+    let (name, data) = (Some(PRESENCE.into()), data.to_string().into());
+    Some(Draft { channel, name, class: Class::Notice, data, memo: None, origin: None })
+}
+
+fn inbox(user: &ChannelName) -> Option<ChannelName> {
+    // The user's id is a valid name already.
+    ChannelName::inbox(&user.name()).ok()
+}
+
+fn tombstone(channel: ChannelName) -> Draft {
+    Draft { channel, name: None, class: Class::Tombstone, data: Bytes::new(), memo: None, origin: None }
+}

@@ -1,0 +1,72 @@
+//! What is kept of a user: the memo of the user's channel.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::event::{ChannelName, Class, Draft, Seq, Timestamp};
+
+/// Whether a user is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PresenceStatus {
+    /// The user has an open stream.
+    Connected,
+    /// The user has no open stream.
+    Disconnected,
+}
+
+/// What is kept of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserState {
+    /// Whether they are connected …
+    pub status: PresenceStatus,
+    /// … since when.
+    pub since: Timestamp,
+    /// Notifications at or before it were delivered: a stream without a cursor begins after it.
+    #[serde(default)]
+    pub seen: Seq,
+    /// Notifications at or before it were read.
+    #[serde(default)]
+    pub read: Seq,
+    /// The groups, each with the head of the journal when the user joined: what was sent before is not theirs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Seq>,
+}
+
+impl UserState {
+    /// A user who has not been connected yet.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            status: PresenceStatus::Disconnected,
+            since: now,
+            seen: Seq::ZERO,
+            read: Seq::ZERO,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// Reads the memo of a user's channel.
+    ///
+    /// # Errors
+    /// When this version cannot have written it.
+    pub fn from_memo(memo: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(memo)
+    }
+
+    /// The hidden event that keeps it.
+    pub(super) fn draft(&self, user: &ChannelName) -> Draft {
+        // A struct of words, numbers and a map by strings always has a JSON text.
+        let memo = serde_json::to_vec(self).unwrap_or_default();
+        let memo = Some(memo.into());
+        Draft { channel: user.clone(), name: None, class: Class::Hidden, data: Bytes::new(), memo, origin: None }
+    }
+
+    /// After which seq of each group's channel, and of the inbox, a stream without a cursor begins.
+    pub fn begins(&self, group: Option<&str>) -> Seq {
+        let joined = group.and_then(|group| self.groups.get(group)).copied().unwrap_or_default();
+        self.seen.max(joined)
+    }
+}

@@ -1,0 +1,376 @@
+//! Who is connected: runtime state above the tracker.
+//!
+//! A user is connected while at least one of their streams is open here, and for a grace after that, so that a page that
+//! is loaded again does not look like somebody who left. That is known only at run time; what is kept of users follows
+//! it, a moment behind and merged. Only a user who is not known yet waits until they are.
+//!
+//! It also keeps up to where users have seen their notifications.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::{
+    event::{ChannelName, Seq, Timestamp},
+    people::{PresenceStatus, UserIntent, UserState},
+    shutdown::Stage,
+    tracker::{Tracker, TrackerError},
+};
+
+/// Users that are written down side by side.
+const WRITTEN_AT_ONCE: usize = 256;
+/// Pause before the journal is asked again, when it could not take what is to be kept.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// What was seen is written down so long after, with what was seen meanwhile.
+const SEEN_DELAY: Duration = Duration::from_secs(1);
+
+/// Whether a user is connected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserPresence {
+    /// The id of the user.
+    pub user_id: String,
+    /// Whether the user is connected.
+    pub status: PresenceStatus,
+    /// The number of open streams.
+    pub connections: usize,
+    /// When the status last changed.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+}
+
+/// Who is connected. Cheap to clone.
+#[derive(Clone)]
+pub struct Presence {
+    shared: Arc<PresenceShared>,
+}
+
+struct PresenceShared {
+    tracker: Tracker,
+    grace: Duration,
+    live: Mutex<LiveUsers>,
+    changed: Notify,
+}
+
+/// Those who are connected, or of whom something is still to be written down.
+#[derive(Default)]
+struct LiveUsers {
+    by_id: HashMap<String, LiveUser>,
+    /// When users are to be looked at again.
+    due: BTreeSet<(Instant, String)>,
+    changed: BTreeSet<String>,
+    generations: u64,
+}
+
+struct LiveUser {
+    connections: usize,
+    status: PresenceStatus,
+    since: Timestamp,
+    /// Changed when the user is disconnected on request: the streams of before do not count any more.
+    generation: u64,
+    /// When a user without streams is disconnected.
+    leaves_at: Option<Instant>,
+    /// Up to where notifications were seen, where that is to be written down, and when.
+    seen: Option<(Seq, Instant)>,
+}
+
+/// One open stream of a user; dropping it tells that it has closed.
+pub struct PresenceGuard {
+    presence: Presence,
+    user_id: String,
+    generation: u64,
+}
+
+impl Presence {
+    /// Keeps presence as a task of `stage`. Whoever was connected when the last process ended is not connected now.
+    pub fn start(tracker: Tracker, grace: Duration, stage: &Stage) -> Self {
+        let mut live = LiveUsers::default();
+        let now = tracker.clock().now();
+        let was_connected = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
+            (state.status == PresenceStatus::Connected).then(|| user_id.to_string())
+        };
+        for user_id in tracker.users(None, usize::MAX, was_connected) {
+            live.user(&user_id, PresenceStatus::Disconnected, now);
+            live.changed.insert(user_id);
+        }
+        let shared = Arc::new(PresenceShared { tracker, grace, live: Mutex::new(live), changed: Notify::new() });
+        shared.changed.notify_one();
+        stage.spawn(keep(Arc::clone(&shared), stage.stop()));
+        Self { shared }
+    }
+
+    /// A stream of this user has opened.
+    ///
+    /// # Errors
+    /// When the user is not known yet, and there is no room for one more or the store cannot take them.
+    pub async fn connect(&self, user: &ChannelName) -> Result<PresenceGuard, TrackerError> {
+        let (user_id, now) = (user.name().into_owned(), self.shared.now());
+        let mut state = self.shared.tracker.user(&user_id);
+        if state.is_none() {
+            let came = UserIntent::Presence(PresenceStatus::Connected, now);
+            self.shared.tracker.ask_user(user, came).await?;
+            state = self.shared.tracker.user(&user_id);
+        }
+        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
+        let mut live = self.shared.live();
+        let user = live.user(&user_id, status, since);
+        user.connections += 1;
+        user.leaves_at = None;
+        let generation = user.generation;
+        if user.status == PresenceStatus::Disconnected {
+            (user.status, user.since) = (PresenceStatus::Connected, now);
+            live.changed.insert(user_id.clone());
+            self.shared.changed.notify_one();
+        }
+        drop(live);
+        Ok(PresenceGuard { presence: self.clone(), user_id, generation })
+    }
+
+    /// Ends the streams of this user, who is disconnected at once.
+    pub fn disconnect(&self, user: &ChannelName) {
+        let mut live = self.shared.live();
+        live.generations += 1;
+        let generation = live.generations;
+        let user_id = user.name();
+        if let Some(user) = live.by_id.get_mut(&*user_id) {
+            (user.connections, user.generation, user.leaves_at) = (0, generation, None);
+            user.leave(self.shared.now());
+            live.changed.insert(user_id.into_owned());
+        }
+        drop(live);
+        self.shared.changed.notify_one();
+        self.shared.tracker.hang_up(user);
+        if let Ok(inbox) = ChannelName::inbox(&user.name()) {
+            self.shared.tracker.hang_up(&inbox);
+        }
+    }
+
+    /// Notifications at or before this seq have been delivered to a user who is connected.
+    pub fn saw(&self, user_id: &str, seq: Seq) {
+        let mut live = self.shared.live();
+        let Some(user) = live.by_id.get_mut(user_id) else { return };
+        match &mut user.seen {
+            Some((seen, _)) => *seen = seq.max(*seen),
+            None => {
+                let at = Instant::now() + SEEN_DELAY;
+                user.seen = Some((seq, at));
+                live.due.insert((at, user_id.to_owned()));
+                self.shared.changed.notify_one();
+            }
+        }
+    }
+
+    /// What is known of a user; `None` for one who was never seen.
+    pub fn get(&self, user_id: &str) -> Option<UserPresence> {
+        let state = self.shared.tracker.user(user_id)?;
+        Some(self.shared.live().presence(user_id, &state))
+    }
+
+    /// Users in the order of their ids, after the given one, at most `limit`; and where the next page begins.
+    pub fn list(
+        &self,
+        status: Option<PresenceStatus>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> (Vec<UserPresence>, Option<String>) {
+        let live = self.shared.live();
+        let choose = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
+            let user = live.presence(user_id, state);
+            status.is_none_or(|status| user.status == status).then_some(user)
+        };
+        paged(self.shared.tracker.users(after, limit.saturating_add(1), choose), limit)
+    }
+
+    /// The same of the members of a group.
+    pub fn members(&self, group: &str, after: Option<&str>, limit: usize) -> (Vec<UserPresence>, Option<String>) {
+        let members = self.shared.tracker.members(group, after, limit.saturating_add(1));
+        let live = self.shared.live();
+        paged(members.iter().map(|(user_id, state)| live.presence(user_id, state)).collect(), limit)
+    }
+
+    /// How many members a group has, and how many of them are connected.
+    pub fn count_members(&self, group: &str) -> (usize, usize) {
+        let members = self.shared.tracker.members(group, None, usize::MAX);
+        let live = self.shared.live();
+        let is_connected = |(user_id, state): &&(Arc<str>, Arc<UserState>)| {
+            live.by_id.get(&**user_id).map_or(state.status, |user| user.status) == PresenceStatus::Connected
+        };
+        (members.len(), members.iter().filter(is_connected).count())
+    }
+}
+
+/// The first `limit` of what was asked for one more of, and the id after which the next page begins.
+fn paged(mut found: Vec<UserPresence>, limit: usize) -> (Vec<UserPresence>, Option<String>) {
+    let is_last = found.len() <= limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| !is_last).map(|user| user.user_id.clone());
+    (found, next)
+}
+
+impl LiveUsers {
+    /// The entry of a user; a new one begins with what is kept of them.
+    fn user(&mut self, user_id: &str, status: PresenceStatus, since: Timestamp) -> &mut LiveUser {
+        let generations = &mut self.generations;
+        self.by_id.entry(user_id.to_owned()).or_insert_with(|| {
+            *generations += 1;
+            LiveUser { connections: 0, status, since, generation: *generations, leaves_at: None, seen: None }
+        })
+    }
+
+    fn presence(&self, user_id: &str, state: &UserState) -> UserPresence {
+        let user = self.by_id.get(user_id);
+        UserPresence {
+            user_id: user_id.to_owned(),
+            status: user.map_or(state.status, |user| user.status),
+            connections: user.map_or(0, |user| user.connections),
+            since: user.map_or(state.since, |user| user.since),
+        }
+    }
+
+    /// Takes those of whom something is to be written down. Those whose grace is over by `through` have left.
+    fn take_changed(&mut self, through: Instant, now: Timestamp) -> Vec<Changed> {
+        while let Some((_, user_id)) = self.due.first().filter(|(at, _)| *at <= through).cloned() {
+            self.due.pop_first();
+            self.changed.insert(user_id);
+        }
+        let mut taken = Vec::new();
+        for user_id in std::mem::take(&mut self.changed) {
+            let Some(user) = self.by_id.get_mut(&user_id) else { continue };
+            if user.leaves_at.take_if(|at| *at <= through).is_some() {
+                user.leave(now);
+            }
+            let seen = user.seen.take_if(|(_, at)| *at <= through).map(|(seq, _)| seq);
+            taken.push(Changed { user_id, status: user.status, since: user.since, seen });
+        }
+        taken
+    }
+
+    /// It is written down; or else it is to be tried again.
+    fn settle(&mut self, changed: Changed, is_written: bool) {
+        let Some(user) = self.by_id.get_mut(&changed.user_id) else { return };
+        if !is_written {
+            let now = Instant::now();
+            user.seen = changed.seen.map(|seq| (seq.max(user.seen.map_or(seq, |(seq, _)| seq)), now)).or(user.seen);
+            self.changed.insert(changed.user_id);
+        } else if user.is_settled(changed.status) && !self.changed.contains(&changed.user_id) {
+            self.by_id.remove(&changed.user_id);
+        }
+    }
+}
+
+/// What is to be written down of a user.
+struct Changed {
+    user_id: String,
+    status: PresenceStatus,
+    since: Timestamp,
+    seen: Option<Seq>,
+}
+
+impl LiveUser {
+    fn leave(&mut self, now: Timestamp) {
+        if self.connections == 0 && self.status == PresenceStatus::Connected {
+            (self.status, self.since) = (PresenceStatus::Disconnected, now);
+        }
+    }
+
+    /// Whether nothing is known here that is not written down.
+    fn is_settled(&self, written: PresenceStatus) -> bool {
+        self.connections == 0 && self.status == written && self.leaves_at.is_none() && self.seen.is_none()
+    }
+}
+
+impl PresenceShared {
+    fn live(&self) -> MutexGuard<'_, LiveUsers> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.tracker.clock().now()
+    }
+
+    /// Writes down all that has changed, side by side so that few commits serve many users; what the journal does not
+    /// take is kept for the next time.
+    async fn write_down(&self, through: Instant) -> Result<(), TrackerError> {
+        let changed = self.live().take_changed(through, self.now());
+        let mut changed = changed.into_iter().peekable();
+        let mut failed = None;
+        while changed.peek().is_some() {
+            let part: Vec<_> = changed.by_ref().take(WRITTEN_AT_ONCE).collect();
+            let written = join_all(part.iter().map(|changed| self.write_one(changed))).await;
+            for (changed, outcome) in part.into_iter().zip(written) {
+                self.live().settle(changed, outcome.is_ok());
+                failed = outcome.err().or(failed);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn write_one(&self, changed: &Changed) -> Result<(), TrackerError> {
+        // A user who is known has a valid name.
+        let Ok(user) = ChannelName::user(&changed.user_id) else { return Ok(()) };
+        let Some(state) = self.tracker.user(&changed.user_id) else { return Ok(()) };
+        if state.status != changed.status {
+            self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since)).await?;
+        }
+        match changed.seen {
+            Some(seen) if seen > state.seen => self.tracker.ask_user(&user, UserIntent::Seen(seen)).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Lets the journal follow, until all streams have ended.
+async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
+    loop {
+        let due_at = shared.live().due.first().map(|(at, _)| *at);
+        let due = async {
+            match due_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shared.changed.notified() => {}
+            () = due => {}
+        }
+        if let Err(error) = shared.write_down(Instant::now()).await {
+            tracing::warn!(%error, "cannot save who is connected; retrying");
+            shared.changed.notify_one();
+            let _stopping = stop.run_until_cancelled(tokio::time::sleep(RETRY_PAUSE)).await;
+        }
+    }
+    // No stream will come back: nobody is given a grace.
+    let at_the_end = Instant::now() + shared.grace + SEEN_DELAY;
+    if let Err(error) = shared.write_down(at_the_end).await {
+        tracing::warn!(%error, "cannot save who is connected at shutdown");
+    }
+}
+
+impl Drop for PresenceGuard {
+    fn drop(&mut self) {
+        let shared = &self.presence.shared;
+        let mut live = shared.live();
+        let Some(user) = live.by_id.get_mut(&self.user_id).filter(|user| user.generation == self.generation) else {
+            return;
+        };
+        user.connections -= 1;
+        if user.connections == 0 {
+            let at = Instant::now() + shared.grace;
+            user.leaves_at = Some(at);
+            live.due.insert((at, self.user_id.clone()));
+            shared.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

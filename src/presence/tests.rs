@@ -1,0 +1,106 @@
+//! Who is connected, by their streams.
+
+use super::*;
+use crate::{
+    channel::{Registry, StreamLimits},
+    config::PeopleConfig,
+    journal::Journal,
+    task::Policy,
+    telemetry::Metrics,
+    testing::MemoryJournal,
+    tracker::{Clock, TrackerOptions},
+};
+
+const GRACE: Duration = Duration::from_secs(5);
+
+async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) -> Presence {
+    let limits =
+        StreamLimits { history: 10.into(), tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
+    let options = TrackerOptions {
+        policy: Policy { stalled_after: Duration::from_secs(30) },
+        queue_length: 16,
+        retention: Duration::from_secs(60),
+        people: PeopleConfig { max_users: 3, ..PeopleConfig::default() },
+        clock: Clock::runtime(),
+    };
+    let registry = Registry::new(journal.epochs().clone(), limits);
+    let journal = Arc::new(journal.clone());
+    let tracker =
+        Tracker::start(journal, registry, options, Metrics::new(), tracker_stage).await.expect("an empty journal");
+    Presence::start(tracker, GRACE, stage)
+}
+
+fn user(user_id: &str) -> ChannelName {
+    ChannelName::user(user_id).expect("a valid name")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_is_connected_while_a_stream_is_open() {
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&MemoryJournal::new(), &shutdown.tracker, &shutdown.jobs).await;
+    assert_eq!(presence.get("ann"), None);
+    let first = presence.connect(&user("ann")).await.unwrap();
+    let second = presence.connect(&user("ann")).await.unwrap();
+    assert_eq!(presence.get("ann").map(|ann| (ann.status, ann.connections)), Some((PresenceStatus::Connected, 2)));
+    drop(first);
+    assert_eq!(presence.get("ann").map(|ann| ann.connections), Some(1));
+    drop(second);
+    let status = || presence.get("ann").map(|ann| ann.status);
+    tokio::time::sleep(GRACE - Duration::from_millis(1)).await;
+    assert_eq!(status(), Some(PresenceStatus::Connected), "one who comes back at once has not left");
+    drop(presence.connect(&user("ann")).await.unwrap());
+    tokio::time::sleep(GRACE - Duration::from_millis(1)).await;
+    assert_eq!(status(), Some(PresenceStatus::Connected));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(status(), Some(PresenceStatus::Disconnected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn disconnecting_does_not_wait_for_the_streams_and_does_not_count_them_twice() {
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&MemoryJournal::new(), &shutdown.tracker, &shutdown.jobs).await;
+    let old = presence.connect(&user("ann")).await.unwrap();
+    presence.disconnect(&user("ann"));
+    assert_eq!(presence.get("ann").map(|ann| ann.status), Some(PresenceStatus::Disconnected));
+    let _new = presence.connect(&user("ann")).await.unwrap();
+    drop(old);
+    assert_eq!(presence.get("ann").map(|ann| (ann.status, ann.connections)), Some((PresenceStatus::Connected, 1)));
+    presence.disconnect(&user("nobody"));
+    assert_eq!(presence.get("nobody"), None, "asking does not make a user known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_seen_before_a_restart_is_disconnected_and_not_unknown() {
+    let journal = MemoryJournal::new();
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&journal, &shutdown.tracker, &shutdown.jobs).await;
+    drop(presence.connect(&user("ann")).await.unwrap());
+    std::mem::forget(presence.connect(&user("bob")).await.unwrap());
+    let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+    assert!(shutdown.jobs.end(minute).await && shutdown.tracker.end(minute).await);
+    tokio::time::advance(second).await;
+
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&journal.reopened(), &shutdown.tracker, &shutdown.jobs).await;
+    let (users, next) = presence.list(None, None, 10);
+    let seen: Vec<_> = users.iter().map(|user| (user.user_id.as_str(), user.status)).collect();
+    assert_eq!(seen, [("ann", PresenceStatus::Disconnected), ("bob", PresenceStatus::Disconnected)]);
+    assert_eq!(next, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_goes_on_page_by_page() {
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&MemoryJournal::new(), &shutdown.tracker, &shutdown.jobs).await;
+    let mut guards = Vec::new();
+    for user_id in ["c", "a", "b"] {
+        guards.push(presence.connect(&user(user_id)).await.unwrap());
+    }
+    let refused = presence.connect(&user("d")).await.map(drop).unwrap_err();
+    assert_eq!(refused, TrackerError::People(crate::people::PeopleRefusal::TooManyUsers(3)));
+    let (page, next) = presence.list(Some(PresenceStatus::Connected), None, 2);
+    assert_eq!(page.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let (page, next) = presence.list(None, next.as_deref(), 2);
+    assert_eq!((page.len(), next), (1, None));
+    assert!(presence.list(Some(PresenceStatus::Disconnected), None, 2).0.is_empty());
+}

@@ -1,0 +1,61 @@
+/** The examples: clients as they would be copied, in two windows where one hears the other. */
+
+import type { Browser, Page } from "playwright-core";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { expectAccessible, launch, openPage, overflow } from "./browser.ts";
+import { type Server, startServer } from "./server.ts";
+
+let server: Server;
+let browser: Browser;
+
+beforeAll(async () => {
+  [server, browser] = await Promise.all([startServer(), launch()]);
+});
+
+afterAll(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+it("leads from the page to every example, and each shows its source", async () => {
+  const options = { viewport: { width: 320, height: 640 } };
+  const { page, close } = await openPage(browser, server.origin, options);
+  await page.getByRole("link", { name: "Examples" }).click();
+  await expectAccessible(page);
+  const links = page.locator("main a");
+  const paths = await links.evaluateAll((all) =>
+    all.map((link) => (link as HTMLAnchorElement).href),
+  );
+  expect(paths).toHaveLength(6);
+  for (const path of paths) {
+    await page.goto(path);
+    const name = path.split("/").at(-1)?.replace(".html", "") ?? "";
+    await page.getByRole("heading", { name: `${name}.js` }).waitFor();
+    await page.locator("h2 + pre", { hasText: "</main>" }).waitFor();
+    await page.locator("h2 + pre", { hasText: "EventSource(" }).waitFor();
+    expect(await overflow(page)).toBeLessThanOrEqual(0);
+    await expectAccessible(page);
+  }
+  await close();
+});
+
+it("connects a user, and shows the texts of a task", async () => {
+  const { page, complaints, close } = await openExample("user");
+  await page.getByRole("button", { name: "Connect", exact: true }).click();
+  await logged(page, "User 'alice' connected");
+  await page.getByRole("button", { name: "Run the task" }).click();
+  await logged(page, "User 'alice', attempt 10 / 10");
+  await logged(page, "User 'alice' completed the task at");
+  await page.getByRole("button", { name: "Disconnect" }).click();
+  await logged(page, "User 'alice' disconnected");
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+function openExample(name: string) {
+  return openPage(browser, `${server.origin}/examples/${name}.html`);
+}
+
+async function logged(page: Page, text: string): Promise<void> {
+  await page.getByRole("log").filter({ hasText: text }).waitFor();
+}
