@@ -25,6 +25,7 @@ mod seeds;
 mod streams;
 mod task_list;
 mod tasks;
+mod tickets;
 mod uploads;
 mod urlencoded;
 mod users;
@@ -96,6 +97,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(progress::router())
         .merge(streams::router())
+        .merge(tickets::router())
         .merge(users::router())
         .merge(notifications::router())
         .merge(groups::router())

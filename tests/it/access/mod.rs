@@ -4,6 +4,7 @@ mod keys;
 mod people;
 mod streams;
 mod table;
+mod tickets;
 mod tokens;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
