@@ -73,7 +73,14 @@ impl Service {
         let Self { app, router, shutdown } = self;
         let stop = shutdown.server.stop();
         let connections = app.config.connections.clone();
-        shutdown.server.spawn(server::serve(listener, router.clone(), connections, stop, app.metrics.clone()))
+        shutdown.server.spawn(server::serve(
+            listener,
+            router.clone(),
+            http::refuse_head,
+            connections,
+            stop,
+            app.metrics.clone(),
+        ))
     }
 
     /// Ends in order; a further signal ends at once what is left. True means that everything ended by itself.

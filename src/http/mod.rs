@@ -42,6 +42,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::{access::Access, config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
+pub(crate) use problem::refuse_head;
 use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
 

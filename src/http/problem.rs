@@ -6,6 +6,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -138,6 +139,15 @@ pub mod kinds {
         "unsupported_content_type",
         "The content type is not supported",
     );
+    /// The path and query are longer than can be read.
+    pub const TARGET_TOO_LONG: ProblemKind =
+        ProblemKind::new(StatusCode::URI_TOO_LONG, "target_too_long", "The path and query are too long");
+    /// The request line and the headers are larger than allowed.
+    pub const HEAD_TOO_LARGE: ProblemKind = ProblemKind::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "head_too_large",
+        "The head of the request is too large",
+    );
     /// The service does not answer to this `Host`.
     pub const WRONG_HOST: ProblemKind =
         ProblemKind::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "Host name not allowed");
@@ -214,7 +224,7 @@ pub struct ProblemDocument<'a> {
     /// What went wrong this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    pub detail: Option<&'a str>,
+    pub detail: Option<Cow<'a, str>>,
     /// A stable code for programs.
     #[schema(example = "task_not_found")]
     pub code: &'a str,
@@ -293,6 +303,22 @@ impl Problem {
         self.kind.status.is_server_error()
     }
 
+    fn document(&self) -> ProblemDocument<'_> {
+        let detail = match self.errors.first() {
+            Some(error) if self.detail.is_none() => Some(format!("{}: {}", error.field, error.detail).into()),
+            _ => self.detail.as_deref().map(Cow::Borrowed),
+        };
+        ProblemDocument {
+            kind: format!("urn:progressd:problem:{}", self.kind.code),
+            title: self.kind.title,
+            status: self.kind.status.as_u16(),
+            detail,
+            code: self.kind.code,
+            errors: &self.errors,
+            task_id: None,
+        }
+    }
+
     /// Leaves with a response what the log is to be told.
     pub(super) fn annotate(&self, response: &mut Response) {
         response.extensions_mut().insert(Code(self.kind.code));
@@ -302,16 +328,40 @@ impl Problem {
     }
 }
 
+impl ProblemDocument<'_> {
+    fn json(&self) -> Bytes {
+        // A struct of strings and numbers always has a JSON text.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+}
+
 impl IntoResponse for ProblemDocument<'_> {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // A struct of strings and numbers always has a JSON text.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
-        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response();
+        let mut response = (status, [(header::CONTENT_TYPE, CONTENT_TYPE)], self.json()).into_response();
         let retry_after = retry_after(status).map(|wait| (header::RETRY_AFTER, wait));
         response.headers_mut().extend(retry_after);
         response
     }
+}
+
+/// What is said of a head that cannot be read. No route and no layer sees such a request.
+pub(crate) fn refuse_head(status: StatusCode) -> http::Response<Bytes> {
+    let (kind, detail) = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+            &kinds::HEAD_TOO_LARGE,
+            "The request line and the headers are bounded by --max-header, and by 100 headers.",
+        ),
+        StatusCode::URI_TOO_LONG => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
+        _ => (&kinds::MALFORMED, "The head of the request is not HTTP."),
+    };
+    let mut response = http::Response::new(Problem::new(kind).with_detail(detail).document().json());
+    *response.status_mut() = kind.status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// Ends the connection with this response. Who is to come again later must not keep the place of others meanwhile.
@@ -321,24 +371,7 @@ pub(super) fn close(response: &mut Response) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let summary;
-        let detail = match self.errors.first() {
-            Some(error) if self.detail.is_none() => {
-                summary = format!("{}: {}", error.field, error.detail);
-                Some(summary.as_str())
-            }
-            _ => self.detail.as_deref(),
-        };
-        let document = ProblemDocument {
-            kind: format!("urn:progressd:problem:{}", self.kind.code),
-            title: self.kind.title,
-            status: self.kind.status.as_u16(),
-            detail,
-            code: self.kind.code,
-            errors: &self.errors,
-            task_id: None,
-        };
-        let mut response = document.into_response();
+        let mut response = self.document().into_response();
         if self.kind == &kinds::TOO_MANY_STREAMS {
             close(&mut response);
         }

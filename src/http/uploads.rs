@@ -1,5 +1,7 @@
 //! Uploads: a file in a form becomes a task. The body is read by the job; the handler only waits for its receipt.
 
+use std::borrow::Cow;
+
 use axum::{
     body::Body,
     extract::State,
@@ -172,7 +174,7 @@ fn refused(error: TaskError, task_id: Uuid) -> Response {
         kind: error.kind,
         title: &error.title,
         status: error.status,
-        detail: error.detail.as_deref(),
+        detail: error.detail.as_deref().map(Cow::Borrowed),
         code: &error.code,
         errors: &[],
         task_id: Some(task_id),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
 use super::connection::{self, ConnectionEnd, Handler, HttpService};
+use super::head_refusal::RefuseHead;
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -22,18 +23,19 @@ use crate::telemetry::Metrics;
 /// to end. Those who connect meanwhile wait in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Accepts connections and lets `app` answer their requests, until `shutdown` is cancelled. Then the listener is closed
+/// Accepts connections and lets `app` answer their requests, and `refuse_head` those that cannot be read, until `shutdown` is cancelled. Then the listener is closed
 /// at once, requests under way are still answered, and this returns when the last connection has ended; dropping it
 /// earlier drops those that are left.
 pub async fn serve<A: HttpService>(
     listener: TcpListener,
     app: A,
+    refuse_head: RefuseHead,
     limits: ConnectionConfig,
     shutdown: CancellationToken,
     metrics: Metrics,
 ) {
     let listener = TunedListener { listener, write_timeout: limits.write_timeout };
-    serve_on(listener, app, limits, shutdown, metrics).await;
+    serve_on(listener, (app, refuse_head), limits, shutdown, metrics).await;
 }
 
 /// Where connections come from.
@@ -66,7 +68,7 @@ impl Listener for TunedListener {
 
 async fn serve_on<L: Listener, A: HttpService>(
     mut listener: L,
-    app: A,
+    (app, refuse_head): (A, RefuseHead),
     limits: ConnectionConfig,
     shutdown: CancellationToken,
     metrics: Metrics,
@@ -94,7 +96,7 @@ async fn serve_on<L: Listener, A: HttpService>(
         match accepted {
             Ok((io, peer)) => {
                 let (limits, metrics) = (Arc::clone(&limits), metrics.clone());
-                let handler = Handler::new(app.clone(), peer, room.of_connection(), &limits);
+                let handler = Handler::new((app.clone(), refuse_head), peer, room.of_connection(), &limits);
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
                 connections.spawn(async move {
@@ -216,7 +218,13 @@ mod tests {
             Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
         });
         let shutdown = CancellationToken::new();
-        let serving = serve_on(Scripted(outcomes), app, ConnectionConfig::default(), shutdown.clone(), Metrics::new());
+        let serving = serve_on(
+            Scripted(outcomes),
+            (app, |_| Response::default()),
+            ConnectionConfig::default(),
+            shutdown.clone(),
+            Metrics::new(),
+        );
         let start = Instant::now();
         let asking = async {
             theirs.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.expect("room");

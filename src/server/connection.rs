@@ -25,6 +25,7 @@ use tower::{Service, ServiceExt};
 
 use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
+use super::head_refusal::RefuseHead;
 use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
@@ -89,7 +90,7 @@ where
     A: HttpService,
 {
     let pace = Arc::clone(&handler.pace);
-    let mut io = TimedIo::new(io, Arc::clone(&pace));
+    let mut io = TimedIo::new(io, Arc::clone(&pace), handler.refuse_head);
     let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
@@ -208,6 +209,7 @@ where
 /// Hands the requests of one connection to the application.
 pub(super) struct Handler<A> {
     app: A,
+    refuse_head: RefuseHead,
     peer: SocketAddr,
     room: AnswerRoom,
     pace: Arc<ClientPace>,
@@ -215,8 +217,13 @@ pub(super) struct Handler<A> {
 
 impl<A> Handler<A> {
     /// A handler of the requests of a connection that begins now.
-    pub(super) fn new(app: A, peer: SocketAddr, room: AnswerRoom, limits: &ConnectionConfig) -> Self {
-        Self { app, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+    pub(super) fn new(
+        (app, refuse_head): (A, RefuseHead),
+        peer: SocketAddr,
+        room: AnswerRoom,
+        limits: &ConnectionConfig,
+    ) -> Self {
+        Self { app, refuse_head, peer, room, pace: Arc::new(ClientPace::new(limits)) }
     }
 }
 

@@ -211,13 +211,17 @@ impl ClientPace {
     /// closed now, the kernel would answer with a reset, and many clients would drop our last words on it.
     pub(super) fn begin_linger(&self) -> bool {
         let mut state = self.state();
-        let is_in_head = state.waiting_for == Awaited::Header && state.requests == 0;
-        if state.is_multiplexed || !(is_in_head || state.is_body_unread) {
+        if state.is_multiplexed || !(state.is_in_head() || state.is_body_unread) {
             return false;
         }
         let now = Instant::now();
         state.lingering = Some(Lingering { since: now, last_byte: now });
         true
+    }
+
+    /// Whether a head has begun and no request is under way.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.state().is_in_head()
     }
 
     /// A write waits for the client, or does not any more.
@@ -258,6 +262,10 @@ impl ClientPace {
 }
 
 impl PaceState {
+    fn is_in_head(&self) -> bool {
+        self.waiting_for == Awaited::Header && self.requests == 0
+    }
+
     fn wait_for(&mut self, what: Awaited) {
         self.waiting_for = what;
         self.since = Instant::now();

@@ -1,5 +1,5 @@
-//! A client's bytes, watched: tells the connection's [`ClientPace`] when bytes come and when the client takes none, and hears
-//! out a client that was refused in the middle of what it sent.
+//! A client's bytes, watched: tells the connection's [`ClientPace`] when bytes come and when the client takes none, hears
+//! out a client that was refused in the middle of what it sent, and gives words to hyper's own refusals.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::head_refusal::{self, RefuseHead};
 use super::pace::ClientPace;
 
 /// Reads and writes of one client, which its [`ClientPace`] hears of.
@@ -18,6 +19,9 @@ pub(super) struct TimedIo<I> {
     pace: Arc<ClientPace>,
     /// Bytes that were read to look at them, and are to be read again.
     put_back: Bytes,
+    refuse_head: RefuseHead,
+    /// What is still to be written in place of a refusal by hyper.
+    replaced: Bytes,
     /// We have sent our last byte, and discard so much at most of what the client still sends.
     discards_left: Option<usize>,
 }
@@ -31,8 +35,8 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
 impl<I> TimedIo<I> {
     /// Watches `io`.
-    pub(super) fn new(io: I, pace: Arc<ClientPace>) -> Self {
-        Self { io, pace, put_back: Bytes::new(), discards_left: None }
+    pub(super) fn new(io: I, pace: Arc<ClientPace>, refuse_head: RefuseHead) -> Self {
+        Self { io, pace, put_back: Bytes::new(), refuse_head, replaced: Bytes::new(), discards_left: None }
     }
 
     /// The next reads give `bytes` first.
@@ -92,8 +96,29 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
     }
 }
 
+impl<I: AsyncWrite + Unpin> TimedIo<I> {
+    /// Keeps our own words for a refusal by hyper, which counts as written.
+    fn replace(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
+        let status = Some(slices).filter(|_| self.pace.is_in_head()).and_then(head_refusal::bare_status)?;
+        self.replaced = head_refusal::answer(&(self.refuse_head)(status));
+        slices.first().map(|head| head.len())
+    }
+
+    fn poll_replaced(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.replaced.is_empty() {
+            let outcome = Pin::new(&mut self.io).poll_write(context, &self.replaced);
+            let count = ready!(self.note(outcome))?;
+            self.replaced.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.replace(&[IoSlice::new(bytes)]) {
+            return Poll::Ready(Ok(count));
+        }
         let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
         self.note(outcome)
     }
@@ -103,6 +128,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.replace(slices) {
+            return Poll::Ready(Ok(count));
+        }
         let outcome = Pin::new(&mut self.io).poll_write_vectored(context, slices);
         self.note(outcome)
     }
@@ -112,6 +140,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_replaced(context))?;
         let outcome = Pin::new(&mut self.io).poll_flush(context);
         if outcome.is_pending() { self.note(outcome) } else { outcome }
     }
@@ -119,6 +148,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let left = self.discards_left.unwrap_or(DISCARDED_BYTES_MAX);
         if self.discards_left.is_none() {
+            ready!(self.poll_replaced(context))?;
             let outcome = Pin::new(&mut self.io).poll_shutdown(context);
             ready!(self.note(outcome))?;
             if !self.pace.begin_linger() {
@@ -135,12 +165,17 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
+    use http::{Response, StatusCode};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::config::ConnectionConfig;
     use crate::server::pace::TimedOut;
+
+    fn nothing(_: StatusCode) -> Response<Bytes> {
+        Response::default()
+    }
 
     fn pace() -> Arc<ClientPace> {
         Arc::new(ClientPace::new(&ConnectionConfig {
@@ -154,7 +189,7 @@ mod tests {
         let pace = pace();
         let _request = pace.begin_request();
         let (ours, _theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
         let start = Instant::now();
         let writing = pin!(io.write_all(&[0; 1025]));
         // An hour of paused time: what never comes fails instead of hanging.
@@ -168,7 +203,7 @@ mod tests {
         let pace = pace();
         let _request = pace.begin_request();
         let (ours, mut theirs) = duplex(8);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
         let slow = async {
             let mut byte = [0];
             for _ in 0..64 {
@@ -187,7 +222,7 @@ mod tests {
         let pace = pace();
         let _request = pace.begin_request();
         let (ours, mut theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace));
+        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
         let quiet = async {
             io.write_all(b"a").await.expect("room");
             io.flush().await.expect("room");
@@ -205,7 +240,7 @@ mod tests {
         let (ours, mut theirs) = duplex(64);
         theirs.write_all(b"world").await.expect("room");
         drop(theirs);
-        let mut io = TimedIo::new(ours, pace());
+        let mut io = TimedIo::new(ours, pace(), nothing);
         io.put_back(Bytes::from_static(b"hello "));
         let mut small = [0; 4];
         io.read_exact(&mut small).await.expect("four bytes");

@@ -228,7 +228,7 @@ impl Watch for MemberWatcher {
                     Poll::Ready(Err(error)) => {
                         // Its cursor brings the client back to where it was.
                         tracing::warn!(%error, "cannot follow the groups of a user; the stream is closed");
-                        return Poll::Ready(Delivery::Lapsed);
+                        return Poll::Ready(Delivery::Interrupted);
                     }
                     Poll::Pending => {
                         self.moving = Some(moving);

@@ -5,6 +5,7 @@ use std::io;
 use axum::body::Body;
 use progressd::journal::{Journal, JournalError};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::TestApp;
 
@@ -154,6 +155,24 @@ async fn a_failing_store_says_nothing_of_the_inside() {
         assert!(!answer.text().contains("secret"), "{}", answer.text());
     }
     assert_eq!(app.post("/api/tasks").json(&json!({})).send().await.status(), 202, "it goes on");
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_read_are_problems_too() {
+    let app = TestApp::on_socket().await;
+    let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(20_000));
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(70_000));
+    for (head, code) in [("GET\r\n\r\n", "malformed_request"), (&large, "head_too_large"), (&long, "head_too_large")] {
+        let mut client = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\ncontent-type: application/problem+json\r\n"), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {} ", problem["status"])), "{head}");
+    }
 }
 
 #[tokio::test]

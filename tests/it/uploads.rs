@@ -382,6 +382,9 @@ async fn files_stay_with_the_journal_that_knows_them() {
 
     house.binary.terminate();
     move_journal(house.data.path(), elsewhere.path());
+    let third = tempfile::tempdir().unwrap();
+    Binary::start(third.path(), &[]).terminate();
+    move_journal(third.path(), house.data.path());
     house.binary = Binary::start(house.data.path(), &[]);
     assert_eq!(house.get(&file).await.status(), 404);
     let answer = house.send("", form("new")).await;
@@ -390,7 +393,6 @@ async fn files_stay_with_the_journal_that_knows_them() {
     assert_eq!(listed(house.data.path(), "files"), [other.as_str()]);
 
     house.binary.terminate();
-    let third = tempfile::tempdir().unwrap();
     move_journal(house.data.path(), third.path());
     move_journal(elsewhere.path(), house.data.path());
     house.binary = Binary::start(house.data.path(), &[]);

@@ -37,12 +37,27 @@ pub enum OpenError {
         supported: i32,
     },
     /// The store holds something that it cannot have been given. Nothing of it was changed.
-    #[error("{} is damaged: {what}; restore it from a backup, or move it away to start with an empty journal", path.display())]
+    #[error(
+        "{} is damaged: {what}; restore it from a backup, or move the data directory away to start with an empty journal",
+        path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What was found.
         what: String,
+    },
+    /// The file is gone, or has nothing in it, and what belongs to it is there.
+    #[error(
+        "{} is missing or empty, but an earlier run left {left}: put its journal.db back, or move these away too to \
+         start with an empty journal",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What is there.
+        left: String,
     },
     /// SQLite cannot use the file.
     #[error("cannot open {}: {source}", path.display())]

@@ -32,6 +32,8 @@ use crate::event::{Epochs, Event};
 const FILE: &str = "journal.db";
 const WAL_SUFFIX: &str = "-wal";
 const LOCK: &str = "lock";
+/// What is beside the file once it was in use.
+const LEFT_BY_A_STORE: [&str; 4] = ["journal.db-wal", "journal.db-shm", "files", "incoming"];
 /// Events that are read at a time.
 const SLICE_EVENTS: usize = 1_024;
 
@@ -103,7 +105,16 @@ pub(super) fn reopen(path: &Path, before: &Facts, rewrite: bool) -> Result<(Conn
 }
 
 /// Makes the file if there is none, readable by its owner only; SQLite gives its other files the same mode.
+///
+/// Nothing is made where there was a store: after a crash most of it is in the write-ahead log, which SQLite would remove,
+/// and files are kept only as long as their store knows them.
 fn prepare_file(path: &Path) -> Result<(), OpenError> {
+    let is_there = path.metadata().is_ok_and(|file| file.len() > 0);
+    let left = LEFT_BY_A_STORE.map(|name| path.with_file_name(name)).into_iter().filter(|left| left.exists());
+    let left: Vec<String> = left.map(|left| left.display().to_string()).collect();
+    if !is_there && !left.is_empty() {
+        return Err(OpenError::Missing { path: path.into(), left: left.join(", ") });
+    }
     let file = private_file().open(path).map_err(at(path))?;
     if file.metadata().map_err(at(path))?.len() == 0 {
         file.sync_all().map_err(at(path))?;

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Extension;
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::{Response, StatusCode};
 use http_body::Frame;
 use progressd::config::ConnectionConfig;
 use progressd::server;
@@ -78,7 +78,8 @@ impl Server {
         let (metrics, shutdown, signals) = (Metrics::new(), CancellationToken::new(), Signals::default());
         let (frames, receiver) = mpsc::channel(16);
         let app = routes(receiver, &signals);
-        let serving = tokio::spawn(server::serve(listener, app, limits, shutdown.clone(), metrics.clone()));
+        let serving =
+            tokio::spawn(server::serve(listener, app, refuse_head, limits, shutdown.clone(), metrics.clone()));
         Self { address, metrics, shutdown, serving, frames, signals }
     }
 
@@ -101,6 +102,13 @@ impl Server {
         let metrics = self.metrics.encode();
         assert!(metrics.lines().any(|found| found == line), "{line} is not in:\n{metrics}");
     }
+}
+
+fn refuse_head(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(b"unreadable"));
+    *response.status_mut() = status;
+    response.headers_mut().insert("x-why", "head".parse().expect("a value"));
+    response
 }
 
 fn routes(receiver: mpsc::Receiver<&'static str>, signals: &Signals) -> Router {

@@ -98,6 +98,46 @@ async fn begins_where_its_making_was_cut_off() {
 }
 
 #[tokio::test]
+async fn a_store_whose_file_is_gone_is_refused_and_left_as_it_is() {
+    for (is_empty, left) in [(false, "journal.db-wal"), (true, "journal.db-wal"), (false, "files"), (true, "incoming")]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, left] = ["journal.db", left].map(|name| directory.path().join(name));
+        let journal = open(directory.path()).unwrap();
+        add(&journal, &task(1), Class::Change, "{}").await;
+        if left.extension().is_some() {
+            drop(journal);
+        } else {
+            journal.close().await.unwrap();
+            for suffix in ["-wal", "-shm"] {
+                let _ = fs::remove_file(directory.path().join(format!("journal.db{suffix}")));
+            }
+            fs::create_dir(&left).unwrap();
+        }
+        let [away, beside] = ["away", "beside"].map(|name| directory.path().join(name));
+        fs::rename(&file, &away).unwrap();
+        if is_empty {
+            fs::write(&file, "").unwrap();
+        }
+        for _ in 0..2 {
+            let refused = open(directory.path()).err().unwrap();
+            assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
+            let told = refused.to_string();
+            assert!(told.contains(left.to_str().unwrap()) && told.contains("put its journal.db back"), "{told}");
+        }
+        // Both ways that are told lead on.
+        fs::rename(&left, &beside).unwrap();
+        let _ = fs::remove_file(directory.path().join("journal.db-shm"));
+        let anew = open(directory.path()).unwrap();
+        assert_eq!(anew.last_seq(), Seq::ZERO);
+        anew.close().await.unwrap();
+        fs::rename(&beside, &left).unwrap();
+        fs::rename(&away, &file).unwrap();
+        assert_eq!(open(directory.path()).unwrap().last_seq(), Seq(1));
+    }
+}
+
+#[tokio::test]
 async fn a_closed_store_is_one_file_that_opens_without_a_word() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path()).unwrap();
