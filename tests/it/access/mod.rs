@@ -1,7 +1,9 @@
 //! Access: who may see and do what.
 
+mod docs;
 mod keys;
 mod people;
+mod secrets;
 mod streams;
 mod table;
 mod tickets;
