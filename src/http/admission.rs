@@ -96,7 +96,12 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
     let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
     let pass = recognized.map_err(invalid)?;
     let subject = subject(app, request, path, &pass.principal).await?;
-    match judge(needs, &pass.principal, &subject) {
+    let verdict = match judge(needs, &pass.principal, &subject) {
+        // A path that names no channel is not one whose channels are in the query.
+        Verdict::Allowed if needs == Needs::Watch && path.contains('{') && subject.channel.is_none() => Verdict::Hidden,
+        verdict => verdict,
+    };
+    match verdict {
         Verdict::Allowed => Ok(pass),
         Verdict::NeedsCredential => Err(Problem::new(&kinds::CREDENTIAL_REQUIRED)),
         Verdict::NeedsScope(scope) => {
