@@ -96,6 +96,10 @@ pub struct HttpConfig {
     /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
     pub allowed_origins: List,
+    /// Maximum size of a page of a list, with the input and metadata of its tasks; a page ends before it grows further;
+    /// at most 16MiB
+    #[arg(long = "max-page", value_name = "SIZE", value_parser = memory_size, default_value = "4MiB")]
+    pub max_page_bytes: usize,
     /// Maximum size of the body of a request; uploads have their own limit, max-upload
     #[arg(long = "max-body", value_name = "SIZE", value_parser = memory_size, default_value = "1MiB")]
     pub max_body_bytes: usize,
@@ -165,6 +169,17 @@ pub struct TaskConfig {
     /// How long a finished task is kept, counted from its end
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
     pub retention: Duration,
+    /// How long a task may be pending before it ends with error expired
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub max_pending_age: Duration,
+    // A small task takes about 2 KiB of memory until it ends, so all of them some 200 MB.
+    /// Maximum number of tasks that have not ended; further ones are refused with 429
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "100000")]
+    pub max_live_tasks: usize,
+    /// Maximum size of the input and metadata of all tasks that have not ended, which are held in memory; further tasks
+    /// are refused with 429
+    #[arg(long = "max-live-data", value_name = "SIZE", value_parser = memory_size, default_value = "512MiB")]
+    pub max_live_bytes: usize,
     // About a third of a second of work for the journal at its usual pace: a longer queue would only make callers wait
     // longer before they are told of the overload.
     /// Maximum number of changes that wait to be written; further ones are refused with 503

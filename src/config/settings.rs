@@ -163,6 +163,7 @@ fn as_text(setting: Arg) -> Arg {
     };
     setting
         .default_value(None)
+        .hide_default_value(true)
         .value_parser(value_parser!(OsString))
         .help(format!("{help} [env: {variable}] [default: {default}]"))
 }

@@ -32,9 +32,6 @@ use crate::{
 const LIST_LIMIT_DEFAULT: usize = 50;
 /// Most values of one filter.
 const FILTER_VALUES_MAX: usize = 50;
-/// A page that has grown to this ends, however many were asked for: a task may carry 192 KiB of what its submitter and
-/// its worker have to say.
-pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Tasks that are read from the store at once.
 const READ_AT_ONCE: usize = 50;
 
@@ -145,7 +142,7 @@ async fn list(
         };
         return Ok(live(&app, &room, opened, async || page(&app, &filter, before, limit).await).await);
     }
-    let held = room.bytes(PAGE_BYTES_MAX).await?;
+    let held = room.bytes(app.config.http.max_page_bytes).await?;
     Ok(json_response(StatusCode::OK, held.keep(page(&app, &filter, before, limit).await?)))
 }
 
@@ -162,7 +159,7 @@ async fn live(
     }
     if join != ListJoin::Resumed {
         let page = async {
-            let held = room.bytes(PAGE_BYTES_MAX).await?;
+            let held = room.bytes(app.config.http.max_page_bytes).await?;
             let cursor = app.tracker.cursor(watcher.position());
             Ok(held.keep(wire::event(Some("page"), &page().await?, Some(cursor))))
         };
@@ -204,7 +201,7 @@ async fn collect(
             let document = document(app, entry);
             size_bytes += document.len();
             tasks.push(document);
-            let is_full = tasks.len() == limit || size_bytes >= PAGE_BYTES_MAX;
+            let is_full = tasks.len() == limit || size_bytes >= app.config.http.max_page_bytes;
             if is_full {
                 let has_more = page.next.is_some() || last != Some(entry.created);
                 return Ok((tasks, has_more.then_some(entry.created)));

@@ -235,7 +235,7 @@ async fn delete(State(app): State<App>, TaskId(id): TaskId) -> Result<StatusCode
 
 refusals!(
     /// A new task may be refused for what was submitted before.
-    Creates: kinds::TASK_GONE, kinds::MISMATCH
+    Creates: kinds::TASK_GONE, kinds::MISMATCH, kinds::TOO_MANY_TASKS
 );
 refusals!(
     /// A report may be refused for the state of its task.

@@ -131,7 +131,7 @@ const DISK_FAILED: ProblemKind = ProblemKind::new(StatusCode::INTERNAL_SERVER_ER
 refusals!(
     /// A file may be refused, and so may the task that it is for.
     Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
-        kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
+        kinds::LEASE_LOST, kinds::TOO_MANY_TASKS, TOO_LARGE, FILE_MISSING, DISK_FAILED
 );
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {

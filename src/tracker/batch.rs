@@ -14,7 +14,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     people::{Notification, PeopleRefusal, PeopleTable, UserIntent, UserState},
-    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
+    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide, tombstone},
 };
 
 /// What is asked of the writer.
@@ -74,6 +74,8 @@ pub(super) struct Batch<'a> {
     /// The last seq that the tables have followed.
     pub(super) head: Seq,
     pub(super) now: Timestamp,
+    /// What the tasks will take that have not ended.
+    live: Load,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
@@ -83,7 +85,8 @@ pub(super) struct Batch<'a> {
 impl<'a> Batch<'a> {
     pub(super) fn new(table: &'a Table, people: &'a PeopleTable, head: Seq, now: Timestamp) -> Self {
         let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { table, people, users: UserOverlay::default(), head, now, planned, by_channel, later }
+        let (users, live) = (UserOverlay::default(), table.live());
+        Self { table, people, users, head, now, live, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -193,13 +196,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn decide(&self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
+    fn decide(&mut self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
         let policy = self.table.policy();
         match self.row(&ChannelName::task(id)) {
             Some(Row::Task(entry)) => decide(id, Some(entry), intent, self.now, policy),
             Some(Row::Gone) => Err(Refusal::Gone),
             Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Key(_)) | None => decide(id, None, intent, self.now, policy),
+            Some(Row::Key(_)) | None => {
+                if let Intent::Create { new, .. } = intent {
+                    self.live = self.live.with(new, policy)?;
+                }
+                decide(id, None, intent, self.now, policy)
+            }
         }
     }
 
@@ -372,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
-        let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
+        let table = Table::new(Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE });
         let people = PeopleTable::new(1);
         let mut batch = Batch::new(&table, &people, Seq::ZERO, Timestamp::default());
         let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));

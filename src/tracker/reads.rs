@@ -105,8 +105,7 @@ impl Tracker {
     /// # Errors
     /// When it does not answer.
     pub async fn check(&self) -> Result<(), TrackerError> {
-        self.shared.journal.head().await?;
-        Ok(())
+        Ok(self.shared.journal.check().await?)
     }
 
     /// Lists tasks, newest first, created before the given seq.

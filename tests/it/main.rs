@@ -20,6 +20,7 @@ mod problems;
 mod readme;
 mod seeds;
 mod support;
+mod surroundings;
 mod tasks;
 mod uploads;
 mod watching;

@@ -158,6 +158,22 @@ async fn a_failing_store_says_nothing_of_the_inside() {
 }
 
 #[tokio::test]
+async fn too_many_tasks_are_refused_with_the_setting() {
+    let app = TestApp::with(|config| config.tasks.max_live_tasks = 1).await;
+    app.submit(json!({})).await;
+    let refused = app.post("/api/tasks").json(&json!({})).send().await;
+    assert_eq!((refused.refusal().as_str(), refused.header("retry-after")), ("429 too_many_tasks", "30"));
+    assert!(refused.text().contains("--max-live-tasks"), "{}", refused.text());
+    let path = "/api/tasks/0199c0de-0000-7000-8000-000000000001";
+    assert_eq!(app.request("PUT", path).json(&json!({})).send().await.refusal(), "429 too_many_tasks");
+    assert_eq!(app.post("/sse/task/alice").send().await.refusal(), "429 too_many_tasks");
+    let form = app.post("/api/tasks/upload").body("multipart/form-data; boundary=b", "--b--\r\n");
+    assert_eq!(form.send().await.refusal(), "429 too_many_tasks");
+    let mut stream = app.post("/api/tasks").header("accept", "text/event-stream").json(&json!({})).events().await;
+    assert_eq!((stream.status(), stream.next().await.unwrap().event.as_str()), (200, "refused"));
+}
+
+#[tokio::test]
 async fn heads_that_cannot_be_read_are_problems_too() {
     let app = TestApp::on_socket().await;
     let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Large: {}\r\n\r\n", "x".repeat(20_000));
