@@ -37,7 +37,7 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
             "only requests to loopback names will be answered: set --allowed-hosts to the names that clients use"
         );
     }
-    let is_open = !Access::load(&config.access, &config.data_dir)?.is_on();
+    let is_open = !Access::is_set_up(&config.access, &config.data_dir)?;
     if is_open && !config.listen.ip().is_loopback() {
         anyhow::ensure!(
             config.access.insecure_open,

@@ -50,6 +50,14 @@ export const streams = {
       has: { channel: "task:{{taskId}}", "data.status": "completed" },
     },
     {
+      route: "POST /api/tickets",
+      name: "Issue a ticket",
+      about: "What a back end hands to a browser: with `?ticket=` it opens these streams, and nothing else.",
+      json: { channels: ["task:{{taskId}}"], ttlSeconds: 60 },
+      type: "application/json",
+      has: { ticket: /./, expiresAt: /^20/ },
+    },
+    {
       route: "GET /api/stream",
       name: "Poll several channels",
       about:

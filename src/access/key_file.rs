@@ -23,6 +23,7 @@ use crate::event::Timestamp;
 const PREFIX: &str = "progressd";
 const KEYS: &str = "keys.json";
 const LAST_USES: &str = "last-used.json";
+const SECRET: &str = "secret";
 const LOCK: &str = "lock";
 
 /// The directory of what access needs, below the data directory. Cheap to clone.
@@ -122,6 +123,24 @@ impl AccessFiles {
     /// When the file cannot be read.
     pub fn last_uses(&self) -> Result<BTreeMap<String, Timestamp>, AccessError> {
         self.read(LAST_USES)
+    }
+
+    /// The secret of this service, which is made if there is none.
+    pub(super) fn secret(&self) -> Result<String, AccessError> {
+        let read = || self.read::<String>(SECRET);
+        let secret = read()?;
+        if !secret.is_empty() {
+            return Ok(secret);
+        }
+        let _change = self.change()?;
+        // Another process may have made it in the meantime.
+        let secret = read()?;
+        if !secret.is_empty() {
+            return Ok(secret);
+        }
+        let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        self.replace(SECRET, &secret)?;
+        Ok(secret)
     }
 
     pub(super) fn write_last_uses(&self, last_uses: &BTreeMap<String, Timestamp>) -> Result<(), AccessError> {

@@ -79,8 +79,17 @@ impl KeyRing {
         Ok(Pass {
             principal: Principal::Program(Arc::clone(&known.scopes)),
             expires_at: known.expires_at,
+            key: Some(id.clone()),
             revoked: Some(Arc::clone(&known.revoked)),
         })
+    }
+
+    /// What is cancelled when the key with this id is revoked.
+    pub(super) fn revocation(&self, id: &str) -> Result<Arc<CancellationToken>, Denied> {
+        let keys = self.current();
+        let revoked = keys.by_id.get(id).map(|known| Arc::clone(&known.revoked)).ok_or(Denied::UnknownKey)?;
+        self.used.notify_one();
+        Ok(revoked)
     }
 
     /// Follows the file for open streams, and writes down when keys were last used. Runs for ever.

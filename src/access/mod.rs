@@ -7,6 +7,7 @@ mod key_file;
 mod key_ring;
 mod principal;
 mod table;
+mod tickets;
 mod tokens;
 
 pub use key_file::{AccessFiles, KeyRecord};
@@ -20,8 +21,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::AccessConfig, event::Timestamp};
+use crate::{
+    config::AccessConfig,
+    event::{ChannelName, Timestamp},
+};
 use key_ring::KeyRing;
+use tickets::TicketOffice;
 use tokens::TokenChecks;
 
 /// Who is recognized. Cheap to clone.
@@ -31,6 +36,7 @@ pub struct Access(Arc<AccessParts>);
 struct AccessParts {
     tokens: Option<TokenChecks>,
     keys: Arc<KeyRing>,
+    tickets: TicketOffice,
 }
 
 /// Who makes a request, and for how long that holds.
@@ -40,6 +46,8 @@ pub struct Pass {
     pub principal: Principal,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// The id of the API key.
+    pub key: Option<String>,
     /// Cancelled when it is revoked.
     pub revoked: Option<Arc<CancellationToken>>,
 }
@@ -47,7 +55,7 @@ pub struct Pass {
 impl Pass {
     /// One that does not end.
     pub fn of(principal: Principal) -> Self {
-        Self { principal, expires_at: None, revoked: None }
+        Self { principal, expires_at: None, key: None, revoked: None }
     }
 }
 
@@ -81,6 +89,12 @@ pub enum Denied {
     /// It names no user.
     #[error("The token has no sub that is a user id: 1 to 128 ASCII letters, digits or any of - _ . ~ @.")]
     NoUser,
+    /// It is no ticket, or of another service.
+    #[error("The ticket is not one of this service.")]
+    WrongTicket,
+    /// It has ended.
+    #[error("The ticket has expired.")]
+    TicketExpired,
     /// There is no such key, or not any more.
     #[error("The API key is unknown or was revoked.")]
     UnknownKey,
@@ -97,14 +111,22 @@ pub struct AccessError {
 }
 
 impl Access {
-    /// What the settings and the data directory say.
+    /// Whether people or programs can have a credential, by the settings and the data directory.
+    ///
+    /// # Errors
+    /// When a file that they name cannot be used.
+    pub fn is_set_up(config: &AccessConfig, data_dir: &Path) -> Result<bool, AccessError> {
+        Ok(TokenChecks::load(config)?.is_some() || !AccessFiles::of(data_dir).keys()?.is_empty())
+    }
+
+    /// What the settings and the data directory say; the secret that signs tickets is made if there is none.
     ///
     /// # Errors
     /// When a file that they name cannot be used.
     pub fn load(config: &AccessConfig, data_dir: &Path) -> Result<Self, AccessError> {
-        let tokens = TokenChecks::load(config)?;
-        let keys = Arc::new(KeyRing::load(AccessFiles::of(data_dir))?);
-        Ok(Self(Arc::new(AccessParts { tokens, keys })))
+        let files = AccessFiles::of(data_dir);
+        let (tokens, tickets) = (TokenChecks::load(config)?, TicketOffice::new(files.secret()?.as_bytes()));
+        Ok(Self(Arc::new(AccessParts { tokens, keys: Arc::new(KeyRing::load(files)?), tickets })))
     }
 
     /// Whether requests need a credential: as soon as people or programs can have one.
@@ -123,6 +145,28 @@ impl Access {
         let told = self.0.tokens.as_ref().ok_or(Denied::Malformed)?.check(credential, now)?;
         let principal = Principal::Person(told.user_id.into());
         Ok(Pass { expires_at: Some(told.expires_at), ..Pass::of(principal) })
+    }
+
+    /// Recognizes the holder of a ticket.
+    ///
+    /// # Errors
+    /// When it is not believed.
+    pub fn recognize_ticket(&self, ticket: &str, now: Timestamp) -> Result<Pass, Denied> {
+        let told = self.0.tickets.check(ticket, now)?;
+        let principal = Principal::Ticket(told.channels.into());
+        let mut pass = Pass { expires_at: Some(told.expires_at), ..Pass::of(principal) };
+        if let Some(key) = told.key {
+            pass.revoked = Some(self.0.keys.revocation(&key)?);
+        }
+        Ok(pass)
+    }
+
+    /// A ticket to watch these channels, for whoever has this pass: it ends with the pass, or earlier. `None` if it would
+    /// be longer than is accepted.
+    pub fn issue_ticket(&self, channels: &[ChannelName], until: Timestamp, pass: &Pass) -> Option<(String, Timestamp)> {
+        let until = pass.expires_at.map_or(until, |end| end.min(until));
+        let ticket = self.0.tickets.issue(channels, until, pass.key.as_deref())?;
+        (ticket.len() <= tokens::TOKEN_BYTES_MAX).then_some((ticket, until))
     }
 
     /// Notices revoked keys until it is asked to end.

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use crate::event::ChannelName;
+
 /// Who makes a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
@@ -13,6 +15,8 @@ pub enum Principal {
     Person(Arc<str>),
     /// A program, with its scopes.
     Program(Arc<[Scope]>),
+    /// Whoever holds a ticket for these channels.
+    Ticket(Arc<[ChannelName]>),
 }
 
 impl Principal {

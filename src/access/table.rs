@@ -28,7 +28,7 @@ pub enum Needs {
     LeaseOr(Scope),
     /// A program with this scope.
     Only(Scope),
-    /// What [`may_watch`] says of the channel in the path, or of each channel in the query.
+    /// What [`may_watch`] says of the channel in the path, or of each channel in the query; tickets count.
     Watch,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Needs {
             Only(scope) => write!(f, "the scope `{scope}`"),
             Watch => f.write_str(
                 "the right to watch: of a task the token of its user, or the scope `tasks:read`; of a user their own token, \
-                 or the scope `admin`",
+                 or the scope `admin`; of either a ticket",
             ),
         }
     }
@@ -57,12 +57,12 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/", Nothing),
     ("GET", "/tasks/{taskId}", Nothing),
     ("GET", "/assets/{path}", Nothing),
+    ("GET", "/examples", Nothing),
+    ("GET", "/examples/{file}", Nothing),
     ("GET", "/docs", Nothing),
     ("GET", "/docs/", Nothing),
     ("GET", "/docs/{file}", Nothing),
     ("GET", "/openapi.json", Nothing),
-    ("GET", "/examples", Nothing),
-    ("GET", "/examples/{file}", Nothing),
     ("GET", "/healthz", Nothing),
     ("GET", "/readyz", Nothing),
     ("GET", "/metrics", Only(Scope::Admin)),
@@ -79,17 +79,18 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     // Streams.
     ("GET", "/api/tasks/{taskId}/progress", Watch),
     ("GET", "/api/stream", Watch),
+    ("POST", "/api/tickets", Anyone),
     // Users.
     ("GET", "/api/users", Only(Scope::Notify)),
     ("GET", "/api/users/{userId}", UserOr(Scope::Notify)),
-    ("GET", "/api/users/{userId}/notifications", UserOr(Scope::Notify)),
+    ("GET", "/api/users/{userId}/notifications", UserOr(Scope::Admin)),
     ("POST", "/api/users/{userId}/notifications", Only(Scope::Notify)),
-    ("PUT", "/api/users/{userId}/notifications/read", UserOr(Scope::Notify)),
+    ("PUT", "/api/users/{userId}/notifications/read", UserOr(Scope::Admin)),
     ("GET", "/api/users/{userId}/groups", UserOr(Scope::Notify)),
-    ("PUT", "/api/users/{userId}/groups", Only(Scope::Notify)),
+    // Whoever chooses the groups of a user chooses what the user may read.
+    ("PUT", "/api/users/{userId}/groups", Only(Scope::Admin)),
     ("GET", "/api/groups/{group}", Only(Scope::Notify)),
     ("POST", "/api/groups/{group}/notifications", Only(Scope::Notify)),
-    ("GET", "/api/notifications/stream", Only(Scope::Notify)),
     // Topics.
     ("GET", "/api/topics", Only(Scope::Notify)),
     ("GET", "/api/topics/{topic}", Only(Scope::Notify)),
@@ -104,6 +105,7 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/api/games/{gameId}/stream", Only(Scope::Admin)),
     ("POST", "/api/games/{gameId}/score", Only(Scope::Notify)),
     ("GET", "/api/metrics/stream", Only(Scope::Admin)),
+    ("GET", "/api/notifications/stream", Watch),
     ("GET", "/sse", Anyone),
     ("GET", "/sse/connect/{userId}", Watch),
     ("GET", "/api/notifications/subscribe/{userId}", Watch),
@@ -115,12 +117,14 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("POST", "/sse/task-with-obj/{userId}", UserOr(Scope::Submit)),
 ];
 
-/// Whether this principal may watch this channel. `owner` is the user of the task, of a channel of a task.
+/// Whether this principal may watch this channel. `owner` is the user of the task, of a channel of a task. A person gets
+/// the events of their groups as a part of their own channel, as long as they are a member.
 pub fn may_watch(principal: &Principal, channel: &ChannelName, owner: Option<&str>) -> bool {
     use ChannelKind::{Group, Inbox, Key, Task, Topic, User};
     match (principal, channel.kind()) {
         (Principal::Nobody, _) | (_, Key) => false,
         (Principal::Open, _) => true,
+        (Principal::Ticket(channels), _) => channels.contains(channel),
         (Principal::Program(scopes), Task) => has(scopes, Scope::Read),
         (Principal::Program(scopes), User | Inbox | Group | Topic) => has(scopes, Scope::Admin),
         (Principal::Person(id), Task) => owner == Some(id),
@@ -151,6 +155,8 @@ pub enum Verdict {
     NeedsCredential,
     /// The principal may know of what it asks for, but not do that: this scope would allow it.
     NeedsScope(Scope),
+    /// A ticket is for streams only.
+    NotForTickets,
     /// What it asks for must look as if it were not there.
     Hidden,
 }
@@ -181,6 +187,7 @@ pub fn judge(needs: Needs, principal: &Principal, subject: &Subject) -> Verdict 
             let may = channel.is_some_and(|channel| may_watch(principal, channel, subject.owner.as_deref()));
             visible(may, Verdict::Allowed)
         }
+        (Principal::Ticket(_), _) => Verdict::NotForTickets,
         (_, Anyone) | (Principal::Person(_), PersonOr(_)) => Verdict::Allowed,
         (Principal::Person(id), NewOr(_)) => visible(subject.is_new || is_owner(id), Verdict::Allowed),
         (Principal::Person(id), OwnerOr(_) | UserOr(_)) => visible(is_owner(id), Verdict::Allowed),
@@ -208,21 +215,22 @@ mod tests {
     #[test]
     fn each_channel_is_seen_by_those_of_the_table_only() {
         let program = |scope| Principal::Program([scope].into());
+        let id = uuid::Uuid::nil();
         let everyone = [
             ("open", Principal::Open),
             ("nobody", Principal::Nobody),
             ("alice", Principal::Person("alice".into())),
             ("bob", Principal::Person("bob".into())),
+            ("ticket", Principal::Ticket([ChannelName::topic("alice").expect("a name"), ChannelName::key(id)].into())),
         ];
         let everyone = everyone.into_iter().chain(Scope::ALL.map(|scope| (scope.as_str(), program(scope))));
         let everyone: Vec<_> = everyone.collect();
-        let id = uuid::Uuid::nil();
         for (channel, expected) in [
             (ChannelName::task(id), "open alice tasks:read admin"),
             (ChannelName::user("alice").expect("a name"), "open alice admin"),
             (ChannelName::inbox("alice").expect("a name"), "open alice admin"),
             (ChannelName::group("alice").expect("a name"), "open admin"),
-            (ChannelName::topic("alice").expect("a name"), "open admin"),
+            (ChannelName::topic("alice").expect("a name"), "open ticket admin"),
             (ChannelName::key(id), ""),
         ] {
             let seen = everyone.iter().filter(|(_, principal)| may_watch(principal, &channel, Some("alice")));

@@ -30,15 +30,17 @@ use super::{
     refusals,
 };
 use crate::{
-    access::{Needs, Pass, Principal, Subject, Verdict, judge, needs},
+    access::{Denied, Needs, Pass, Principal, Subject, Verdict, judge, needs},
     event::ChannelName,
     stream::Leash,
     task::{Entry, NewTask},
     tracker::{Found, TaskFilter},
 };
 
-/// The query parameter of a token, on streams only: an `EventSource` cannot set headers.
+/// The query parameters of a token and of a ticket, on streams only: an `EventSource` cannot set headers.
 const TOKEN: &str = "token=";
+const TICKET: &str = "ticket=";
+const ONE_CREDENTIAL: &str = "must not be given beside another credential";
 const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
 /// Lets a request through to its route if the table allows it.
@@ -62,6 +64,7 @@ where
         Err(problem) => return problem.into_response(),
     };
     parts.extensions.insert(pass.principal.clone());
+    parts.extensions.insert(pass.clone());
     let response = answered(route, Request::from_parts(parts, body)).await;
     leashed(&app, pass, response)
 }
@@ -81,20 +84,31 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
     if needs == Needs::Nothing {
         return Ok(Pass::of(Principal::Nobody));
     }
-    let in_query = if is_stream { take_from_query(&mut request.uri, TOKEN) } else { None };
-    let pass = match credential(&request.headers, in_query)? {
-        Some(credential) => {
-            let recognized = app.access.recognize(&credential, app.tracker.clock().now());
-            recognized.map_err(|denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string()))?
-        }
-        None => Pass::of(Principal::Nobody),
+    let [token, ticket] =
+        [TOKEN, TICKET].map(|name| is_stream.then(|| take_from_query(&mut request.uri, name)).flatten());
+    let now = app.tracker.clock().now();
+    let recognized = match (credential(&request.headers, token)?, ticket) {
+        (Some(_), Some(_)) => return Err(Problem::new(&kinds::MALFORMED).with_error("ticket", ONE_CREDENTIAL)),
+        (Some(credential), None) => app.access.recognize(&credential, now),
+        (None, Some(ticket)) => app.access.recognize_ticket(&ticket, now),
+        (None, None) => Ok(Pass::of(Principal::Nobody)),
     };
+    let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
+    let pass = recognized.map_err(invalid)?;
     let subject = subject(app, request, path, &pass.principal).await?;
-    match judge(needs, &pass.principal, &subject) {
+    let verdict = match judge(needs, &pass.principal, &subject) {
+        // A path that names no channel is not one whose channels are in the query.
+        Verdict::Allowed if needs == Needs::Watch && path.contains('{') && subject.channel.is_none() => Verdict::Hidden,
+        verdict => verdict,
+    };
+    match verdict {
         Verdict::Allowed => Ok(pass),
         Verdict::NeedsCredential => Err(Problem::new(&kinds::CREDENTIAL_REQUIRED)),
         Verdict::NeedsScope(scope) => {
             Err(Problem::new(&kinds::NOT_ALLOWED).with_detail(format!("This needs an API key with the scope {scope}.")))
+        }
+        Verdict::NotForTickets => {
+            Err(Problem::new(&kinds::NOT_ALLOWED).with_detail("A ticket is for the streams of its channels only."))
         }
         Verdict::Hidden if path.contains("{taskId}") => Err(Problem::new(&kinds::TASK_NOT_FOUND)),
         Verdict::Hidden => Err(Problem::new(&kinds::USER_NOT_FOUND)),
@@ -111,9 +125,7 @@ fn credential(headers: &HeaderMap, in_query: Option<String>) -> Result<Option<Co
         None => None,
     };
     match (in_header, in_query) {
-        (Some(_), Some(_)) => {
-            Err(Problem::new(&kinds::MALFORMED).with_error("token", "must not be given beside an Authorization header"))
-        }
+        (Some(_), Some(_)) => Err(Problem::new(&kinds::MALFORMED).with_error("token", ONE_CREDENTIAL)),
         (in_header, in_query) => Ok(in_header.map(Cow::Borrowed).or(in_query.map(Cow::Owned))),
     }
 }
@@ -203,6 +215,15 @@ impl FromRequestParts<App> for Principal {
     }
 }
 
+impl FromRequestParts<App> for Pass {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let principal = Principal::from_request_parts(parts, app).await?;
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(principal)))
+    }
+}
+
 /// What depends on who asks, in handlers.
 impl Principal {
     /// Makes a person the owner of a task that they submit, whatever they have written.
@@ -265,7 +286,8 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
 
 /// How a credential is sent.
 pub(super) fn scheme() -> SecurityScheme {
-    let description = "The token of a person (JWT), or the API key of a program. Streams also take it as `?token=`. \
+    let description = "The token of a person (JWT), or the API key of a program. Streams also take it as `?token=`, \
+                       and a ticket as `?ticket=`. \
                        Nothing is needed while access is off.";
     SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
 }

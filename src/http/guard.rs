@@ -27,11 +27,11 @@ use crate::config::HttpConfig;
 /// What an allow-listed page may send, and what there are.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// The headers that it may set.
-const CORS_REQUEST_HEADERS: &str = "content-type, accept, idempotency-key, if-none-match, last-event-id, lease-token, \
+const CORS_REQUEST_HEADERS: &str = "content-type, accept, authorization, idempotency-key, if-none-match, last-event-id, lease-token, \
                                     prefer, x-request-id";
 /// The headers of an answer that it may read.
 const CORS_RESPONSE_HEADERS: &str =
-    "location, etag, retry-after, preference-applied, idempotency-key, allow, x-request-id";
+    "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, x-request-id";
 /// How long a browser may remember a preflight's answer, in seconds.
 const CORS_MAX_AGE: &str = "600";
 

@@ -25,6 +25,7 @@ mod seeds;
 mod streams;
 mod task_list;
 mod tasks;
+mod tickets;
 mod topics;
 mod uploads;
 mod urlencoded;
@@ -98,6 +99,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(progress::router())
         .merge(streams::router())
+        .merge(tickets::router())
         .merge(topics::router())
         .merge(users::router())
         .merge(notifications::router())

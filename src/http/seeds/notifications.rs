@@ -14,12 +14,13 @@ use super::super::{
     extract::{Json, Query, User},
     guard::HasEffect,
     notifications::MeetsUsers,
-    problem::{Problem, Writes},
+    problem::{Problem, Writes, kinds},
     progress::{AcceptsStream, LastEventId, event_stream, head, refused},
     refusals::Refusals,
     streams::watch_as,
 };
 use crate::{
+    access::{Principal, may_watch},
     event::{ChannelName, Name, Resume},
     people::NewNotification,
     stream::{Heartbeat, StreamBody, Style},
@@ -31,9 +32,11 @@ use crate::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in super::super) struct ListenQuery {
-    /// The id of the user.
+    /// The id of the user; not needed with the token of a person.
     #[garde(skip)]
-    user_id: Name,
+    #[serde(default)]
+    #[param(required = false)]
+    user_id: Option<Name>,
     /// The cursor from which to resume, for clients that cannot set headers.
     #[garde(skip)]
     #[serde(default)]
@@ -54,6 +57,7 @@ pub(in super::super) struct ListenQuery {
         Refusals<(HasEffect, Query<ListenQuery>, AcceptsStream)>))]
 pub(in super::super) async fn listen(
     State(app): State<App>,
+    principal: Principal,
     effect: HasEffect,
     Query(query): Query<ListenQuery>,
     _accepts: AcceptsStream,
@@ -61,7 +65,12 @@ pub(in super::super) async fn listen(
 ) -> Result<Response, Problem> {
     // The cursor has its own reader.
     let ListenQuery { user_id, last_event_id: _cursor } = query;
-    let user = ChannelName::user(&String::from(user_id)).map_err(Problem::internal)?;
+    let user_id = user_id.map(String::from).or_else(|| principal.person().map(str::to_owned));
+    let user_id = user_id.ok_or_else(|| Problem::invalid("userId", "is required"))?;
+    let user = ChannelName::user(&user_id).map_err(Problem::internal)?;
+    if !may_watch(&principal, &user, None) {
+        return Err(Problem::new(&kinds::USER_NOT_FOUND));
+    }
     let connected = wire::event(Some("connected"), br#"{"message":"Connected to notifications"}"#, None);
     Ok(stream(&app, effect, user, resume, Dialect::Named, vec![connected]).await)
 }

@@ -1,9 +1,12 @@
 //! Access: who may see and do what.
 
+mod docs;
 mod keys;
 mod people;
+mod secrets;
 mod streams;
 mod table;
+mod tickets;
 mod tokens;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};

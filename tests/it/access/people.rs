@@ -61,6 +61,9 @@ async fn what_is_another_persons_is_not_there() {
         let answer = app.get(&format!("/api/stream?channel={channels}")).bearer(&bob).send().await;
         assert_eq!(answer.status(), 404, "{channels}");
     }
+    for path in ["/api/tasks/none/progress", "/sse/connect/a%20b", "/sse/connect/%ff"] {
+        assert_eq!(app.get(path).bearer(&bob).send().await.status(), 404, "{path}");
+    }
     // A task that was deleted looks as if it had never been.
     let alice = token("alice");
     assert_eq!(app.post(&format!("{path}/cancel")).bearer(&alice).send().await.status(), 200);

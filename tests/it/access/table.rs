@@ -62,6 +62,13 @@ fn expected(needs: Needs, path: &str, who: Who) -> u16 {
         (Watch, Who::Other) => 404,
         (Watch, Who::Program(scope)) if path.contains("{taskId}") => of_scope(Scope::Read, scope),
         // Channels in a query are looked for one by one.
+        (Watch, Who::Program(scope)) if path == "/api/notifications/stream" => {
+            if scope == Scope::Admin {
+                PASSES
+            } else {
+                404
+            }
+        }
         (Watch, Who::Program(scope)) if path == "/api/stream" => {
             if [Scope::Read, Scope::Admin].contains(&scope) {
                 PASSES
@@ -94,8 +101,9 @@ async fn every_route_answers_everyone_as_the_table_says() {
             let task = json!({ "userId": "alice", "start": true });
             let task = app.post("/api/tasks").bearer(&admin).json(&task).send().await.json();
             let id = task["taskId"].as_str().unwrap();
-            let target = path.replace("{taskId}", id).replace("{userId}", "alice");
+            let target = path.replace("{taskId}", id).replace("{userId}", "alice").replace("{group}", "team");
             let target = if *path == "/api/stream" { format!("{target}?channel=task:{id}") } else { target };
+            let target = if *path == "/api/notifications/stream" { format!("{target}?userId=alice") } else { target };
             let asking = app.request(method, &target).header("prefer", "respond-async");
             let asking = credential.iter().fold(asking, |asking, credential| asking.bearer(credential));
             let answer = asking.json(&json!({})).open().await;
@@ -112,6 +120,6 @@ async fn every_route_answers_everyone_as_the_table_says() {
 /// Whether this is the answer that hides a task or a user; an asset or a file may well be missing.
 fn hides(path: &str, status: u16) -> bool {
     status == 404
-        && ["{taskId}", "{userId}", "/api/stream"].iter().any(|part| path.contains(part))
+        && ["{taskId}", "{userId}", "/api/stream", "/api/notifications"].iter().any(|part| path.contains(part))
         && !path.ends_with("/file")
 }

@@ -1,0 +1,33 @@
+//! The shell lines of `docs/access.md`, run as they would be pasted, against the real binary.
+
+use std::{path::Path, process::Command};
+
+use super::SECRET;
+use crate::support::binary::Binary;
+
+#[test]
+fn the_shell_lines_of_the_page_of_access_work_as_they_are() {
+    let page = include_str!("../../../docs/access.md");
+    let blocks = page.split("```sh\n").skip(1).map(|block| block.split("```").next().expect("a block"));
+    let (data, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(home.path().join(".curlrc"), "max-time = 60\nnoproxy = \"*\"\n").unwrap();
+    let secret = home.path().join("jwt.secret");
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let service = Binary::start(data.path(), &["--jwt-secret", &format!("@{}", secret.display())]);
+    let base = service.base();
+    let script = blocks.collect::<String>().replace("localhost:8080", base.strip_prefix("http://").unwrap());
+
+    let folder = Path::new(env!("CARGO_BIN_EXE_progressd")).parent().unwrap().display();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("set -euo pipefail\n{script}")]).current_dir(home.path());
+    shell.env("PATH", path).env("CURL_HOME", home.path()).env("PROGRESSD_DATA_DIR", data.path());
+    let shell = shell.output().expect("bash runs");
+    let printed = String::from_utf8(shell.stdout).unwrap();
+    assert!(shell.status.success(), "{printed}\n{}", String::from_utf8_lossy(&shell.stderr));
+    let statuses: Vec<&str> = printed.lines().filter(|line| line.len() == 3).collect();
+    assert_eq!(statuses, ["200", "404", "401", "401"], "{printed}");
+    let ends = printed.lines().filter(|line| line.starts_with("data: ") && line.contains(r#""status":"completed""#));
+    assert_eq!(ends.count(), 1, "{printed}");
+    assert!(printed.contains("tasks:report,tasks:read") && printed.contains("(ci)"), "{printed}");
+}
