@@ -93,6 +93,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     // Routes of earlier systems.
     ("GET", "/sse", Anyone),
     ("GET", "/sse/connect/{userId}", Watch),
+    ("GET", "/api/notifications/subscribe/{userId}", Watch),
+    ("POST", "/api/users/{userId}/mention", Only(Scope::Notify)),
     ("GET", "/sse/disconnect/{userId}", UserOr(Scope::Notify)),
     ("GET", "/sse/task/{userId}", UserOr(Scope::Submit)),
     ("POST", "/sse/task/{userId}", UserOr(Scope::Submit)),

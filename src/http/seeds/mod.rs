@@ -1,6 +1,6 @@
 //! Routes of earlier systems, byte for byte as their clients know them. This folder can be deleted whole.
 //!
-//! Their streams are of the plain dialect. Their tasks are ordinary ones of kind `simulate`.
+//! Their tasks are ordinary ones of kind `simulate`, their notifications those of every user.
 
 mod notifications;
 mod streams;
@@ -22,6 +22,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(streams::connect))
         .routes(routes!(streams::disconnect))
         .routes(routes!(notifications::listen))
+        .routes(routes!(notifications::subscribe))
+        .routes(routes!(notifications::mention))
         .routes(routes!(tasks::run_attempts))
         .routes(routes!(tasks::run_object))
 }
