@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use super::fixture::{SHORT, Server, patient, soon};
-use crate::support::TestApp;
+use crate::support::{TestApp, binary::Binary};
 
 /// A client whose streams may send it so many bytes; more only when the test says so.
 async fn client(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
@@ -129,4 +129,37 @@ async fn a_connection_that_takes_nothing_holds_few_pages_and_files() {
     };
     soon(saved).await;
     assert_begun(&app, &format!("{path}/file"), 32, 16).await;
+}
+
+/// Four pages, each of which took about four times its size while it was built, with what the store keeps of
+/// them.
+const GROWTH_KIB_MAX: u64 = 112 * 1024;
+
+#[tokio::test]
+async fn connections_that_take_nothing_pin_little_memory() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Binary::start(data.path(), &[]);
+    let large = "x".repeat(60_000);
+    for _ in 0..35 {
+        let new = json!({ "input": large, "metadata": large });
+        let made = reqwest::Client::new().post(format!("{}/api/tasks", server.base())).json(&new).send();
+        assert_eq!(made.await.expect("it answers").status(), 202);
+    }
+    let page = format!("{}/api/tasks?limit=500", server.base());
+    let read = reqwest::get(&page).await.expect("it answers").bytes().await.expect("a page");
+    assert!(read.len() > 4_000_000);
+    let before_kib = server.resident_kib();
+    let address = server.base().strip_prefix("http://").expect("a URL").parse().expect("an address");
+    let client = client(address, 0).await;
+    let mut pages: Vec<_> = (0..100).map(|_| ask(&client, "/api/tasks?limit=500")).collect();
+    for _ in 0..4 {
+        let (answer, _, others) = soon(select_all(pages)).await;
+        answer.expect("a head");
+        pages = others;
+    }
+    for _ in 0..100 {
+        assert_eq!(soon(ask(&client, "/healthz")).await.expect("a head").status(), 200);
+    }
+    let growth_kib = server.resident_kib().saturating_sub(before_kib);
+    assert!(growth_kib < GROWTH_KIB_MAX, "100 pages that are not taken hold {growth_kib} KiB");
 }
