@@ -16,6 +16,8 @@ pub mod event;
 pub mod task;
 // What is sent to users and remembered of them; pure.
 pub mod people;
+// What is published under a name; pure.
+pub mod topics;
 // The one writer of the task table, and the handle to it.
 mod tracker;
 // The durable log of events, in memory or in SQLite.

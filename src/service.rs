@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 pub use crate::tracker::Clock;
 use crate::{
     channel::{Registry, StreamLimits},
-    config::{Config, StreamConfig},
+    config::Config,
     event::HistoryBounds,
     http::{self, App, AppParts},
     jobs::Jobs,
@@ -47,12 +47,13 @@ impl Service {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
         let epochs = journal.epochs().clone();
         let store = epochs.store();
-        let registry = Registry::new(epochs, limits(&config.streams, config.connections.max_connections));
+        let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
             policy: Policy { stalled_after: config.tasks.stalled_after },
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
+            topics: config.topics.clone(),
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
@@ -99,7 +100,7 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     let address = listener.local_addr().context("the listening socket has no address")?;
     config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
 
-    let options = SqliteOptions { history: history_bounds(&config.streams), ..SqliteOptions::default() };
+    let options = SqliteOptions { history: history_bounds(&config), ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
     let service = Service::start(config, Arc::new(journal), Clock::system()).await?;
@@ -120,15 +121,16 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
 }
 
 /// How much of the past of a channel is kept.
-pub fn history_bounds(streams: &StreamConfig) -> HistoryBounds {
-    HistoryBounds::new(streams.history, streams.inbox_length, streams.topic_history)
+pub fn history_bounds(config: &Config) -> HistoryBounds {
+    HistoryBounds::new(config.streams.history, config.streams.inbox_length, config.topics.topic_history)
 }
 
 /// However few connections the system allows, some are left for requests that are no streams.
-fn limits(streams: &StreamConfig, max_connections: usize) -> StreamLimits {
+fn limits(config: &Config) -> StreamLimits {
+    let (streams, max_connections) = (&config.streams, config.connections.max_connections);
     let for_streams = max_connections.saturating_sub((max_connections / 16).max(1)).max(1);
     StreamLimits {
-        history: history_bounds(streams),
+        history: history_bounds(config),
         tick_interval: streams.tick_interval,
         streams: streams.max_streams.min(for_streams),
         streams_per_channel: streams.max_streams_per_channel,

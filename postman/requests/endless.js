@@ -26,6 +26,21 @@ export const endless = {
       endless: '"channel":"task:',
     },
     {
+      route: "GET /api/stream",
+      name: "Watch all topics",
+      about: "What is published from now on, on any topic.",
+      type: "text/event-stream",
+      contains: ["id: "],
+      endless: "id: ",
+    },
+    {
+      route: "GET /api/topics/{topic}/events",
+      name: "Watch a topic",
+      about: "First its value, then each event with its own name.",
+      contains: ["retry: "],
+      endless: "id: ",
+    },
+    {
       route: "GET /sse/connect/{userId}",
       name: "Listen to a user",
       about:

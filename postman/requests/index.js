@@ -7,6 +7,7 @@ import { service } from "./service.js";
 import { start } from "./start.js";
 import { streams } from "./streams.js";
 import { tasks } from "./tasks.js";
+import { topics } from "./topics.js";
 import { uploads } from "./uploads.js";
 import { users } from "./users.js";
 
@@ -16,6 +17,7 @@ export const folders = [
   tasks,
   uploads,
   streams,
+  topics,
   users,
   earlierSystems,
   service,
@@ -24,7 +26,7 @@ export const folders = [
 ];
 
 /** What a tester chooses; these are also in the environment. */
-export const settings = { baseUrl: "http://127.0.0.1:8080", userId: "alice" };
+export const settings = { baseUrl: "http://127.0.0.1:8080", userId: "alice", topic: "news" };
 
 const TASK_ID = "0199c0de-0000-7000-8000-000000000001";
 

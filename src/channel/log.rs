@@ -69,6 +69,15 @@ impl Join {
         }
     }
 
+    /// The same, where nothing is shown first.
+    pub(super) fn without_state(self) -> Self {
+        match self {
+            Self::First(_) => Self::First(None),
+            Self::Reset(_) => Self::Reset(None),
+            other => other,
+        }
+    }
+
     /// Whether what the watcher knew is void.
     pub fn is_reset(&self) -> bool {
         matches!(self, Self::Reset(_))

@@ -133,6 +133,8 @@ impl Channel {
             Some(waiting) => state.log.join_waiting(waiting, resume, epochs, head),
             None => state.log.join(resume, epochs, head, state.held.as_ref()),
         };
+        // Many topics have no state in common.
+        let join = if self.name == *ChannelName::all_topics() { join.without_state() } else { join };
         let number = state.next_subscriber;
         state.next_subscriber += 1;
         state.subscribers += 1;

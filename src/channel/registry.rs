@@ -20,7 +20,7 @@ use super::{
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, Resume, Seq},
+    event::{ChannelKind, ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, Resume, Seq},
     wire::{self, Frame},
 };
 
@@ -110,6 +110,11 @@ impl Registry {
         self.shared.head.fetch_max(head.0, Ordering::AcqRel);
     }
 
+    /// How many events other than ticks are kept of a channel of this kind.
+    pub fn history_max(&self, kind: ChannelKind) -> usize {
+        self.shared.limits.history.of(kind)
+    }
+
     /// How many streams there are.
     pub fn streams(&self) -> usize {
         self.shared.limits.streams.saturating_sub(self.shared.permits.available_permits())
@@ -134,10 +139,15 @@ impl Registry {
     }
 
     fn take_in(&self, event: &Event, decided: std::time::Instant) -> Wake {
-        let Some(channel) = self.find(event.channel()) else { return Wake::none() };
+        let channel = self.find(event.channel());
+        let is_of_topic = event.channel().kind() == ChannelKind::Topic;
+        let all_topics = is_of_topic.then(|| self.find(ChannelName::all_topics())).flatten();
+        if channel.is_none() && all_topics.is_none() {
+            return Wake::none();
+        }
         if event.class() == Class::Tombstone {
-            self.shared.detach(&channel);
-            return channel.close();
+            channel.iter().for_each(|channel| self.shared.detach(channel));
+            return channel.map_or(Wake::none(), |channel| channel.close());
         }
         if !event.class().is_visible() {
             return Wake::none();
@@ -145,9 +155,12 @@ impl Registry {
         // Nobody is shown the memo and the origin, so the log does not keep them.
         let draft = Draft { memo: None, origin: None, ..event.draft.clone() };
         let frame = self.frame(Event { draft, ..*event }, Some(decided));
-        let (wake, due) = channel.publish(frame, self.shared.limits.tick_interval);
-        due.into_iter().for_each(|due| self.shared.pacer.hold(due, &channel));
-        wake
+        let wakes = channel.into_iter().chain(all_topics).map(|channel| {
+            let (wake, due) = channel.publish(Arc::clone(&frame), self.shared.limits.tick_interval);
+            due.into_iter().for_each(|due| self.shared.pacer.hold(due, &channel));
+            wake
+        });
+        wakes.reduce(Wake::and).unwrap_or_else(Wake::none)
     }
 
     /// Lets a watcher in. `load` brings the channel's history where nobody watches it yet.

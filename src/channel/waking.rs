@@ -37,6 +37,13 @@ impl Wake {
         Self { wakers: Vec::new(), waking: None }
     }
 
+    /// These and the others.
+    pub(super) fn and(mut self, mut other: Self) -> Self {
+        self.wakers.append(&mut other.wakers);
+        self.waking = self.waking.take().or(other.waking.take());
+        self
+    }
+
     /// These; a crowd of them by [`Waking::run`], where there is one.
     pub(super) fn new(wakers: Vec<Waker>, waking: Option<Arc<Waking>>) -> Self {
         Self { wakers, waking }

@@ -17,7 +17,7 @@ mod value;
 
 pub use sections::{
     Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig, TaskConfig,
-    UploadConfig,
+    TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, Settings, unknown_variables};
 

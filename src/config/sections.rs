@@ -36,6 +36,9 @@ pub struct Config {
     /// How long tasks wait and are kept.
     #[command(flatten)]
     pub tasks: TaskConfig,
+    /// How many topics there are, and what is kept of them.
+    #[command(flatten)]
+    pub topics: TopicConfig,
     /// How long users and their notifications are kept.
     #[command(flatten)]
     pub people: PeopleConfig,
@@ -120,9 +123,22 @@ pub struct StreamConfig {
     /// Number of notifications kept per user, and per group
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub inbox_length: usize,
+}
+
+/// How many topics there are, and what is kept of them.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Topics")]
+pub struct TopicConfig {
+    // A topic that nobody watches takes about 200 bytes of memory.
+    /// Maximum number of topics; an event for a further one is refused with 503
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "10000")]
+    pub max_topics: usize,
     /// Number of events kept per topic, from which a reconnecting client resumes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub topic_history: usize,
+    /// How long a topic without events is kept, with its value
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90d")]
+    pub topic_retention: Duration,
 }
 
 /// How long tasks wait and are kept.
@@ -238,6 +254,7 @@ default_from_flags!(
     HttpConfig,
     StreamConfig,
     TaskConfig,
+    TopicConfig,
     PeopleConfig,
     UploadConfig,
     JobConfig,

@@ -1,6 +1,11 @@
 //! Channel names: `task:{id}`, `user:{id}` and their like.
 
-use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
 use uuid::Uuid;
 
@@ -77,6 +82,16 @@ impl ChannelName {
     /// When it is not a valid name.
     pub fn topic(name: &str) -> Result<Self, InvalidName> {
         Self::named(ChannelKind::Topic, name)
+    }
+
+    /// All topics as one channel, which is only watched: what is published on a topic is shown there too. No client can
+    /// give this name.
+    pub fn all_topics() -> &'static Self {
+        static ALL: LazyLock<ChannelName> = LazyLock::new(|| {
+            let text = format!("{}:*", ChannelKind::Topic.as_str());
+            ChannelName(ParsedName::Named(ChannelKind::Topic, text.into()))
+        });
+        &ALL
     }
 
     /// The channel of a group.

@@ -225,6 +225,26 @@ impl User {
     }
 }
 
+/// A topic in a path: its channel.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path, names("topic"))]
+pub(super) struct Topic(
+    /// The name of the topic.
+    #[param(value_type = Name)]
+    pub(super) ChannelName,
+);
+
+refuses!(Topic: kinds::MALFORMED, kinds::INVALID);
+
+impl FromRequestParts<App> for Topic {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let topic = path_parameter(parts, app, ChannelName::topic).await?;
+        topic.map(Self).map_err(|error| Problem::invalid("topic", error.to_string()))
+    }
+}
+
 /// A group in a path: its channel.
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Path, names("group"))]

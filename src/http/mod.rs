@@ -24,6 +24,7 @@ mod seeds;
 mod streams;
 mod task_list;
 mod tasks;
+mod topics;
 mod uploads;
 mod urlencoded;
 mod users;
@@ -94,6 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::router())
         .merge(progress::router())
         .merge(streams::router())
+        .merge(topics::router())
         .merge(users::router())
         .merge(notifications::router())
         .merge(groups::router())

@@ -48,6 +48,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
     tags(
         (name = "tasks", description = "Submit, read, report, cancel, delete"),
         (name = "streams", description = "Watch tasks"),
+        (name = "topics", description = "Publish under a name, and watch what is published"),
         (name = "notifications", description = "Messages to users, which wait for them"),
         (name = "groups", description = "Groups of users"),
         (name = "users", description = "Who is connected"),

@@ -17,6 +17,7 @@ use crate::{
     channel::{StreamRefused, WatchError},
     people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     task::{Refusal, TaskError},
+    topics::TopicRefusal,
     tracker::TrackerError,
 };
 
@@ -80,6 +81,9 @@ pub mod kinds {
     pub const TASK_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
     /// The user was never seen.
     pub const USER_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
+    /// Nothing was published there, or it was deleted.
+    pub const TOPIC_NOT_FOUND: ProblemKind =
+        ProblemKind::new(StatusCode::NOT_FOUND, "topic_not_found", "No such topic");
     /// The route does not have this method.
     pub const METHOD_NOT_ALLOWED: ProblemKind =
         ProblemKind::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed");
@@ -150,6 +154,9 @@ pub mod kinds {
     /// More requests wait than the service can take.
     pub const OVERLOADED: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");
+    /// There are as many topics as allowed.
+    pub const TOO_MANY_TOPICS: ProblemKind =
+        ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_topics", "Too many topics");
     /// There are as many users as allowed.
     pub const TOO_MANY_USERS: ProblemKind =
         ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_users", "Too many users");
@@ -378,6 +385,7 @@ impl From<TrackerError> for Problem {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(refusal) => refusal.into(),
+            TrackerError::Topic(refusal) => refusal.into(),
             TrackerError::People(refusal) => refusal.into(),
             TrackerError::Busy => Self::new(&kinds::OVERLOADED),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
@@ -409,6 +417,16 @@ impl From<Refusal> for Problem {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
+        }
+    }
+}
+
+impl From<TopicRefusal> for Problem {
+    fn from(refusal: TopicRefusal) -> Self {
+        match refusal {
+            TopicRefusal::NotFound => Self::new(&kinds::TOPIC_NOT_FOUND),
+            TopicRefusal::TooMany(max) => Self::new(&kinds::TOO_MANY_TOPICS)
+                .with_detail(format!("There are {max} topics, the most that the setting max-topics allows.")),
         }
     }
 }

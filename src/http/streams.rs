@@ -1,6 +1,6 @@
 //! Watching several channels at once: one stream, or one long poll, with one cursor for all of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -100,8 +100,11 @@ impl FromRequestParts<App> for Watched {
                 names.push(name);
             }
         }
-        if !(1..=CHANNELS_MAX).contains(&names.len()) {
-            return Err(Problem::invalid("channel", format!("must be given 1 to {CHANNELS_MAX} times")));
+        if names.len() > CHANNELS_MAX {
+            return Err(Problem::invalid("channel", format!("must be given at most {CHANNELS_MAX} times")));
+        }
+        if names.is_empty() {
+            names.push(ChannelName::all_topics().clone());
         }
         let dialect = match dialect {
             StreamDialect::Progress => Dialect::Progress,
@@ -116,9 +119,15 @@ refuses!(Watched: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
 fn read_channel(text: &str) -> Result<ChannelName, Problem> {
     let text = percent_decode_str(text).decode_utf8().ok();
-    let is_public = |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User);
-    let name = text.and_then(|text| text.parse().ok()).filter(is_public);
-    name.ok_or_else(|| Problem::invalid("channel", "must be task: and a UUID, or user: and a name"))
+    let is_public =
+        |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User | ChannelKind::Topic);
+    let read = |text: Cow<'_, str>| {
+        if text.contains(':') { text.parse() } else { ChannelName::topic(&text) }
+    };
+    let name = text.and_then(|text| read(text).ok()).filter(is_public);
+    name.ok_or_else(|| {
+        Problem::invalid("channel", "must be task: and a UUID, user: and a name, or the name of a topic")
+    })
 }
 
 /// A batch of events.
@@ -149,16 +158,17 @@ struct BatchEvent {
 
 /// Watches several channels.
 ///
-/// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}`. First the current
-/// state of each, then every change in one sequence; frequent changes of a task are merged to the latest. A cursor
+/// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}&channel={topic}`. A name
+/// alone is a topic, as `topic:{name}` is; without `channel`, all topics are watched, and only what happens from now on
+/// or after the cursor is sent. First the current state of each, then every change in one sequence; frequent changes of a task are merged to the latest. A cursor
 /// resumes all of them exactly; `event: reset` names a channel on which it cannot be used. The stream ends when all its
 /// tasks have ended. With `Accept: application/json` the same URL is a long poll: it answers as soon as there is
 /// something, at the latest after `Prefer: wait=` seconds (30 when absent).
 #[utoipa::path(
     get, path = "/api/stream", operation_id = "watchChannels", tag = "streams",
     params(
-        ("channel" = Vec<String>, Query, description = "The channels to watch; give the parameter once for each",
-            min_items = 1, max_items = 100, example = json!(["task:0199c0de-0000-7000-8000-000000000001", "user:alice"])),
+        ("channel" = Option<Vec<String>>, Query, description = "The channels to watch; give the parameter once for each",
+            max_items = 100, example = json!(["task:0199c0de-0000-7000-8000-000000000001", "user:alice"])),
         StreamQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The cursor from which to resume"),
         ("Prefer" = Option<String>, Header, description = "`wait=` and seconds, for a long poll", example = "wait=30")),

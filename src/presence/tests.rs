@@ -21,6 +21,7 @@ async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) ->
         queue_length: 16,
         retention: Duration::from_secs(60),
         people: PeopleConfig { max_users: 3, ..PeopleConfig::default() },
+        topics: crate::config::TopicConfig::default(),
         clock: Clock::runtime(),
     };
     let registry = Registry::new(journal.epochs().clone(), limits);

@@ -9,12 +9,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{Answer, Request, TrackerError, user_overlay::UserOverlay};
+use super::{Answer, Request, TrackerError, topics::NewTopics, user_overlay::UserOverlay};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
-    people::{Notification, PeopleRefusal, PeopleTable, UserIntent, UserState},
+    people::{Notification, PeopleTable, UserIntent, UserState},
     task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
+    topics::{TopicRefusal, TopicTable},
 };
 
 /// What is asked of the writer.
@@ -25,7 +26,7 @@ pub(super) enum Ask {
     /// Events on other channels. With a key, the same request again appends nothing.
     Events(EventAsk, Option<EventKey>),
     /// That a channel other than a task's is forgotten, unless it has had an event after this one.
-    Forget(ChannelName, Seq),
+    Forget(ChannelName, Option<Seq>),
 }
 
 /// Events that are no task's.
@@ -70,7 +71,9 @@ struct Promise {
 pub(super) struct Batch<'a> {
     table: &'a Table,
     pub(super) people: &'a PeopleTable,
+    pub(super) topics: &'a TopicTable,
     pub(super) users: UserOverlay,
+    pub(super) new_topics: NewTopics,
     /// The last seq that the tables have followed.
     pub(super) head: Seq,
     pub(super) now: Timestamp,
@@ -81,9 +84,16 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(table: &'a Table, people: &'a PeopleTable, head: Seq, now: Timestamp) -> Self {
+    pub(super) fn new(
+        table: &'a Table,
+        people: &'a PeopleTable,
+        topics: &'a TopicTable,
+        head: Seq,
+        now: Timestamp,
+    ) -> Self {
         let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
-        Self { table, people, users: UserOverlay::default(), head, now, planned, by_channel, later }
+        let (users, new_topics) = Default::default();
+        Self { table, people, topics, users, new_topics, head, now, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -123,30 +133,34 @@ impl<'a> Batch<'a> {
                         let decision = drafts.chain(key.map(EventKey::taken)).collect();
                         self.append(request, channel, decision, usize::from(key.is_some()), None);
                     }
-                    Err(refusal) => request.answer(Err(refusal.into())),
+                    Err(error) => request.answer(Err(error)),
                 },
                 Err(refusal) => request.answer(Err(refusal.into())),
             },
+            Ask::Forget(channel, _) if channel.kind() == ChannelKind::Topic && !self.has_topic(channel) => {
+                request.answer(Err(TopicRefusal::NotFound.into()));
+            }
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
             // It has had another event.
             Ask::Forget(..) if request.conflicts > 0 => {
                 request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
             }
             Ask::Forget(channel, last) => {
-                let expect = (channel.clone(), Expect::At(*last));
+                let expect = last.map(|last| (channel.clone(), Expect::At(last)));
                 let decision = vec![tombstone(channel.clone())];
                 let channel = channel.clone();
-                self.append(request, channel, decision, 0, Some(expect));
+                self.append(request, channel, decision, 0, expect);
             }
         }
     }
 
     /// The events that are asked for, and the channel on which that is decided.
-    fn events(&mut self, asked: &EventAsk) -> Result<(ChannelName, Vec<Draft>), PeopleRefusal> {
+    fn events(&mut self, asked: &EventAsk) -> Result<(ChannelName, Vec<Draft>), TrackerError> {
         match asked {
             EventAsk::User(user, intent) => Ok((user.clone(), self.decide_user(user, intent)?)),
             EventAsk::Group(group, notification) => Ok((group.clone(), self.group_events(group, notification))),
             EventAsk::Append(drafts) => {
+                self.begin_topics(drafts)?;
                 let last = drafts.last().map(|last| last.channel.clone());
                 Ok((last.unwrap_or(ChannelName::key(Uuid::nil())), drafts.clone()))
             }
@@ -374,7 +388,8 @@ mod tests {
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
         let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
         let people = PeopleTable::new(1);
-        let mut batch = Batch::new(&table, &people, Seq::ZERO, Timestamp::default());
+        let topics = TopicTable::new(1);
+        let mut batch = Batch::new(&table, &people, &topics, Seq::ZERO, Timestamp::default());
         let [parent, child, other, alone] = [1, 2, 3, 4].map(|id| ChannelName::task(Uuid::from_u128(id)));
         let mut join = |channels: &[(&ChannelName, Class)]| {
             let decision = channels.iter().map(|(channel, class)| decided(channel, *class)).collect();

@@ -164,7 +164,7 @@ impl Tracker {
     }
 
     async fn load_many(&self, missing: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
-        let histories = self.shared.journal.read_many(missing).await?;
+        let histories = self.shared.histories(missing).await?;
         missing.iter().zip(histories).map(|(channel, history)| known(channel, history)).collect()
     }
 }

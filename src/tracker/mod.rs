@@ -17,6 +17,7 @@ mod people;
 mod reads;
 mod restore;
 mod sweeper;
+mod topics;
 mod user_overlay;
 mod watching;
 mod writer;
@@ -46,13 +47,14 @@ pub use reads::{Found, TaskFilter};
 
 use crate::{
     channel::Registry,
-    config::PeopleConfig,
+    config::{PeopleConfig, TopicConfig},
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     people::{PeopleRefusal, PeopleTable},
     shutdown::Stage,
     task::{Entry, EventKey, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
     telemetry::Metrics,
+    topics::{TopicRefusal, TopicTable},
 };
 use batch::{Ask, EventAsk};
 use holders::Holders;
@@ -71,6 +73,8 @@ pub struct TrackerOptions {
     pub queue_length: usize,
     /// How long a finished task is kept, from its finish.
     pub retention: Duration,
+    /// How many topics there may be, and how long.
+    pub topics: TopicConfig,
     /// How many users are known, how long they and their notifications are kept.
     pub people: PeopleConfig,
     /// What time it is.
@@ -83,6 +87,9 @@ pub enum TrackerError {
     /// The task's state does not allow it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What there is of topics does not allow it.
+    #[error(transparent)]
+    Topic(#[from] TopicRefusal),
     /// What is known of users does not allow it.
     #[error(transparent)]
     People(#[from] PeopleRefusal),
@@ -141,6 +148,7 @@ struct Core {
     requests: mpsc::Sender<Request>,
     journal: Arc<dyn Journal>,
     table: RwLock<Table>,
+    topics: RwLock<TopicTable>,
     people: RwLock<PeopleTable>,
     members: Memberships,
     inbox_max_age: Duration,
@@ -198,6 +206,7 @@ impl Tracker {
             requests,
             journal,
             table: RwLock::new(Table::new(options.policy)),
+            topics: RwLock::new(TopicTable::new(options.topics.max_topics)),
             people: RwLock::new(PeopleTable::new(options.people.max_users)),
             members: Memberships::default(),
             inbox_max_age: options.people.inbox_max_age,
@@ -214,7 +223,7 @@ impl Tracker {
         stage.spawn(run(registry, stage.stop()));
         let tracker = Self { shared };
         stage.spawn(release(tracker.clone(), stage.stop()));
-        stage.spawn(sweeper::run(tracker.clone(), options.retention, stage.stop()));
+        stage.spawn(sweeper::run(tracker.clone(), options.retention, options.topics.topic_retention, stage.stop()));
         Ok(tracker)
     }
 
@@ -324,6 +333,14 @@ impl Core {
 
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics(&self) -> RwLockReadGuard<'_, TopicTable> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn topics_mut(&self) -> RwLockWriteGuard<'_, TopicTable> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn people(&self) -> RwLockReadGuard<'_, PeopleTable> {

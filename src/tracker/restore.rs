@@ -3,10 +3,11 @@
 
 use super::{TrackerError, reads, writer::Writer};
 use crate::{
-    event::{ChannelKind, ChannelName, Seq},
+    event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{Member, Stored},
     people::{Census, PeopleTable},
     task::{Keyed, Row, Status, Table},
+    topics::{LastEvent, TopicTable},
 };
 
 /// Most rows that are read at once when the table is restored.
@@ -42,6 +43,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Reads which topics there are.
+    async fn load_topics(&self) -> Result<TopicTable, TrackerError> {
+        let mut topics = TopicTable::new(self.shared.topics().topics_max());
+        let mut after = Seq::ZERO;
+        loop {
+            let page = self.shared.journal.live(ChannelKind::Topic, after, RESTORE_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(topics) };
+            after = last.created;
+            for stored in page {
+                let at = stored.visible.map_or(Timestamp::default(), |event| event.at);
+                topics.restore(stored.channel, LastEvent { seq: stored.last, at });
+            }
+        }
+    }
+
     /// Reads who is known.
     async fn load_people(&self) -> Result<PeopleTable, TrackerError> {
         let mut people = PeopleTable::new(self.shared.people().users_max());
@@ -70,6 +86,7 @@ impl Writer {
                 table.restore(stored.channel, row, stored.last);
             }
         }
+        let topics = self.load_topics().await?;
         let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
@@ -77,6 +94,7 @@ impl Writer {
         let people = self.load_people().await?;
         *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
+        *self.shared.topics_mut() = topics;
         self.head = head;
         self.shared.registry.advance(head);
         self.shared.registry.publish_through(head);

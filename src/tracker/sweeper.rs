@@ -1,4 +1,4 @@
-//! The sweeper: forgets finished tasks and the keys of events past their retention, in slices that wait their turn like anything else.
+//! The sweeper: forgets finished tasks, the keys of events and quiet topics past their retention, in slices that wait their turn like anything else.
 //!
 //! It asks the writer as any caller would, so it holds up nobody, and it believes a clock that jumped forward only after
 //! a while: what is forgotten does not come back.
@@ -13,6 +13,7 @@ use super::{Tracker, TrackerError, batch::Ask, clock::JumpWatch};
 use crate::{
     event::ChannelKind,
     task::{Intent, Refusal},
+    topics::TopicRefusal,
 };
 
 /// How often finished tasks are looked over.
@@ -23,7 +24,7 @@ const SLICE: usize = 256;
 const JUMP_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// Sweeps at once and then at intervals, until it is told to stop.
-pub(super) async fn run(tracker: Tracker, retention: Duration, stop: CancellationToken) {
+pub(super) async fn run(tracker: Tracker, retention: Duration, topic_retention: Duration, stop: CancellationToken) {
     let mut jumps = JumpWatch::new(tracker.clock());
     let mut rest_until = Instant::now();
     let rounds = async {
@@ -35,10 +36,13 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, stop: Cancellatio
                 );
                 rest_until = Instant::now() + JUMP_PAUSE;
             }
-            if Instant::now() >= rest_until
-                && let Err(error) = sweep(&tracker, retention).await
-            {
-                tracing::warn!(%error, "cannot remove expired tasks; retrying");
+            if Instant::now() >= rest_until {
+                if let Err(error) = sweep(&tracker, retention).await {
+                    tracing::warn!(%error, "cannot remove expired tasks; retrying");
+                }
+                if let Err(error) = sweep_topics(&tracker, topic_retention).await {
+                    tracing::warn!(%error, "cannot remove quiet topics; retrying");
+                }
             }
             tokio::time::sleep(INTERVAL).await;
         }
@@ -54,20 +58,39 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
         let is_last = expired.len() < SLICE;
         let asked = expired.into_iter().map(|(channel, last)| match (channel.kind(), channel.id()) {
             (ChannelKind::Task, Some(id)) => Ask::Task(id, Intent::Delete),
-            _ => Ask::Forget(channel, last),
+            _ => Ask::Forget(channel, Some(last)),
         });
-        for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
-            match answer {
-                // Somebody else was quicker.
-                Ok(_) | Err(TrackerError::Refused(Refusal::Gone | Refusal::NotFound)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        forget(tracker, asked).await?;
         if is_last {
             break;
         }
     }
     // A deleted task answers 410 for as long again as it was kept.
     while journal.sweep(before, SLICE).await? {}
+    Ok(())
+}
+
+async fn sweep_topics(tracker: &Tracker, retention: Duration) -> Result<(), TrackerError> {
+    let before = tracker.clock().now().before(retention);
+    loop {
+        let quiet = tracker.shared.topics().quiet_since(before, SLICE);
+        let is_last = quiet.len() < SLICE;
+        forget(tracker, quiet.into_iter().map(|(topic, last)| Ask::Forget(topic, Some(last)))).await?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+async fn forget(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<(), TrackerError> {
+    for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
+        match answer {
+            Ok(_) => {}
+            // Somebody else was quicker.
+            Err(TrackerError::Refused(Refusal::Gone | Refusal::NotFound)) => {}
+            Err(TrackerError::Topic(TopicRefusal::NotFound)) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }

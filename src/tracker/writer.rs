@@ -141,8 +141,8 @@ impl Writer {
                 refused.answer(Err(error.clone()));
             }
         }
-        let (table, people) = (self.shared.table(), self.shared.people());
-        let mut batch = Batch::new(&table, &people, self.head, self.shared.clock.now());
+        let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
+        let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
@@ -264,6 +264,10 @@ impl Writer {
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
                 }
+            }
+            if events.iter().any(|event| event.channel().kind() == ChannelKind::Topic) {
+                let mut topics = self.shared.topics_mut();
+                events.iter().for_each(|event| topics.apply(event));
             }
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);

@@ -20,6 +20,7 @@ mod readme;
 mod seeds;
 mod support;
 mod tasks;
+mod topics;
 mod uploads;
 mod watching;
 mod wire;

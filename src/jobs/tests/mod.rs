@@ -93,9 +93,11 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
     };
     let options = TrackerOptions {
         policy: Policy { stalled_after: Duration::from_secs(30) },
+
         queue_length: 100,
         retention: RETENTION,
         people: PeopleConfig::default(),
+        topics: crate::config::TopicConfig::default(),
         clock,
     };
     let registry = Registry::new(journal.epochs().clone(), limits);

@@ -10,6 +10,7 @@ mod keys;
 mod lost_answers;
 mod merging;
 mod timers;
+mod topics;
 mod unreadable;
 mod watching;
 
@@ -66,6 +67,7 @@ impl Rig {
             queue_length,
             retention: RETENTION,
             clock,
+            topics: TopicConfig::default(),
             people: PeopleConfig::default(),
         };
         let stage = Shutdown::default().tracker;

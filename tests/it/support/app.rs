@@ -36,7 +36,7 @@ impl TestApp {
         change(&mut config);
         let data = tempfile::tempdir().unwrap();
         config.data_dir = data.path().to_owned();
-        let journal = MemoryJournal::with_bounds(history_bounds(&config.streams), 65_536);
+        let journal = MemoryJournal::with_bounds(history_bounds(&config), 65_536);
         let service = Service::start(config, Arc::new(journal.clone()), Clock::runtime()).await.unwrap();
         Self { service, journal, socket: None, _data: data }
     }

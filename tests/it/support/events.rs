@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use axum::body::Body;
+use futures_util::FutureExt;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
 use progressd::testing::{SseEvent, SseParser};
@@ -58,6 +59,11 @@ impl Events {
             self.bytes().await?;
         }
         self.parsed.pop_front()
+    }
+
+    /// The next event, if it is there already.
+    pub(crate) fn waiting(&mut self) -> Option<SseEvent> {
+        self.next().now_or_never().flatten()
     }
 
     /// The state in the next event, which must be a task's.

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use super::Events;
+
 /// The golden text of a file of the repository, which must be what is written now. `UPDATE_FIXTURES=1` writes it
 /// anew, for a change that is meant.
 pub(crate) fn golden(name: &str, written: &[u8]) -> String {
@@ -18,6 +20,21 @@ pub(crate) fn golden(name: &str, written: &[u8]) -> String {
         difference(&golden, written)
     );
     golden
+}
+
+/// Golden bytes of a stream, in which the epoch, times and random ids are always the same.
+pub(crate) fn golden_stream(name: &str, events: &Events) {
+    let steady = events.text().split('"').map(|part| match part {
+        time if time.len() == 24 && time.starts_with("20") && time.ends_with('Z') => "2026-01-31T08:15:00.042Z",
+        id if id.parse::<uuid::Uuid>().is_ok() => "0199c0de-0000-7000-8000-000000000001",
+        other => other,
+    });
+    let steady = steady.collect::<Vec<_>>().join("\"");
+    let ids = steady.split('\n').map(|line| match line.strip_prefix("id: ").and_then(|id| id.split_once('-')) {
+        Some((_, seq)) => format!("id: k3f90000-{seq}"),
+        None => line.to_owned(),
+    });
+    golden(&format!("tests/fixtures/streams/{name}"), ids.collect::<Vec<_>>().join("\n").as_bytes());
 }
 
 /// The lines between the first and the last difference: `-` in the file, `+` written now.

@@ -10,4 +10,4 @@ mod golden;
 pub(crate) use answer::Answer;
 pub(crate) use app::TestApp;
 pub(crate) use events::Events;
-pub(crate) use golden::golden;
+pub(crate) use golden::{golden, golden_stream};
