@@ -52,6 +52,18 @@ it("connects a user, and shows the texts of a task", async () => {
   await close();
 });
 
+it("watches many channels on one stream", async () => {
+  const { page, complaints, close } = await openExample("streams");
+  await page.getByRole("button", { name: "Watch" }).click();
+  await page.getByRole("button", { name: "Publish" }).click();
+  await logged(page, '{"channel":"topic:news","data":{"text":"It rains."}}');
+  await page.getByLabel("Topic").fill("sports");
+  await page.getByRole("button", { name: "Publish" }).click();
+  await logged(page, '"channel":"topic:sports"');
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 function openExample(name: string) {
   return openPage(browser, `${server.origin}/examples/${name}.html`);
 }
