@@ -46,15 +46,14 @@ async function listen(page: Page, kind: string, name: string): Promise<void> {
 it("shows who comes and goes", async () => {
   const { page, complaints, close } = await openPage(browser, server.origin);
   await page.getByText("Nobody is connected.").waitFor();
-  const leaving = new AbortController();
-  await fetch(`${server.origin}/sse/connect/bob`, leaving);
+  const stream = await fetch(`${server.origin}/sse/connect/bob`);
   await user(page, "bob").waitFor();
   await page.getByText("1 connected").waitFor();
   await user(page, "bob").click();
   expect(await page.getByLabel("Name", { exact: true }).inputValue()).toBe("bob");
   await page.reload();
   await user(page, "bob").waitFor();
-  leaving.abort();
+  await stream.body?.cancel();
   await page.getByText("Nobody is connected.").waitFor();
   expect(complaints).toEqual([]);
   await close();
