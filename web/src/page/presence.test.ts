@@ -26,6 +26,16 @@ it("knows nobody before the first answer, and all of them after it", async () =>
   expect(presence.connected()).toMatchObject({ hasMore: true });
 });
 
+it("asks for the others when most of those who were listed have gone", async () => {
+  const { answers, presence, users } = scripted();
+  const loaded = presence.load();
+  answers[0]?.resolve({ users: [user("alice")], nextPage: "alice" });
+  await loaded;
+  presence.learn(user("alice", "disconnected"));
+  presence.learn(user("bob", "disconnected"));
+  expect(users).toHaveBeenCalledTimes(2);
+});
+
 it("lets what was told meanwhile win over the answer", async () => {
   const { answers, presence, names } = scripted();
   const loaded = presence.load();

@@ -60,6 +60,8 @@ export function createPresence(client: Pick<Client, "users">, onChange: () => vo
       told?.push(user);
       apply(user);
       onChange();
+      // Those who were not listed are missed once most of the others have gone.
+      if (hasMore && told === undefined && users.size < LIMIT_MAX / 2) void load();
     },
   };
 }
