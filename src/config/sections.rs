@@ -139,6 +139,9 @@ pub struct TopicConfig {
     /// How long a topic without events is kept, with its value
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90d")]
     pub topic_retention: Duration,
+    /// How often streams of /api/events have an event named update; never if not set
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub update_interval: Option<Duration>,
 }
 
 /// How long tasks wait and are kept.

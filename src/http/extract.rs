@@ -280,7 +280,11 @@ fn parse_id(text: &str) -> Option<Uuid> {
 }
 
 /// Reads the one parameter of a path.
-async fn path_parameter<T>(parts: &mut Parts, app: &App, read: impl FnOnce(&str) -> T) -> Result<T, Problem> {
+pub(super) async fn path_parameter<T>(
+    parts: &mut Parts,
+    app: &App,
+    read: impl FnOnce(&str) -> T,
+) -> Result<T, Problem> {
     let parameters = RawPathParams::from_request_parts(parts, app)
         .await
         .map_err(|_| Problem::new(&kinds::MALFORMED).with_detail("The path is not UTF-8."))?;

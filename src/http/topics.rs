@@ -22,7 +22,7 @@ use super::{
     tasks::json_response,
 };
 use crate::{
-    channel::Join,
+    channel::{Join, Subscriber},
     event::{ChannelName, Cursor, Draft, Event, Resume, Timestamp, check_name},
     stream::{Heartbeat, StreamBody, Style},
     task::EventKey,
@@ -330,26 +330,34 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
+    /// A watcher of this topic, and the bytes before the first delivery.
+    pub(super) async fn watch(
+        &self,
+        app: &App,
+        topic: &ChannelName,
+        resume: Resume,
+    ) -> Result<(Vec<Bytes>, Subscriber), Problem> {
+        let (join, subscriber) = app.tracker.watch(topic, resume).await?;
+        Ok((self.bytes(topic, &join, app.tracker.cursor(subscriber.position())), subscriber))
+    }
+
     /// The bytes before the first delivery. They tell where the watcher stands, unless it goes on from its own cursor.
     fn bytes(&self, topic: &ChannelName, join: &Join, position: Cursor) -> Vec<Bytes> {
         let position = (!matches!(join, Join::Resumed)).then_some(position);
+        let hello = self.hello.as_ref().map(|(name, data)| wire::event(*name, data, position));
         let value = join.state().map(|frame| &frame.event().draft);
-        let value = value.map(|draft| (self.value_name.or(draft.name.as_deref()), &draft.data));
-        let shown = self.hello.as_ref().map(|(name, data)| (*name, data)).or(value);
-        let shown = shown.map(|(name, data)| wire::event(name, data, position));
+        let value = value.map(|draft| wire::event(self.value_name.or(draft.name.as_deref()), &draft.data, position));
+        let place = value.or(position.map(wire::position)).filter(|_| hello.is_none());
         let reset = join.is_reset().then(|| wire::reset(topic));
-        self.first.iter().cloned().chain(reset).chain(shown.or(position.map(wire::position))).collect()
+        self.first.iter().cloned().chain(hello).chain(reset).chain(place).collect()
     }
 }
 
 /// A stream of this topic.
 pub(super) async fn stream(app: &App, topic: &ChannelName, resume: Resume, greeting: &Greeting) -> Response {
-    match app.tracker.watch(topic, resume).await {
-        Ok((join, subscriber)) => {
-            let opening = greeting.bytes(topic, &join, app.tracker.cursor(subscriber.position()));
-            event_stream(StreamBody::opened(opening, subscriber, named(app), app.metrics.clone()))
-        }
-        Err(error) => refused(&error.into()),
+    match greeting.watch(app, topic, resume).await {
+        Ok((opening, watcher)) => event_stream(StreamBody::opened(opening, watcher, named(app), app.metrics.clone())),
+        Err(problem) => refused(&problem),
     }
 }
 

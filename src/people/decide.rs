@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     notification::Notification,
-    state::{PresenceStatus, UserState},
+    state::{PresenceStatus, Profile, UserState},
 };
 use crate::event::{ChannelName, Class, Draft, Seq, Timestamp};
 
@@ -29,6 +29,8 @@ pub enum UserIntent {
     Read(Option<Seq>),
     /// They are a member of these groups, and no others.
     Join(BTreeSet<String>),
+    /// They are this person, which is told by this event.
+    Introduce(Profile, Draft),
     /// They are sent a notification.
     Notify(Notification),
     /// They are forgotten, if they went before this time.
@@ -107,6 +109,10 @@ pub fn decide(
             next.groups = joined(&next, groups, head, census)?;
             let before = known.iter().flat_map(|known| known.groups.keys());
             others.extend(emptied(before, &next, census));
+        }
+        UserIntent::Introduce(profile, told) => {
+            next.profile = Some(Box::new(profile.clone()));
+            others.push(told.clone());
         }
         // A user who does not exist yet is made, so that the inbox is theirs.
         UserIntent::Notify(notification) => others.extend(inbox(user).map(|inbox| notification.draft(inbox))),

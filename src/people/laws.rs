@@ -49,6 +49,8 @@ fn any_intent() -> impl Strategy<Value = UserIntent> {
     let status = prop_oneof![Just(PresenceStatus::Connected), Just(PresenceStatus::Disconnected)];
     let time = (0i64..100_000).prop_map(Timestamp::from_millis);
     let groups = prop::collection::btree_set("[abc]", 0..3);
+    let profile = Profile { name: "Alice".into(), email: "a@b".into() };
+    let told = message(&ChannelName::topic("broadcast").expect("a name"), Bytes::new());
     let notification = Notification::new(NewNotification::default(), Timestamp::default());
     prop_oneof![
         3 => (status, time.clone()).prop_map(|(status, since)| UserIntent::Presence(status, since)),
@@ -56,6 +58,7 @@ fn any_intent() -> impl Strategy<Value = UserIntent> {
         2 => prop::option::of(0u64..60).prop_map(|seq| UserIntent::Read(seq.map(Seq))),
         4 => groups.prop_map(UserIntent::Join),
         2 => Just(UserIntent::Notify(notification)),
+        1 => Just(UserIntent::Introduce(profile, told)),
         1 => time.prop_map(UserIntent::Forget),
     ]
 }

@@ -15,7 +15,7 @@ mod table;
 
 pub use decide::{Census, GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal, UserChange, UserIntent, decide};
 pub use notification::{NewNotification, Notification};
-pub use state::{PresenceStatus, UserState};
+pub use state::{PresenceStatus, Profile, UserState};
 pub use table::{MembershipChange, PeopleTable};
 
 use bytes::Bytes;

@@ -18,6 +18,17 @@ pub enum PresenceStatus {
     Disconnected,
 }
 
+/// Who a user is, where that was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Profile {
+    /// The name of the user.
+    #[schema(example = "Alice")]
+    pub name: String,
+    /// The email address of the user.
+    #[schema(example = "alice@example.org")]
+    pub email: String,
+}
+
 /// What is kept of a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserState {
@@ -34,6 +45,9 @@ pub struct UserState {
     /// The groups, each with the head of the journal when the user joined: what was sent before is not theirs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, Seq>,
+    /// Who they are. Boxed: most users have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Box<Profile>>,
 }
 
 impl UserState {
@@ -45,6 +59,7 @@ impl UserState {
             seen: Seq::ZERO,
             read: Seq::ZERO,
             groups: BTreeMap::new(),
+            profile: None,
         }
     }
 

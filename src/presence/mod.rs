@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::{
     event::{ChannelName, Seq, Timestamp},
-    people::{PresenceStatus, UserIntent, UserState},
+    people::{PresenceStatus, Profile, UserIntent, UserState},
     shutdown::Stage,
     tracker::{Tracker, TrackerError},
 };
@@ -45,6 +45,9 @@ pub struct UserPresence {
     /// When the status last changed.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
+    /// Who the user is, if the user was made by a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// Who is connected. Cheap to clone.
@@ -232,6 +235,7 @@ impl LiveUsers {
             status: user.map_or(state.status, |user| user.status),
             connections: user.map_or(0, |user| user.connections),
             since: user.map_or(state.since, |user| user.since),
+            profile: state.profile.as_deref().cloned(),
         }
     }
 

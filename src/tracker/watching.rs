@@ -4,6 +4,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{ListJoin, TaskFilter, Tracker, TrackerError};
 use crate::{
     channel::{Delivery, Join, StreamRefused, Subscriber, ViewWatcher, WatchError},
@@ -44,6 +46,14 @@ impl Tracker {
             (false, _) => ListJoin::Reset,
         };
         Ok((join, watcher))
+    }
+
+    /// A place among all streams, for one that watches no channel.
+    ///
+    /// # Errors
+    /// When a bound is reached, and when the service is stopping.
+    pub fn admit(&self) -> Result<OwnedSemaphorePermit, StreamRefused> {
+        self.shared.registry.admit()
     }
 
     /// Only after catching up with the store can it be said that a cursor is from the future.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 mod architecture;
+mod broadcasts;
 mod connections;
 mod crash;
 mod dependencies;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Events, TestApp, binary::Binary, golden_stream};
+use crate::support::{Answer, Events, TestApp, binary::Binary, first_events, golden_stream};
+use progressd::testing::SseEvent;
 
 impl TestApp {
     /// Puts a value on a topic; answers its cursor.
@@ -253,25 +254,17 @@ async fn nothing_that_was_published_is_lost_when_the_server_is_killed() {
     let by_header = |url: &str| client.get(format!("{base}{url}")).header("last-event-id", &cursors[2]);
     let by_query = |url: &str| client.get(format!("{base}{url}?lastEventId={}", cursors[2]));
     for request in [by_header("/api/topics/t1/events"), by_query("/api/topics/t1/events")] {
-        let told = first(request, 5).await;
-        assert_eq!(told, [3, 5, 7, 9, 11].map(|nth| ("e".to_owned(), nth.to_string(), cursors[nth].clone())));
+        let told = first_events(request, 5).await;
+        assert_eq!(told, [3, 5, 7, 9, 11].map(|nth| event("e", nth.to_string(), &cursors[nth])));
     }
     for request in [by_header("/api/stream"), by_query("/api/stream")] {
-        let told = first(request, 9).await;
+        let told = first_events(request, 9).await;
         let addressed = |nth: usize| format!("{{\"channel\":\"topic:t{}\",\"data\":{nth}}}", nth % 2);
-        let expected: Vec<_> =
-            (3..12).map(|nth| ("message".to_owned(), addressed(nth), cursors[nth].clone())).collect();
+        let expected: Vec<_> = (3..12).map(|nth| event("message", addressed(nth), &cursors[nth])).collect();
         assert_eq!(told, expected);
     }
 }
 
-/// The first events of a stream: name, data and id.
-async fn first(request: reqwest::RequestBuilder, count: usize) -> Vec<(String, String, String)> {
-    let mut response = request.send().await.unwrap();
-    let (mut parser, mut told) = (progressd::testing::SseParser::default(), Vec::new());
-    while told.len() < count {
-        let bytes = response.chunk().await.unwrap().expect("the stream goes on");
-        told.extend(parser.feed(&bytes).into_iter().map(|event| (event.event, event.data, event.id)));
-    }
-    told
+fn event(name: &str, data: String, id: &str) -> SseEvent {
+    SseEvent { event: name.to_owned(), data, id: id.to_owned() }
 }

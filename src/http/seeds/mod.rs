@@ -1,10 +1,15 @@
 //! Routes of earlier systems, byte for byte as their clients know them. This folder can be deleted whole.
 //!
-//! Their streams are of the plain dialect. Their tasks are ordinary ones of kind `simulate`.
+//! Some of their streams are of the plain dialect, some watch a topic. Their tasks are ordinary ones of kind `simulate`.
 
+mod broadcasts;
+mod games;
+mod metrics;
 mod notifications;
+mod periodic;
 mod streams;
 mod tasks;
+mod users;
 
 use std::time::Duration;
 
@@ -22,6 +27,13 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(streams::connect))
         .routes(routes!(streams::disconnect))
         .routes(routes!(notifications::listen))
+        .routes(routes!(broadcasts::events))
+        .routes(routes!(broadcasts::send))
+        .routes(routes!(broadcasts::sse_events))
+        .routes(routes!(users::create))
+        .routes(routes!(games::watch))
+        .routes(routes!(games::score))
+        .routes(routes!(metrics::watch))
         .routes(routes!(tasks::run_attempts))
         .routes(routes!(tasks::run_object))
 }

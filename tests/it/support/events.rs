@@ -89,3 +89,14 @@ impl Events {
         std::str::from_utf8(&self.raw).unwrap()
     }
 }
+
+/// The first events of a stream of another process.
+pub(crate) async fn first_events(request: reqwest::RequestBuilder, count: usize) -> Vec<SseEvent> {
+    let mut response = request.send().await.unwrap();
+    let (mut parser, mut events) = (SseParser::default(), Vec::new());
+    while events.len() < count {
+        let bytes = response.chunk().await.unwrap().expect("the stream goes on");
+        events.extend(parser.feed(&bytes));
+    }
+    events
+}

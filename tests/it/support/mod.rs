@@ -9,5 +9,5 @@ mod golden;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::TestApp;
-pub(crate) use events::Events;
+pub(crate) use events::{Events, first_events};
 pub(crate) use golden::{golden, golden_stream};
