@@ -10,6 +10,9 @@ pub mod server;
 // Requests: routes, extractors, problems, the description of the API.
 mod http;
 
+// Who makes a request, and what they may do.
+pub mod access;
+
 // What all agree on: events, their channel, their place in the journal.
 pub mod event;
 // What a task is and what can happen to it; pure.

@@ -4,14 +4,19 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use progressd::{
-    cli::{Cli, Command},
+    access::{Access, AccessFiles, KeyRecord},
+    cli::{Cli, Command, KeyCommand},
     config::unknown_variables,
+    event::Timestamp,
     service, telemetry,
 };
 
 fn main() -> ExitCode {
-    let Command::Serve(settings) = Cli::parse().command;
-    match serve(settings) {
+    let done = match Cli::parse().command {
+        Command::Serve(settings) => serve(settings),
+        Command::Key(command) => keys(command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("progressd: {error:#}");
@@ -32,9 +37,46 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
             "only requests to loopback names will be answered: set --allowed-hosts to the names that clients use"
         );
     }
+    let is_open = !Access::load(&config.access, &config.data_dir)?.is_on();
+    if is_open && !config.listen.ip().is_loopback() {
+        anyhow::ensure!(
+            config.access.insecure_open,
+            "listen {} is beyond loopback, and access is off: whoever reaches it could do everything. Set --jwt-secret or \
+             --jwks, make an API key with progressd key create, or give --insecure-open",
+            config.listen
+        );
+        tracing::warn!(address = %config.listen, "access is off: whoever reaches this address may do everything");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(service::run(config, |address| {
         // The parent process may have closed standard output; the service runs on.
         let _closed = writeln!(std::io::stdout(), "listening on http://{address}");
     }))
+}
+
+fn keys(command: KeyCommand) -> anyhow::Result<()> {
+    match command {
+        KeyCommand::Create { name, scopes, expires, place } => {
+            let key = AccessFiles::of(&place.path()?).create(&name, &scopes, expires)?;
+            writeln!(std::io::stdout(), "{key}")?;
+        }
+        KeyCommand::List { place } => {
+            let files = AccessFiles::of(&place.path()?);
+            let last_uses = files.last_uses()?;
+            let mut table = String::from("id\tname\tscopes\tcreated\texpires\trevoked\tlast used\n");
+            for key in files.keys()? {
+                let scopes = key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
+                let at = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.to_string());
+                let [ends, revoked, used] = [key.expires_at, key.revoked_at, last_uses.get(&key.id).copied()].map(at);
+                let KeyRecord { id, name, created_at, .. } = key;
+                table += &format!("{id}\t{name}\t{scopes}\t{created_at}\t{ends}\t{revoked}\t{used}\n");
+            }
+            write!(std::io::stdout(), "{table}")?;
+        }
+        KeyCommand::Revoke { key, place } => {
+            let revoked = AccessFiles::of(&place.path()?).revoke(&key)?;
+            writeln!(std::io::stdout(), "revoked {} ({})", revoked.id, revoked.name)?;
+        }
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::tracker::Clock;
 use crate::{
+    access::Access,
     channel::{Registry, StreamLimits},
     config::Config,
     event::HistoryBounds,
@@ -49,7 +50,7 @@ impl Service {
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
-            policy: Policy { stalled_after: config.tasks.stalled_after },
+            policy: Policy::from(&config.tasks),
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
@@ -61,8 +62,10 @@ impl Service {
             Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
+        let access = Access::load(&config.access, &config.data_dir)?;
+        shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = App::from(AppParts { tracker, presence, jobs, config: Arc::new(config), metrics, draining });
+        let app = App::from(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 
@@ -94,22 +97,33 @@ impl Service {
 /// # Errors
 /// When something that it needs cannot be had: the address, the data directory, the store.
 pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyhow::Result<()> {
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let signals = Signals::listen().context("cannot listen for signals")?;
     // The address first: where another process has it, the data is not touched.
     let listener = server::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
-    let address = listener.local_addr().context("the listening socket has no address")?;
     config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
 
     let options = SqliteOptions { history: history_bounds(&config), ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
     let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
-    let service = Service::start(config, Arc::new(journal), Clock::system()).await?;
+    run_on(config, Arc::new(journal), listener, signals, listening).await
+}
+
+async fn run_on(
+    config: Config,
+    journal: Arc<SqliteJournal>,
+    listener: TcpListener,
+    mut signals: Signals,
+    listening: impl FnOnce(SocketAddr),
+) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listening socket has no address")?;
+    let service = Service::start(config, Arc::<SqliteJournal>::clone(&journal), Clock::system()).await?;
     let accepting = service.serve(listener);
     listening(address);
 
     // Without one of these the service is none; whoever supervises the process is to start it anew.
     let broken = tokio::select! {
         () = signals.next() => None,
+        () = journal.ended() => Some("the thread that writes the journal has stopped unexpectedly"),
         () = service.app.tracker.ended() => Some("the journal writer has stopped unexpectedly"),
         _ = accepting => Some("the accept loop has stopped unexpectedly"),
     };
@@ -134,5 +148,27 @@ fn limits(config: &Config) -> StreamLimits {
         tick_interval: streams.tick_interval,
         streams: streams.max_streams.min(for_streams),
         streams_per_channel: streams.max_streams_per_channel,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_when_nothing_can_be_written_any_more() {
+        let data = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: data.path().into(), ..Config::default() };
+        let journal = Arc::new(SqliteJournal::open(data.path(), &SqliteOptions::default()).unwrap());
+        let listener = server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (told, listening) = tokio::sync::oneshot::channel();
+        let listened = |address| told.send(address).unwrap();
+        let breaks = async {
+            listening.await.unwrap();
+            journal.break_thread().await;
+        };
+        let runs = run_on(config, Arc::clone(&journal), listener, Signals::listen().unwrap(), listened);
+        let (ended, ()) = tokio::join!(runs, breaks);
+        assert!(ended.unwrap_err().to_string().contains("the thread that writes the journal"));
     }
 }

@@ -40,6 +40,27 @@ export const earlierSystems = {
       name: "Disconnect a user",
       has: { message: "User '{{userId}}' disconnected" },
     },
+    {
+      route: "POST /api/users",
+      name: "Make a user",
+      about: "All who listen to events are told `user.created`.",
+      json: { name: "Alice", email: "alice@example.org" },
+      status: 201,
+      has: { name: "Alice", createdAt: /Z$/ },
+    },
+    {
+      route: "POST /api/broadcast",
+      name: "Broadcast an event",
+      json: { event: "announcement", data: { text: "Hello" } },
+      has: { success: true, event_id: /./ },
+    },
+    {
+      route: "POST /api/games/{gameId}/score",
+      name: "Set the score of a game",
+      path: { gameId: "7" },
+      json: { home_score: 1, away_score: 0 },
+      has: { success: true },
+    },
     { route: "GET /sse", name: "Receive ten messages", contains: ["Message 0 à ", "Message 9 à "] },
   ],
 };

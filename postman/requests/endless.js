@@ -41,6 +41,32 @@ export const endless = {
       endless: "id: ",
     },
     {
+      route: "GET /api/events",
+      name: "Listen to events",
+      contains: ["event: connected"],
+      endless: "event: connected",
+    },
+    {
+      route: "GET /api/sse/events",
+      name: "Listen to broadcasts",
+      contains: ["SSE connection established"],
+      endless: "SSE connection established",
+    },
+    {
+      route: "GET /api/games/{gameId}/stream",
+      name: "Watch a game",
+      about: "First `initial` with the score, if there is one.",
+      path: { gameId: "7" },
+      contains: ["id: "],
+      endless: "id: ",
+    },
+    {
+      route: "GET /api/metrics/stream",
+      name: "Watch what the process uses",
+      contains: ["event: metrics"],
+      endless: "event: metrics",
+    },
+    {
       route: "GET /sse/connect/{userId}",
       name: "Listen to a user",
       about:

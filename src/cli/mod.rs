@@ -1,8 +1,14 @@
 //! The command line of `progressd`. It only parses arguments; what a command does is elsewhere.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 
-use crate::config::Settings;
+use crate::{
+    access::Scope,
+    config::{DataDirectory, Settings},
+    event::check_name,
+};
 
 /// Every slow task gets a URL that streams its progress.
 #[derive(Debug, Parser)]
@@ -18,4 +24,46 @@ pub struct Cli {
 pub enum Command {
     /// Serve the API, the streams and the page
     Serve(Settings),
+    /// Make, list and revoke the API keys of programs, whether the service runs or not
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// The commands on API keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key and print it: it is stored only as a hash and cannot be shown again
+    Create {
+        /// What the key is for, such as ci: letters, digits and -_.~@
+        #[arg(long, value_parser = name)]
+        name: String,
+        /// What its holder may do: tasks:submit, tasks:report, tasks:read, tasks:cancel, users:notify, topics:publish or
+        /// admin, which is everything; give it once for each
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<Scope>,
+        /// After what time it ends, such as 90d; never if not given
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        expires: Option<Duration>,
+        /// Where the keys are.
+        #[command(flatten)]
+        place: DataDirectory,
+    },
+    /// List all keys: scopes, end and last use
+    List {
+        /// Where the keys are.
+        #[command(flatten)]
+        place: DataDirectory,
+    },
+    /// Revoke a key: requests with it are refused at once, and its open streams end within a second
+    Revoke {
+        /// The id or the name of the key
+        key: String,
+        /// Where the keys are.
+        #[command(flatten)]
+        place: DataDirectory,
+    },
+}
+
+fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
 }

@@ -10,6 +10,9 @@ use super::sections::Config;
 /// The HTTP/1 parser's first buffer; it cannot be told to stop below it.
 const MIN_HEADER_BYTES: usize = 8 * 1024;
 
+/// The server has no more room for one page.
+const MAX_PAGE_BYTES: usize = 16 << 20;
+
 /// A shorter lease would be lost by any short pause of the machine.
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<S
     );
     let max_header = connections.max_header_bytes;
     require(max_header >= MIN_HEADER_BYTES, named("max-header", &max_header), &"at least 8KiB");
+    let max_page = config.http.max_page_bytes;
+    require(max_page <= MAX_PAGE_BYTES, named("max-page", &max_page), &"at most 16MiB");
     require(config.jobs.lease >= MIN_LEASE, named("lease", &config.jobs.lease), &"at least 1s");
     problems
 }

@@ -51,6 +51,7 @@ fn plain_text(value: &DeValue<'_>) -> Result<String, String> {
     match value {
         DeValue::String(text) => Ok(text.to_string()),
         DeValue::Integer(number) if number.radix() == 10 => Ok(number.as_str().to_owned()),
+        DeValue::Boolean(value) => Ok(value.to_string()),
         DeValue::Array(items) => {
             let items: Result<Vec<String>, String> = items
                 .iter()
@@ -61,7 +62,10 @@ fn plain_text(value: &DeValue<'_>) -> Result<String, String> {
                 .collect();
             Ok(items?.join(","))
         }
-        other => Err(format!("expected a string, a whole number or a list of strings, found {}", other.type_str())),
+        other => Err(format!(
+            "expected a string, a whole number, true or false, or a list of strings, found {}",
+            other.type_str()
+        )),
     }
 }
 
@@ -123,7 +127,7 @@ mod tests {
         assert_eq!(
             problems("[lease]\nx = 1"),
             [
-                "lease (settings file p.toml, line 1) is wrong: expected a string, a whole number or a list of strings, found table"
+                "lease (settings file p.toml, line 1) is wrong: expected a string, a whole number, true or false, or a list of strings, found table"
             ]
         );
         let [problem] = &problems("lease = '1s'\nlease = '2s'")[..] else { panic!("expected one problem") };

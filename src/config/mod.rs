@@ -16,10 +16,11 @@ mod settings;
 mod value;
 
 pub use sections::{
-    Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig, TaskConfig,
-    TopicConfig, UploadConfig,
+    AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig,
+    TaskConfig, TopicConfig, UploadConfig,
 };
-pub use settings::{ConfigError, Settings, unknown_variables};
+pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
+pub use value::Secret;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::value::{
-    List, address, count, directory, duration, filter, hosts, log_format, media_types, memory_size, origins, size,
+    List, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types, memory_size,
+    origins, secret, size, text, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -30,6 +31,9 @@ pub struct Config {
     /// Limits and permissions of requests.
     #[command(flatten)]
     pub http: HttpConfig,
+    /// Who may do what.
+    #[command(flatten)]
+    pub access: AccessConfig,
     /// Limits and pace of streams.
     #[command(flatten)]
     pub streams: StreamConfig,
@@ -95,9 +99,39 @@ pub struct HttpConfig {
     /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
     pub allowed_origins: List,
+    /// Maximum size of a page of a list, with the input and metadata of its tasks; a page ends before it grows further;
+    /// at most 16MiB
+    #[arg(long = "max-page", value_name = "SIZE", value_parser = memory_size, default_value = "4MiB")]
+    pub max_page_bytes: usize,
     /// Maximum size of the body of a request; uploads have their own limit, max-upload
     #[arg(long = "max-body", value_name = "SIZE", value_parser = memory_size, default_value = "1MiB")]
     pub max_body_bytes: usize,
+}
+
+/// Who may do what. Access is on as soon as a key for tokens is given here, or an API key was made.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Access")]
+pub struct AccessConfig {
+    /// Secret that signs the tokens of people (JWT, HS256); @ and a file name reads it from that file
+    #[arg(long, value_name = "SECRET|@FILE", value_parser = secret)]
+    pub jwt_secret: Option<Secret>,
+    /// File with the public keys that verify the tokens of people (JWK set; RS256, ES256, EdDSA)
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub jwks: Option<PathBuf>,
+    /// The iss that tokens must have
+    #[arg(long, value_name = "TEXT", value_parser = text)]
+    pub jwt_issuer: Option<String>,
+    /// The aud that tokens must have; any if not set
+    #[arg(long, value_name = "TEXT", value_parser = text)]
+    pub jwt_audience: Option<String>,
+    // An exp has no leeway: streams end by it, and would otherwise be opened again with a token that has ended.
+    /// How far the clock of the issuer may be ahead, when the nbf of a token is checked
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub jwt_leeway: Duration,
+    /// Whether to listen beyond loopback although access is off: whoever reaches the address may do everything
+    #[arg(long, value_name = "true|false", value_parser = yes_or_no, default_value = "false",
+        num_args = 0..=1, default_missing_value = "true")]
+    pub insecure_open: bool,
 }
 
 /// Limits and pace of streams and of the channels that feed them.
@@ -154,6 +188,17 @@ pub struct TaskConfig {
     /// How long a finished task is kept, counted from its end
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "7d")]
     pub retention: Duration,
+    /// How long a task may be pending before it ends with error expired
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub max_pending_age: Duration,
+    // A small task takes about 2 KiB of memory until it ends, so all of them some 200 MB.
+    /// Maximum number of tasks that have not ended; further ones are refused with 429
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "100000")]
+    pub max_live_tasks: usize,
+    /// Maximum size of the input and metadata of all tasks that have not ended, which are held in memory; further tasks
+    /// are refused with 429
+    #[arg(long = "max-live-data", value_name = "SIZE", value_parser = memory_size, default_value = "512MiB")]
+    pub max_live_bytes: usize,
     // About a third of a second of work for the journal at its usual pace: a longer queue would only make callers wait
     // longer before they are told of the overload.
     /// Maximum number of changes that wait to be written; further ones are refused with 503
@@ -255,6 +300,7 @@ default_from_flags!(
     Config,
     ConnectionConfig,
     HttpConfig,
+    AccessConfig,
     StreamConfig,
     TaskConfig,
     TopicConfig,

@@ -96,6 +96,42 @@ pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Vec<Strin
         .collect()
 }
 
+/// The settings that tell where the data directory is; the arguments of commands beside `serve`.
+#[derive(Debug, Clone, Default)]
+pub struct DataDirectory(Settings);
+
+impl DataDirectory {
+    /// Its path.
+    ///
+    /// # Errors
+    /// See [`Settings::load`].
+    pub fn path(self) -> Result<PathBuf, ConfigError> {
+        self.0.load().map(|config| config.data_dir)
+    }
+}
+
+impl Args for DataDirectory {
+    fn augment_args(other: Command) -> Command {
+        let is_meant = |setting: &&Arg| matches!(setting.get_long(), Some("config" | "data-dir"));
+        let serve = Settings::augment_args(Command::new("serve"));
+        other.args(serve.get_arguments().filter(is_meant).cloned())
+    }
+
+    fn augment_args_for_update(other: Command) -> Command {
+        Self::augment_args(other)
+    }
+}
+
+impl FromArgMatches for DataDirectory {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Settings::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)
+    }
+}
+
 impl Args for Settings {
     fn augment_args(serve: Command) -> Command {
         let config = Arg::new("config")
@@ -127,6 +163,7 @@ fn as_text(setting: Arg) -> Arg {
     };
     setting
         .default_value(None)
+        .hide_default_value(true)
         .value_parser(value_parser!(OsString))
         .help(format!("{help} [env: {variable}] [default: {default}]"))
 }
@@ -143,7 +180,8 @@ impl FromArgMatches for Settings {
         for setting in command().get_arguments() {
             let flag = setting.get_long().unwrap_or_default().to_owned();
             let variable = variable(&flag);
-            let from_flag = matches.get_one::<OsString>(setting.get_id().as_str()).cloned();
+            // A command beside `serve` has few of them as flags.
+            let from_flag = matches.try_get_one::<OsString>(setting.get_id().as_str()).ok().flatten().cloned();
             let given = from_flag
                 .map(|text| (text, Source::Flag(flag.clone())))
                 .or_else(|| Some((std::env::var_os(&variable)?, Source::Variable(variable))));

@@ -94,7 +94,10 @@ fn the_help_names_every_setting_with_variable_and_default() {
     assert!(settings.get_arguments().count() > 20);
     for setting in settings.get_arguments() {
         let flag = setting.get_long().expect("a flag");
-        let flag_line = format!("--{flag} <{}>", setting.get_value_names().expect("a placeholder")[0]);
+        let placeholder = format!("<{}>", setting.get_value_names().expect("a placeholder")[0]);
+        let is_optional = setting.get_num_args().is_some_and(|count| count.min_values() == 0);
+        let flag_line =
+            if is_optional { format!("--{flag} [{placeholder}]") } else { format!("--{flag} {placeholder}") };
         let variable = format!("[env: PROGRESSD_{}] [default: ", flag.replace('-', "_").to_uppercase());
         assert!(help.contains(&flag_line), "{flag_line} is not in the help:\n{help}");
         assert!(help.contains(&variable), "{variable} is not in the help:\n{help}");

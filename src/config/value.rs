@@ -1,6 +1,7 @@
 //! How the text of each kind of setting is parsed. Pure; an error completes the sentence "... is wrong: ..." with what is
 //! expected, and the caller says which setting was wrong.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,61 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 /// A path of the file system.
 pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a directory, such as ./data".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A file.
+pub(super) fn file(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("expected the name of a file".to_owned()),
+        url if url.contains("://") => Err("expected the name of a file: keys are not fetched from a URL".to_owned()),
+        file => Ok(PathBuf::from(file)),
+    }
+}
+
+/// A text that is not empty.
+pub(super) fn text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("expected a text".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Whether something is so.
+pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "expected true or false".to_owned())
+}
+
+/// What nobody may read in a log or an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The secret itself.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// A secret, or `@` and the file that holds it; a line break at the end of the file does not count.
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
+    let bytes = match text.strip_prefix('@') {
+        None => text.as_bytes().to_owned(),
+        Some(file) => {
+            let mut bytes = std::fs::read(file).map_err(|error| format!("the file cannot be read: {error}"))?;
+            bytes.truncate(bytes.trim_ascii_end().len());
+            bytes
+        }
+    };
+    if bytes.is_empty() { Err("expected a secret, or @ and the name of a file".to_owned()) } else { Ok(Secret(bytes)) }
 }
 
 /// A duration with its unit, at least a millisecond.

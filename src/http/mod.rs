@@ -3,6 +3,7 @@
 //! The only module that knows axum. One file a resource, each with its `router()`; handlers extract, call the tracker,
 //! and map the answer. Nothing is kept here between two requests, and nothing is decided about tasks.
 
+mod admission;
 mod assets;
 mod extract;
 mod files;
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
+use crate::{access::Access, config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
 pub(crate) use problem::refuse_head;
 use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
@@ -57,6 +58,8 @@ pub struct AppParts {
     pub presence: Presence,
     /// The jobs in the service.
     pub jobs: Jobs,
+    /// Who may do what.
+    pub access: Access,
     /// The settings.
     pub config: Arc<Config>,
     /// Counters.

@@ -13,7 +13,7 @@ use super::{
     problem::{Problem, Reads, Writes, kinds},
     refusals::{Refusals, refusals},
     room::Room,
-    task_list::{PAGE_BYTES_MAX, read_page},
+    task_list::read_page,
     tasks::json_response,
     users::Looks,
 };
@@ -142,8 +142,8 @@ async fn list(
     let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let unread = query.unread == Some(Flag::True);
-    let held = room.bytes(PAGE_BYTES_MAX).await?;
-    let filter = InboxFilter { unread, before, limit, bytes_max: PAGE_BYTES_MAX };
+    let held = room.bytes(app.config.http.max_page_bytes).await?;
+    let filter = InboxFilter { unread, before, limit, bytes_max: app.config.http.max_page_bytes };
     let page = app.tracker.inbox(&user.id(), filter).await?;
     let cursor = |seq: Seq| app.tracker.cursor(seq).to_string();
     let listed = page.events.iter().map(|event| {

@@ -28,7 +28,7 @@ use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
-    App, guard,
+    App, admission, guard,
     problem::{Cause, Code, Problem, kinds},
     refusals,
 };
@@ -71,7 +71,7 @@ pub(super) struct Observed<S> {
 
 impl<S> Service<Request> for Observed<S>
 where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static> + Clone + Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
@@ -92,7 +92,10 @@ where
         let checked = guard::check(&request, &app.config.http);
         let answer = match checked.answer {
             // A refused request reaches no handler and no body.
-            Some(answer) => Either::Left(ready(answer)),
+            Some(answer) => Either::Left(Either::Left(ready(answer))),
+            None if app.access.is_on() => {
+                Either::Left(Either::Right(admission::admit(app.clone(), self.route.clone(), request)))
+            }
             None => Either::Right(self.route.call(request).map(|Ok(answer)| answer)),
         };
         let answered = async move {

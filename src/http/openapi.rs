@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::Config;
 
 use super::{
-    App,
+    App, admission,
     assets::NoFile,
     guard, observe,
     problem::{FieldError, Problem, ProblemDocument, kinds},
@@ -122,13 +122,16 @@ fn swagger_file(name: &str) -> Result<Response, Problem> {
 /// All routes, with what the layers around them answer.
 fn described() -> utoipa::openapi::OpenApi {
     let mut api = super::routes().into_openapi();
+    api.components.get_or_insert_default().add_security_scheme("bearer", admission::scheme());
     let mut names = BTreeSet::new();
-    for (method, operation) in api.paths.paths.values_mut().flat_map(operations) {
+    let items = api.paths.paths.iter_mut();
+    for (path, (method, operation)) in items.flat_map(|(path, item)| operations(item).map(move |found| (path, found))) {
         // A handler of GET and POST has one name; a client that is made from this needs two.
         if let Some(name) = operation.operation_id.as_mut().filter(|name| !names.insert((*name).clone())) {
             name.push_str("ByPost");
         }
         guard::describe(&method, operation);
+        admission::describe(&method, path, operation);
         observe::describe(operation);
     }
     api

@@ -11,8 +11,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    problem::{Problem, Reads, kinds},
-    refusals::Refusals,
+    problem::{Problem, kinds},
+    refusals::{Refusals, refusals},
 };
 use crate::telemetry::Metrics;
 
@@ -20,6 +20,11 @@ use crate::telemetry::Metrics;
 pub(super) fn router() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
 }
+
+refusals!(
+    /// What is ready can be written to.
+    Checks: kinds::STORE_UNAVAILABLE, kinds::STOPPING, kinds::DISK_FULL
+);
 
 /// The state of the service.
 #[derive(Serialize, ToSchema)]
@@ -47,10 +52,11 @@ async fn healthz() -> axum::Json<Health> {
 
 /// Tells whether the service is ready for requests.
 ///
-/// 503 while the service is shutting down, and while its store does not answer.
+/// It commits something to the store, unless something was committed a moment ago. 503 while the service is shutting down and
+/// while its store does not answer or cannot be written to; 507 while the disk is full.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "isReady", tag = "operations",
-    responses((status = 200, description = "The service is ready", body = Health), Refusals<Reads>))]
+    responses((status = 200, description = "The service is ready", body = Health), Refusals<Checks>))]
 async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     if app.draining.is_cancelled() {
         return Err(Problem::new(&kinds::STOPPING));

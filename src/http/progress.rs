@@ -192,7 +192,7 @@ pub(super) fn head() -> Response {
 
 /// Refuses a stream. A passing problem is told on a stream, so that a browser tries again; any other keeps its status.
 pub(super) fn refused(problem: &Problem) -> Response {
-    if !problem.is_ours() {
+    if !problem.may_pass() {
         return problem.clone().into_response();
     }
     let frame = wire::refused(problem.kind().code, problem.sentence(), jittered_retry());

@@ -27,6 +27,7 @@ use super::{
     urlencoded::Fields,
 };
 use crate::{
+    access::{Principal, may_watch},
     channel::{Delivery, Join, Joined},
     event::{ChannelKind, ChannelName, Resume, Seq},
     stream::{Heartbeat, StreamBody, Style},
@@ -179,6 +180,7 @@ struct BatchEvent {
         Refusals<(Watched, AcceptsStream, Finds, Room)>))]
 async fn watch(
     State(app): State<App>,
+    principal: Principal,
     watched: Watched,
     room: Room,
     headers: HeaderMap,
@@ -189,7 +191,7 @@ async fn watch(
     if !is_poll {
         accepts?;
     }
-    if let Err(problem) = check_known(&app, &watched.channels).await {
+    if let Err(problem) = check_known(&app, &principal, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
     let is_head = method == Method::HEAD && !is_poll;
@@ -242,14 +244,24 @@ pub(super) async fn watch_as(
     Ok((joined, watcher))
 }
 
-/// Refuses channels of tasks that are not there.
-async fn check_known(app: &App, channels: &[ChannelName]) -> Result<(), Problem> {
-    let tasks = channels.iter().filter(|channel| channel.kind() == ChannelKind::Task);
-    let found = tasks.filter_map(ChannelName::id).map(async |id| {
-        let found = app.tracker.find(id).await?.entry();
-        found.map_err(|refusal| Problem::from(refusal).with_detail(format!("The channel task:{id}.")))
+/// Refuses channels of tasks that are not there, and channels that look to the principal as if they were not there.
+async fn check_known(app: &App, principal: &Principal, channels: &[ChannelName]) -> Result<(), Problem> {
+    let known = channels.iter().map(async |channel| {
+        let hidden = match channel.kind() {
+            ChannelKind::Task => &kinds::TASK_NOT_FOUND,
+            ChannelKind::Topic => &kinds::TOPIC_NOT_FOUND,
+            _ => &kinds::USER_NOT_FOUND,
+        };
+        let named = |problem: Problem| problem.with_detail(format!("The channel {channel}."));
+        let Some(id) = channel.id() else {
+            let may_watch = may_watch(principal, channel, None);
+            return if may_watch { Ok(()) } else { Err(named(Problem::new(hidden))) };
+        };
+        let entry = principal.known(app.tracker.find(id).await?).map_err(named)?;
+        let may_watch = may_watch(principal, channel, entry.task.user_id.as_deref());
+        if may_watch { Ok(()) } else { Err(named(Problem::new(hidden))) }
     });
-    try_join_all(found).await.map(drop)
+    try_join_all(known).await.map(drop)
 }
 
 /// Answers a long poll: with what there is, or with what comes first.

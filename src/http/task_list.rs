@@ -19,6 +19,7 @@ use super::{
     tasks::{TaskDocument, document, json_response},
 };
 use crate::{
+    access::Principal,
     channel::ViewWatcher,
     event::{Cursor, Name, Seq},
     stream::{Heartbeat, StreamBody, Style},
@@ -31,9 +32,6 @@ use crate::{
 const LIST_LIMIT_DEFAULT: usize = 50;
 /// Most values of one filter.
 const FILTER_VALUES_MAX: usize = 50;
-/// A page that has grown to this ends, however many were asked for: a task may carry 192 KiB of what its submitter and
-/// its worker have to say.
-pub(super) const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Tasks that are read from the store at once.
 const READ_AT_ONCE: usize = 50;
 
@@ -49,8 +47,8 @@ struct TaskPage {
     tasks: Vec<TaskDocument>,
     /// The `page` of the next page; absent on the last one.
     next_page: Option<String>,
-    /// How many tasks have each status, whatever is listed.
-    counts: StatusCounts,
+    /// How many tasks have each status, whatever is listed; absent for a person, who sees their own tasks only.
+    counts: Option<StatusCounts>,
 }
 
 /// How many tasks have each status.
@@ -120,18 +118,21 @@ fn few<T>(values: &[T], _: &()) -> garde::Result {
         Refusals<(Query<ListQuery>, Reads, Room)>))]
 async fn list(
     State(app): State<App>,
+    principal: Principal,
     room: Room,
     LastEventId(resume): LastEventId,
     headers: HeaderMap,
     Query(query): Query<ListQuery>,
 ) -> Result<Response, Problem> {
     let names = |names: Vec<Name>| names.into_iter().map(String::from).collect();
-    let filter = TaskFilter {
+    let mut filter = TaskFilter {
         statuses: query.status,
         kinds: names(query.kind),
         user_ids: names(query.user_id),
         queues: names(query.queue),
+        ..TaskFilter::default()
     };
+    principal.narrow(&mut filter);
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
     if wants_stream(&headers) {
@@ -141,7 +142,7 @@ async fn list(
         };
         return Ok(live(&app, &room, opened, async || page(&app, &filter, before, limit).await).await);
     }
-    let held = room.bytes(PAGE_BYTES_MAX).await?;
+    let held = room.bytes(app.config.http.max_page_bytes).await?;
     Ok(json_response(StatusCode::OK, held.keep(page(&app, &filter, before, limit).await?)))
 }
 
@@ -158,7 +159,7 @@ async fn live(
     }
     if join != ListJoin::Resumed {
         let page = async {
-            let held = room.bytes(PAGE_BYTES_MAX).await?;
+            let held = room.bytes(app.config.http.max_page_bytes).await?;
             let cursor = app.tracker.cursor(watcher.position());
             Ok(held.keep(wire::event(Some("page"), &page().await?, Some(cursor))))
         };
@@ -178,8 +179,9 @@ async fn page(app: &App, filter: &TaskFilter, before: Option<Seq>, limit: usize)
     let tasks = [b"[", tasks.join(&b","[..]).as_slice(), b"]"].concat();
     let next = next.map(|seq| format!("\"{}\"", app.tracker.cursor(seq)));
     let next = next.as_ref().map(|next| ("nextPage", next.as_bytes()));
-    let counts = counts_json(&app.tracker.counts());
-    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain([("counts", counts.as_bytes())]);
+    let counts = filter.has_counts.then(|| counts_json(&app.tracker.counts()));
+    let counts = counts.as_ref().map(|counts| ("counts", counts.as_bytes()));
+    let members = [("tasks", tasks.as_slice())].into_iter().chain(next).chain(counts);
     Ok(with_members(b"{}", members))
 }
 
@@ -199,7 +201,7 @@ async fn collect(
             let document = document(app, entry);
             size_bytes += document.len();
             tasks.push(document);
-            let is_full = tasks.len() == limit || size_bytes >= PAGE_BYTES_MAX;
+            let is_full = tasks.len() == limit || size_bytes >= app.config.http.max_page_bytes;
             if is_full {
                 let has_more = page.next.is_some() || last != Some(entry.created);
                 return Ok((tasks, has_more.then_some(entry.created)));

@@ -27,6 +27,7 @@ use super::{
     report::ReportBody,
 };
 use crate::{
+    access::Principal,
     event::Resume,
     task::{Entry, Intent, NewTask, Report, Status, Task},
     tracker::{Answer, TrackerError},
@@ -102,11 +103,13 @@ impl Directive {
         Refusals<(IdempotencyKey, Json<NewTask>, Writes, Creates)>))]
 async fn create(
     State(app): State<App>,
+    principal: Principal,
     IdempotencyKey(key): IdempotencyKey,
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(Uuid::now_v7(), prepared(&app, new)?, key.as_deref()).await;
+    let (new, key) = (prepared(&app, &principal, new)?, principal.idempotency_key(key));
+    let answer = app.tracker.create(Uuid::now_v7(), new, key.as_deref()).await;
     submitted(&app, &headers, answer, |_| StatusCode::ACCEPTED).await
 }
 
@@ -125,11 +128,12 @@ async fn create(
         Refusals<(NewTaskId, Json<NewTask>, Writes, Creates)>))]
 async fn put(
     State(app): State<App>,
+    principal: Principal,
     NewTaskId(id): NewTaskId,
     headers: HeaderMap,
     Json(new): Json<NewTask>,
 ) -> Result<Response, Problem> {
-    let answer = app.tracker.create(id, prepared(&app, new)?, None).await;
+    let answer = app.tracker.create(id, prepared(&app, &principal, new)?, None).await;
     submitted(&app, &headers, answer, |made| if made { StatusCode::ACCEPTED } else { StatusCode::OK }).await
 }
 
@@ -231,7 +235,7 @@ async fn delete(State(app): State<App>, TaskId(id): TaskId) -> Result<StatusCode
 
 refusals!(
     /// A new task may be refused for what was submitted before.
-    Creates: kinds::TASK_GONE, kinds::MISMATCH
+    Creates: kinds::TASK_GONE, kinds::MISMATCH, kinds::TOO_MANY_TASKS
 );
 refusals!(
     /// A report may be refused for the state of its task.
@@ -250,8 +254,9 @@ refusals!(
     Deletes: kinds::TASK_GONE, kinds::TASK_NOT_FINISHED
 );
 
-/// The task as the job of its kind will do it.
-fn prepared(app: &App, new: NewTask) -> Result<NewTask, Problem> {
+/// The task of whoever submits it, as the job of its kind will do it.
+pub(super) fn prepared(app: &App, principal: &Principal, mut new: NewTask) -> Result<NewTask, Problem> {
+    principal.own(&mut new);
     app.jobs.prepare(new).map_err(|reason| Problem::invalid("input", reason))
 }
 

@@ -23,8 +23,10 @@ use super::{
     problem::{Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
+    tasks::prepared,
 };
 use crate::{
+    access::Principal,
     event::Name,
     jobs::{ReceiveError, UPLOAD_KIND, UploadError, UploadWords},
     task::{NewTask, Refusal, TaskError},
@@ -76,6 +78,7 @@ struct UploadQuery {
         Refusals<(Query<UploadQuery>, Finds, Writes, ReadsForm, Uploads)>))]
 async fn upload(
     State(app): State<App>,
+    principal: Principal,
     headers: HeaderMap,
     Query(query): Query<UploadQuery>,
     room: Room,
@@ -83,7 +86,7 @@ async fn upload(
 ) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
     let held = room.file().await?;
-    let (id, new) = task_for(&app, query).await?;
+    let (id, new) = task_for(&app, &principal, query).await?;
     let length = body.size_hint().exact();
     let form = multipart::read(body, boundary, length, app.config.uploads.max_upload_bytes);
     let mut response = match app.jobs.upload(id, new, holding(form, held).boxed()).await {
@@ -128,7 +131,7 @@ const DISK_FAILED: ProblemKind = ProblemKind::new(StatusCode::INTERNAL_SERVER_ER
 refusals!(
     /// A file may be refused, and so may the task that it is for.
     Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
-        kinds::LEASE_LOST, TOO_LARGE, FILE_MISSING, DISK_FAILED
+        kinds::LEASE_LOST, kinds::TOO_MANY_TASKS, TOO_LARGE, FILE_MISSING, DISK_FAILED
 );
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
@@ -141,19 +144,18 @@ fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 /// The task that the query names, or one to be made.
-async fn task_for(app: &App, query: UploadQuery) -> Result<(Uuid, Option<NewTask>), Problem> {
+async fn task_for(app: &App, principal: &Principal, query: UploadQuery) -> Result<(Uuid, Option<NewTask>), Problem> {
     let UploadQuery { task_id, user_id, title } = query;
     let Some(id) = task_id else {
         let user_id = user_id.map(String::from);
         let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
-        let new = app.jobs.prepare(new).map_err(|reason| Problem::invalid("input", reason))?;
-        return Ok((Uuid::now_v7(), Some(new)));
+        return Ok((Uuid::now_v7(), Some(prepared(app, principal, new)?)));
     };
     let of_new_task = [("userId", user_id.is_some()), ("title", title.is_some())].into_iter().find(|(_, given)| *given);
     if let Some((name, _)) = of_new_task {
         return Err(Problem::invalid(name, "is for a new task, and taskId names one that exists"));
     }
-    let entry = app.tracker.find(id).await?.entry()?;
+    let entry = principal.known(app.tracker.find(id).await?)?;
     if entry.task.kind != UPLOAD_KIND {
         return Err(Problem::invalid("taskId", format!("must be a task of kind {UPLOAD_KIND}")));
     }

@@ -174,6 +174,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Seq of the last event; never goes back, also after trimming and restart.
     async fn head(&self) -> Result<Seq, JournalError>;
 
+    /// Whether an append would work now.
+    async fn check(&self) -> Result<(), JournalError> {
+        self.head().await.map(drop)
+    }
+
     /// Appends groups; see the module's page. A `known_head` above the head is [`JournalError::Damaged`]: this store
     /// cannot have given it.
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError>;

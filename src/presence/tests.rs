@@ -17,7 +17,7 @@ async fn start(journal: &MemoryJournal, tracker_stage: &Stage, stage: &Stage) ->
     let limits =
         StreamLimits { history: 10.into(), tick_interval: Duration::ZERO, streams: 10, streams_per_channel: 10 };
     let options = TrackerOptions {
-        policy: Policy { stalled_after: Duration::from_secs(30) },
+        policy: Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE },
         queue_length: 16,
         retention: Duration::from_secs(60),
         people: PeopleConfig { max_users: 3, ..PeopleConfig::default() },

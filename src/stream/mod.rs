@@ -5,6 +5,7 @@
 //! event says, nor which route asked for it.
 
 mod body;
+mod leash;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::{
 };
 
 pub use body::StreamBody;
+pub use leash::Leash;
 
 /// Shortest wait that clients are told before they connect again, when the service ends their stream.
 const RETRY_MIN: Duration = Duration::from_millis(500);

@@ -12,13 +12,44 @@ use super::{
     state::{Entry, Lease, Memo, Origin, Status, Step, Task, TaskError},
     transition::{Decision, Transition, tombstone},
 };
-use crate::event::{ChannelName, Timestamp};
+use crate::{
+    config::TaskConfig,
+    event::{ChannelName, Timestamp},
+};
 
 /// The settings that decisions depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// A task that is worked on and of which nothing was heard for so long has stalled.
     pub stalled_after: Duration,
+    /// A task that has been pending for so long ends with an error.
+    pub pending_max: Duration,
+    /// Tasks that have not ended.
+    pub live_tasks_max: usize,
+    /// Bytes of their `input` and `metadata`.
+    pub live_bytes_max: usize,
+}
+
+impl From<&TaskConfig> for Policy {
+    fn from(config: &TaskConfig) -> Self {
+        Self {
+            stalled_after: config.stalled_after,
+            pending_max: config.max_pending_age,
+            live_tasks_max: config.max_live_tasks,
+            live_bytes_max: config.max_live_bytes,
+        }
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Policy {
+    /// With bounds that tests of other things do not meet.
+    pub const WIDE: Self = Self {
+        stalled_after: Duration::from_secs(30),
+        pending_max: Duration::from_secs(30 * 86_400),
+        live_tasks_max: 1_000_000,
+        live_bytes_max: 1 << 30,
+    };
 }
 
 /// Decides what `intent` does to the task `id`, whose state is `entry`.
@@ -73,7 +104,8 @@ impl Entry {
             _ => false,
         };
         let silence_ends = silence_tells.then(|| self.memo.heard_at + policy.stalled_after);
-        lease_ends.into_iter().chain(silence_ends).min()
+        let expires = (self.task.status == Status::Pending).then(|| self.memo.heard_at + policy.pending_max);
+        lease_ends.into_iter().chain(silence_ends).chain(expires).min()
     }
 }
 
@@ -225,10 +257,20 @@ fn due(mut next: Transition, policy: &Policy) -> Decision {
     if next.entry.memo.lease.as_ref().is_some_and(|lease| lease.expires_at <= next.now) {
         return lose(next);
     }
-    if next.entry.memo.heard_at + policy.stalled_after > next.now {
+    let silent_max = if next.before == Status::Pending { policy.pending_max } else { policy.stalled_after };
+    if next.entry.memo.heard_at + silent_max > next.now {
         return Vec::new();
     }
     match next.before {
+        Status::Pending => {
+            let detail = format!(
+                "Nobody started the task within {}, the limit of --max-pending-age.",
+                humantime::format_duration(policy.pending_max)
+            );
+            next.entry.task.error = Some(TaskError::new("expired", "The task was pending for too long", 504, detail));
+            next.finish(Status::Error);
+            next.event()
+        }
         Status::Processing if !next.entry.task.stalled => {
             next.entry.task.stalled = true;
             next.entry.task.eta = None;

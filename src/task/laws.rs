@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::event::{Class, Event, Seq, Timestamp};
 
-const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30) };
+const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE };
 const LEASE: Duration = Duration::from_secs(30);
 
 /// A table with the journal that made it.

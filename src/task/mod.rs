@@ -22,7 +22,7 @@ pub use key::{EventKey, Keyed, key_digest};
 pub use payload::Payload;
 pub use refusal::Refusal;
 pub use state::{Entry, InvalidEvent, Lease, Memo, Row, Status, Task, TaskError};
-pub use table::Table;
+pub use table::{Load, Table};
 pub use transition::{Decided, Decision, tombstone};
 
 #[cfg(test)]

@@ -32,6 +32,14 @@ pub enum Refusal {
     /// The id or idempotency key was used with another request.
     #[error("this id or idempotency key was used with a different request")]
     Mismatch,
+    /// There are as many tasks as are allowed that have not ended.
+    #[error("too many tasks that have not ended")]
+    TooManyTasks {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        most: usize,
+    },
     /// A member does not fit this task.
     #[error("{member} {reason}")]
     Invalid {

@@ -225,6 +225,18 @@ pub struct Origin {
     pub key: Option<Uuid>,
 }
 
+impl Origin {
+    /// How many bytes it keeps in memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        payload_bytes([&self.input, &self.metadata])
+    }
+}
+
+/// The bytes of the text of these.
+pub(super) fn payload_bytes(payloads: [&Option<Payload>; 2]) -> usize {
+    payloads.into_iter().flatten().map(|payload| payload.as_str().len()).sum()
+}
+
 /// What the table holds of one channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Row {

@@ -9,7 +9,9 @@ use uuid::Uuid;
 
 use super::{
     decide::Policy,
-    state::{Entry, InvalidEvent, Row, Status, Task},
+    intent::{NewTask, PAYLOAD_BYTES_MAX},
+    refusal::Refusal,
+    state::{Entry, InvalidEvent, Row, Status, Task, payload_bytes},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
@@ -24,7 +26,44 @@ pub struct Table {
     /// What leaves memory when its seq is folded.
     ended: BTreeMap<Seq, ChannelName>,
     counts: [usize; Status::ALL.len()],
+    live: Load,
     unreadable: usize,
+}
+
+/// How many tasks have not ended, and the bytes of their `input` and `metadata`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Tasks.
+    pub tasks: usize,
+    /// Bytes.
+    pub size_bytes: usize,
+}
+
+impl Load {
+    /// With one more task, if the bounds allow it.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn with(self, new: &NewTask, policy: &Policy) -> Result<Self, Refusal> {
+        let size_bytes = self.size_bytes + payload_bytes([&new.input, &new.metadata]);
+        let more = Self { tasks: self.tasks + 1, size_bytes };
+        let refusal = |setting, most| Err(Refusal::TooManyTasks { setting, most });
+        if more.tasks > policy.live_tasks_max {
+            return refusal("--max-live-tasks", policy.live_tasks_max);
+        }
+        if more.size_bytes > policy.live_bytes_max && more.size_bytes > self.size_bytes {
+            return refusal("--max-live-data", policy.live_bytes_max);
+        }
+        Ok(more)
+    }
+
+    /// Of one task.
+    fn of(entry: &Entry) -> Self {
+        if entry.task.status.is_final() {
+            return Self::default();
+        }
+        Self { tasks: 1, size_bytes: entry.origin.size_bytes() }
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +80,7 @@ struct IndexKeys {
     pending: Option<(String, Seq)>,
     due_at: Option<Timestamp>,
     ended: Option<Seq>,
+    live: Load,
     is_unreadable: bool,
 }
 
@@ -54,6 +94,7 @@ impl Table {
             pending: BTreeMap::new(),
             ended: BTreeMap::new(),
             counts: [0; Status::ALL.len()],
+            live: Load::default(),
             unreadable: 0,
         }
     }
@@ -125,6 +166,18 @@ impl Table {
         self.counts
     }
 
+    /// What the tasks that have not ended take.
+    pub fn live(&self) -> Load {
+        self.live
+    }
+
+    /// Whether so many more tasks may be too many.
+    pub fn is_nearly_full(&self, more: usize) -> bool {
+        let Load { tasks, size_bytes } = self.live;
+        tasks + more > self.policy.live_tasks_max
+            || size_bytes + more * 2 * PAYLOAD_BYTES_MAX > self.policy.live_bytes_max
+    }
+
     /// How many channels in memory hold what this version cannot read.
     pub fn unreadable(&self) -> usize {
         self.unreadable
@@ -178,6 +231,8 @@ impl Table {
             old.status.into_iter().for_each(|status| self.counts[status as usize] -= 1);
             new.status.into_iter().for_each(|status| self.counts[status as usize] += 1);
         }
+        self.live.tasks = self.live.tasks + new.live.tasks - old.live.tasks;
+        self.live.size_bytes = self.live.size_bytes + new.live.size_bytes - old.live.size_bytes;
         self.unreadable -= usize::from(old.is_unreadable);
         self.unreadable += usize::from(new.is_unreadable);
         if old.pending != new.pending {
@@ -219,6 +274,7 @@ impl IndexKeys {
             pending: (*status == Status::Pending).then(|| (kind.clone(), entry.created)),
             due_at: entry.due(policy),
             ended: status.is_final().then_some(last),
+            live: Load::of(entry),
             is_unreadable: false,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     people::{Notification, PeopleTable, UserIntent, UserState},
-    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Refusal, Row, Table, decide, tombstone},
+    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide, tombstone},
     topics::{TopicRefusal, TopicTable},
 };
 
@@ -77,6 +77,8 @@ pub(super) struct Batch<'a> {
     /// The last seq that the tables have followed.
     pub(super) head: Seq,
     pub(super) now: Timestamp,
+    /// What the tasks will take that have not ended.
+    live: Load,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
@@ -92,8 +94,8 @@ impl<'a> Batch<'a> {
         now: Timestamp,
     ) -> Self {
         let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
-        let (users, new_topics) = Default::default();
-        Self { table, people, topics, users, new_topics, head, now, planned, by_channel, later }
+        let (users, new_topics, live) = (UserOverlay::default(), NewTopics::default(), table.live());
+        Self { table, people, topics, users, new_topics, head, now, live, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -207,13 +209,18 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn decide(&self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
+    fn decide(&mut self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
         let policy = self.table.policy();
         match self.row(&ChannelName::task(id)) {
             Some(Row::Task(entry)) => decide(id, Some(entry), intent, self.now, policy),
             Some(Row::Gone) => Err(Refusal::Gone),
             Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Key(_)) | None => decide(id, None, intent, self.now, policy),
+            Some(Row::Key(_)) | None => {
+                if let Intent::Create { new, .. } = intent {
+                    self.live = self.live.with(new, policy)?;
+                }
+                decide(id, None, intent, self.now, policy)
+            }
         }
     }
 
@@ -386,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_group_may_be_over_several_channels_and_ticks_merge_within_each() {
-        let table = Table::new(Policy { stalled_after: Duration::from_secs(30) });
+        let table = Table::new(Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE });
         let people = PeopleTable::new(1);
         let topics = TopicTable::new(1);
         let mut batch = Batch::new(&table, &people, &topics, Seq::ZERO, Timestamp::default());

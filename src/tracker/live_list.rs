@@ -163,7 +163,9 @@ impl LiveLists {
             counts = Some(Registry::beside("counts", &counts_json(&lists.counts)));
         }
         lists.views.retain(|_, view| view.is_watched());
-        let waiting = lists.views.values().flat_map(|view| view.release(counts.as_ref())).collect();
+        let released =
+            |(filter, view): (&TaskFilter, &View)| view.release(counts.as_ref().filter(|_| filter.has_counts));
+        let waiting = lists.views.iter().flat_map(released).collect();
         drop(lists);
         drop(self.registry.wake(waiting));
     }

@@ -37,7 +37,7 @@ impl Found {
 }
 
 /// Which tasks to list. An empty list of values lets all through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskFilter {
     /// With one of these statuses.
     pub statuses: Vec<Status>,
@@ -47,6 +47,14 @@ pub struct TaskFilter {
     pub user_ids: Vec<String>,
     /// In one of these queues.
     pub queues: Vec<String>,
+    /// Whether the list comes with counts of all tasks.
+    pub has_counts: bool,
+}
+
+impl Default for TaskFilter {
+    fn default() -> Self {
+        Self { statuses: vec![], kinds: vec![], user_ids: vec![], queues: vec![], has_counts: true }
+    }
 }
 
 impl TaskFilter {
@@ -97,8 +105,7 @@ impl Tracker {
     /// # Errors
     /// When it does not answer.
     pub async fn check(&self) -> Result<(), TrackerError> {
-        self.shared.journal.head().await?;
-        Ok(())
+        Ok(self.shared.journal.check().await?)
     }
 
     /// Lists tasks, newest first, created before the given seq.

@@ -1,12 +1,12 @@
 //! Bringing into memory what the journal holds: all that is live, and single channels where something must be decided
 //! upon them.
 
-use super::{TrackerError, reads, writer::Writer};
+use super::{Request, TrackerError, batch::Ask, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{Member, Stored},
     people::{Census, PeopleTable},
-    task::{Keyed, Row, Status, Table},
+    task::{Intent, Keyed, Row, Status, Table},
     topics::{LastEvent, TopicTable},
 };
 
@@ -56,6 +56,31 @@ impl Writer {
                 topics.restore(stored.channel, LastEvent { seq: stored.last, at });
             }
         }
+    }
+
+    /// Brings into memory what requests are to be decided upon. Those for which that fails are refused.
+    pub(super) async fn load_for(
+        &mut self,
+        requests: &mut Vec<Request>,
+        missing: Vec<ChannelName>,
+        is_missing: impl Fn(&Self, &Request) -> bool,
+    ) {
+        if let Err(error) = self.load(missing).await {
+            for refused in requests.extract_if(.., |request| is_missing(self, request)) {
+                refused.answer(Err(error.clone()));
+            }
+        }
+    }
+
+    /// The task that a request may have made before, if it is not in memory.
+    pub(super) fn made(&self, request: &Request) -> Option<ChannelName> {
+        let Ask::Task(id, Intent::Create { key, .. }) = &request.ask else { return None };
+        let table = self.shared.table();
+        let made = match key.and_then(|key| table.row(&ChannelName::key(key))) {
+            Some(Row::Key(Keyed::Task(made))) => ChannelName::task(*made),
+            _ => ChannelName::task(*id),
+        };
+        table.row(&made).is_none().then_some(made)
     }
 
     /// Reads who is known.

@@ -131,15 +131,13 @@ impl Writer {
     async fn plan(&mut self, mut requests: Vec<Request>) -> Vec<Planned> {
         let missing: Vec<_> = requests.iter().flat_map(|request| self.missing(request)).collect();
         // Tasks that have ended and left memory, and keys.
-        if !missing.is_empty()
-            && let Err(error) = self.load(missing).await
-        {
-            // Those that need what could not be looked up.
-            let known: Vec<bool> = requests.iter().map(|request| self.missing(request).next().is_none()).collect();
-            let mut known = known.into_iter();
-            for refused in requests.extract_if(.., |_| known.next() == Some(false)) {
-                refused.answer(Err(error.clone()));
-            }
+        if !missing.is_empty() {
+            self.load_for(&mut requests, missing, |writer, request| writer.missing(request).next().is_some()).await;
+        }
+        // Near the bound of live tasks it matters whether a task that is asked for is new.
+        if self.shared.table().is_nearly_full(requests.len()) {
+            let made = requests.iter().filter_map(|request| self.made(request)).collect();
+            self.load_for(&mut requests, made, |writer, request| writer.made(request).is_some()).await;
         }
         let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
         let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());

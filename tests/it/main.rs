@@ -1,6 +1,7 @@
 //! What the service does, seen from outside: one binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
+mod access;
 mod architecture;
 mod broadcasts;
 mod connections;
@@ -20,6 +21,7 @@ mod problems;
 mod readme;
 mod seeds;
 mod support;
+mod surroundings;
 mod tasks;
 mod topics;
 mod uploads;

@@ -19,7 +19,7 @@ async fn unknown_routes_and_wrong_methods_are_problems() {
         ("DELETE", "/api/tasks", "GET,HEAD,POST"),
         ("POST", "/api/tasks/0199c0de-0000-7000-8000-000000000001", "GET,HEAD,PUT,PATCH,DELETE"),
         ("TRACE", "/healthz", "GET,HEAD"),
-        ("BREW", "/api/users", "GET,HEAD"),
+        ("BREW", "/api/users", "GET,HEAD,POST"),
     ] {
         let answer = app.request(method, path).send().await;
         assert_eq!(answer.refusal(), "405 method_not_allowed", "{method} {path}");
@@ -155,6 +155,22 @@ async fn a_failing_store_says_nothing_of_the_inside() {
         assert!(!answer.text().contains("secret"), "{}", answer.text());
     }
     assert_eq!(app.post("/api/tasks").json(&json!({})).send().await.status(), 202, "it goes on");
+}
+
+#[tokio::test]
+async fn too_many_tasks_are_refused_with_the_setting() {
+    let app = TestApp::with(|config| config.tasks.max_live_tasks = 1).await;
+    app.submit(json!({})).await;
+    let refused = app.post("/api/tasks").json(&json!({})).send().await;
+    assert_eq!((refused.refusal().as_str(), refused.header("retry-after")), ("429 too_many_tasks", "30"));
+    assert!(refused.text().contains("--max-live-tasks"), "{}", refused.text());
+    let path = "/api/tasks/0199c0de-0000-7000-8000-000000000001";
+    assert_eq!(app.request("PUT", path).json(&json!({})).send().await.refusal(), "429 too_many_tasks");
+    assert_eq!(app.post("/sse/task/alice").send().await.refusal(), "429 too_many_tasks");
+    let form = app.post("/api/tasks/upload").body("multipart/form-data; boundary=b", "--b--\r\n");
+    assert_eq!(form.send().await.refusal(), "429 too_many_tasks");
+    let mut stream = app.post("/api/tasks").header("accept", "text/event-stream").json(&json!({})).events().await;
+    assert_eq!((stream.status(), stream.next().await.unwrap().event.as_str()), (200, "refused"));
 }
 
 #[tokio::test]

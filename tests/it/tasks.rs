@@ -268,6 +268,22 @@ async fn a_long_poll_that_finds_no_place_says_so() {
 }
 
 #[tokio::test]
+async fn pages_end_by_their_bytes_too() {
+    let app = TestApp::with(|config| config.http.max_page_bytes = 2_500).await;
+    for _ in 0..5 {
+        app.submit(json!({ "metadata": "x".repeat(1_000) })).await;
+    }
+    let (mut sizes, mut page) = (Vec::new(), String::new());
+    loop {
+        let answer = app.get(&format!("/api/tasks?limit=500{page}")).send().await.json();
+        sizes.push(answer["tasks"].as_array().unwrap().len());
+        let Some(next) = answer["nextPage"].as_str() else { break };
+        page = format!("&page={next}");
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+}
+
+#[tokio::test]
 async fn a_report_is_json_or_a_form() {
     let app = TestApp::in_process().await;
     let path = app.submit(json!({})).await;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::support::golden;
 
 const ID: Uuid = Uuid::from_u128(0x0199_c0de_0000_7000_8000_0000_0000_0001);
-const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30) };
+const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE };
 
 /// A task's life, decided by the product at fixed times.
 struct Life {

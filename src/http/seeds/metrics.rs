@@ -53,7 +53,7 @@ fn samples(clock: Clock) -> impl FnMut() -> Bytes + Send {
         let (used, passed) = (cpu.saturating_sub(cpu_before), now.saturating_duration_since(before));
         (cpu_before, before) = (cpu, now);
         let usage = if passed.is_zero() { 0.0 } else { 100.0 * used.as_secs_f64() / passed.as_secs_f64() };
-        let sample = Sample {
+        let sample = MetricsEvent {
             timestamp: clock.now(),
             cpu_usage: (usage * 100.0).round() / 100.0,
             memory: Memory::now(),
@@ -70,7 +70,7 @@ fn cpu_time() -> Duration {
 }
 
 #[derive(Serialize)]
-struct Sample {
+struct MetricsEvent {
     timestamp: Timestamp,
     cpu_usage: f64,
     memory: Memory,

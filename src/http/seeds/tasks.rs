@@ -46,7 +46,8 @@ pub(super) struct Completion {
 
 refusals!(
     /// A caller who waits for the end may be told of a bad one.
-    Waits: kinds::TASK_GONE, kinds::TASK_CANCELLED, kinds::TASK_FAILED, kinds::TOO_MANY_STREAMS
+    Waits: kinds::TASK_GONE, kinds::TASK_CANCELLED, kinds::TASK_FAILED, kinds::TOO_MANY_STREAMS,
+        kinds::TOO_MANY_TASKS
 );
 
 /// Runs the simulated task of ten steps, one a second, and waits for its end.

@@ -92,8 +92,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         streams_per_channel: 10,
     };
     let options = TrackerOptions {
-        policy: Policy { stalled_after: Duration::from_secs(30) },
-
+        policy: Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE },
         queue_length: 100,
         retention: RETENTION,
         people: PeopleConfig::default(),

@@ -26,6 +26,10 @@ pub(super) enum Work {
     Head {
         answer: Reply<Seq>,
     },
+    /// Whether an append would work.
+    Check {
+        answer: Reply<()>,
+    },
     Fold {
         answer: Reply<()>,
     },

@@ -63,8 +63,10 @@ impl Edge {
         mut known: HashSet<Uuid>,
         groups: Vec<Group>,
     ) -> Result<AppendPlan, StoreError> {
-        let mut plan = AppendPlan { outcomes: Vec::with_capacity(groups.len()), events: Vec::new() };
-        let mut moved: HashMap<ChannelName, Seq> = HashMap::new();
+        let drafts = groups.iter().map(|group| group.drafts.len()).sum();
+        let mut plan = AppendPlan { outcomes: Vec::with_capacity(groups.len()), events: Vec::with_capacity(drafts) };
+        let mut moved = HashMap::with_capacity(drafts);
+        known.reserve(groups.len());
         let mut next = head.next();
         for group in groups {
             if known.contains(&group.id) {

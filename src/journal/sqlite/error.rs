@@ -78,6 +78,8 @@ pub(super) enum StoreError {
     Sqlite(rusqlite::Error),
     #[error("the file could not be synced: {0}")]
     Sync(std::io::Error),
+    #[error("the data directory was removed or replaced: {} is not what was opened", .0.display())]
+    Displaced(PathBuf),
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -108,6 +110,9 @@ impl StoreError {
     /// Not so where only the shared memory of the connections could not be had, which happens when the disk is full.
     pub(super) fn may_hide_loss(&self) -> bool {
         use rusqlite::ffi;
+        if matches!(self, Self::Displaced(_)) {
+            return false;
+        }
         let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return true };
         let harmless = [
             ffi::SQLITE_FULL,
@@ -133,6 +138,7 @@ impl StoreError {
             Self::Damaged(what) => OpenError::Damaged { path, what },
             Self::Sqlite(source) => OpenError::Store { path, source },
             Self::Sync(source) => OpenError::Io { path, source },
+            Self::Displaced(path) => OpenError::Missing { left: path.display().to_string(), path },
         }
     }
 }
@@ -146,7 +152,7 @@ impl From<StoreError> for JournalError {
         match error {
             StoreError::Damaged(what) => Self::Damaged(what),
             StoreError::Sqlite(error) => Self::Unavailable(error.to_string()),
-            StoreError::Sync(_) => Self::Unavailable(error.to_string()),
+            StoreError::Sync(_) | StoreError::Displaced(_) => Self::Unavailable(error.to_string()),
         }
     }
 }

@@ -12,6 +12,7 @@ mod connect;
 mod edge;
 mod error;
 mod fold;
+mod home;
 mod open;
 mod pace;
 mod plan;
@@ -20,6 +21,7 @@ mod read;
 mod record;
 mod schema;
 mod sweep;
+mod trust;
 mod upgrade;
 mod wal;
 mod writer;
@@ -42,14 +44,14 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
 use rusqlite::Connection;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::{
     calls::{Call, Gauges, Work},
     checkpoint::Checkpointer,
     error::StoreError,
     fold::FoldBounds,
-    open::Home,
+    home::Home,
     pool::{Line, Pool},
     writer::JournalWriter,
 };
@@ -96,6 +98,7 @@ pub struct SqliteJournal {
     calls: Option<SyncSender<Call>>,
     pool: Arc<Pool>,
     gauges: Arc<Gauges>,
+    ended: watch::Receiver<()>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -107,17 +110,28 @@ impl SqliteJournal {
     /// When the directory is in use or cannot be used, or the store is another's, newer, or damaged.
     pub fn open(directory: &Path, options: &SqliteOptions) -> Result<Self, OpenError> {
         let home = Home::enter(directory)?;
-        let (connection, facts, epochs) = open::open(&home, options)?;
+        let place = Arc::clone(&home.place);
+        let opened = open::open(&place.file, options)?;
         let bounds = options.bounds();
-        let pool = Pool::new(home.file.clone());
+        let pool = Pool::new(Arc::clone(&place));
         let gauges = Arc::<Gauges>::default();
         let no_thread = |source| OpenError::Io { path: directory.into(), source };
-        let checkpointer = Checkpointer::start(&home.file, Arc::clone(&pool)).map_err(no_thread)?;
-        let writer =
-            JournalWriter::new(home, (connection, facts), bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let checkpointer = Checkpointer::start(&place.file, Arc::clone(&pool)).map_err(no_thread)?;
+        let writer = JournalWriter::new(home, opened, bounds, Arc::clone(&pool), checkpointer, Arc::clone(&gauges));
+        let begun = writer.and_then(|mut writer| match writer.take_up() {
+            Err(error) if !error.is_full() => Err(error),
+            _ => Ok(writer),
+        });
+        let writer = begun.map_err(|error| error.at_open(place.file.clone()))?;
+        let epochs = writer.epochs.clone();
         let (calls, queue) = sync_channel(QUEUE_CALLS_MAX);
-        let thread =
-            thread::Builder::new().name("journal".into()).spawn(move || writer.run(&queue)).map_err(no_thread)?;
+        let (alive, ended) = watch::channel(());
+        let work = move || {
+            // Dropped when the thread ends, also by a panic.
+            let _alive = alive;
+            writer.run(&queue);
+        };
+        let thread = thread::Builder::new().name("journal".into()).spawn(work).map_err(no_thread)?;
         Ok(Self {
             epochs,
             bounds,
@@ -125,6 +139,7 @@ impl SqliteJournal {
             calls: Some(calls),
             pool,
             gauges,
+            ended,
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -132,6 +147,13 @@ impl SqliteJournal {
     /// Seq of the last event that is known to be on the disk; for metrics.
     pub fn last_seq(&self) -> Seq {
         self.gauges.head()
+    }
+
+    /// Comes back when nothing is written any more: it was closed, or the thread that writes has failed.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        // Nothing is ever sent.
+        while ended.changed().await.is_ok() {}
     }
 
     /// Folds everything now.
@@ -184,6 +206,10 @@ impl Journal for SqliteJournal {
             return self.call(|answer| Work::Head { answer }).await;
         }
         Ok(self.gauges.head())
+    }
+
+    async fn check(&self) -> Result<(), JournalError> {
+        self.call(|answer| Work::Check { answer }).await
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {

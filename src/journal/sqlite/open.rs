@@ -1,4 +1,4 @@
-//! Opening: the directory, the lock, and everything that is checked before the first append.
+//! Opening: everything that is checked before the first read.
 //!
 //! # What is checked
 //! Always: that the file is ours and of a known version, that the write-ahead log is whole but for a cut-off end, the
@@ -8,69 +8,46 @@
 //! history of a task that nobody asks for is found when somebody does. Nothing damaged is ever skipped or repaired: the store
 //! is refused.
 
-use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
 
 use super::{
     SqliteOptions,
     connect::{checkpoint, connect, make_durable},
     error::{OpenError, StoreError},
-    fold, read,
+    home::{Place, WAL_SUFFIX, at, beside, private_file, sync_directory},
+    read,
     schema::{self, APPLICATION_ID, Facts, VERSION},
     upgrade::upgrade,
     wal::{self, Wal},
 };
-use crate::event::{Epochs, Event};
+use crate::event::Epochs;
 
-const FILE: &str = "journal.db";
-const WAL_SUFFIX: &str = "-wal";
-const LOCK: &str = "lock";
 /// What is beside the file once it was in use.
 const LEFT_BY_A_STORE: [&str; 4] = ["journal.db-wal", "journal.db-shm", "files", "incoming"];
 /// Events that are read at a time.
 const SLICE_EVENTS: usize = 1_024;
 
-/// The data directory, for this process alone.
-pub(super) struct Home {
-    pub(super) file: PathBuf,
-    /// Holds the lock until it is dropped.
-    _lock: File,
+/// A store, and what is known of it.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) facts: Facts,
+    pub(super) epochs: Epochs,
 }
 
-impl Home {
-    /// Makes the directory if it is missing, and locks it.
-    pub(super) fn enter(directory: &Path) -> Result<Self, OpenError> {
-        make_directory(directory)?;
-        let path = directory.join(LOCK);
-        let lock = private_file().open(&path).map_err(at(&path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { file: directory.join(FILE), _lock: lock }),
-            Err(error) if error == rustix::io::Errno::WOULDBLOCK => Err(OpenError::InUse(directory.into())),
-            Err(error) => Err(at(&path)(error.into())),
-        }
-    }
-}
-
-/// Opens the store, checks it, and folds what an earlier process left.
-pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, Facts, Epochs), OpenError> {
-    let path = &home.file;
+/// Opens the store and checks it.
+pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenError> {
     prepare_file(path)?;
     let cut_off_bytes = look_at_wal(path)?;
-    let store = |error: StoreError| error.at_open(path.clone());
+    let store = |error: StoreError| error.at_open(path.into());
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(store)?;
     let version = recognise(&mut connection, path)?;
     make_durable(&connection).map_err(store)?;
     if version < VERSION {
         upgrade(&mut connection, path, version, |upgraded| check(upgraded, options).map(drop))?;
     }
-    let facts = check(&connection, options).map_err(store)?;
+    let (facts, epochs) = check(&connection, options).map_err(store)?;
     if !facts.closed {
         let head = schema::read_head(&connection, &facts).map_err(store)?;
         tracing::warn!(
@@ -82,8 +59,7 @@ pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, 
     if let Some(pages) = options.pages_max {
         connection.pragma_update(None, "max_page_count", pages).map_err(|error| store(error.into()))?;
     }
-    let (facts, epochs) = take_up(&mut connection, facts, options).map_err(store)?;
-    Ok((connection, facts, epochs))
+    Ok(Opened { connection, facts, epochs })
 }
 
 /// Opens the store again after an error of the disk.
@@ -91,8 +67,8 @@ pub(super) fn open(home: &Home, options: &SqliteOptions) -> Result<(Connection, 
 /// What an fsync that failed was to write may be gone from the disk and yet be read from memory, and the next fsync would
 /// not say so. So, where `rewrite` is set, all that is read is written again, into the file itself, before anything is
 /// appended.
-pub(super) fn reopen(path: &Path, before: &Facts, rewrite: bool) -> Result<(Connection, Facts), StoreError> {
-    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+pub(super) fn reopen(place: &Place, before: &Facts, rewrite: bool) -> Result<(Connection, Facts), StoreError> {
+    let connection = place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     make_durable(&connection)?;
     if rewrite {
         checkpoint(&connection)?;
@@ -170,10 +146,10 @@ fn recognise(connection: &mut Connection, path: &Path) -> Result<i32, OpenError>
     Ok(VERSION)
 }
 
-fn check(connection: &Connection, options: &SqliteOptions) -> Result<Facts, StoreError> {
+fn check(connection: &Connection, options: &SqliteOptions) -> Result<(Facts, Epochs), StoreError> {
     schema::check_tables(connection)?;
     let facts = schema::read_facts(connection)?;
-    schema::read_epochs(connection, &facts)?;
+    let epochs = schema::read_epochs(connection, &facts)?;
     let bytes: i64 =
         connection.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| {
             row.get(0)
@@ -195,63 +171,5 @@ fn check(connection: &Connection, options: &SqliteOptions) -> Result<Facts, Stor
     if through != head {
         return Err(StoreError::Damaged(format!("the log has no events from {} to {head}", through.next())));
     }
-    Ok(facts)
-}
-
-/// Folds what is left, begins a new epoch, and notes that the store is in use.
-fn take_up(connection: &mut Connection, facts: Facts, options: &SqliteOptions) -> Result<(Facts, Epochs), StoreError> {
-    let mut facts = facts;
-    loop {
-        let events: Vec<Event> = read::events_after(connection, facts.folded_through, SLICE_EVENTS)?;
-        let Some(last) = events.last() else { break };
-        let transaction = connection.transaction()?;
-        facts = fold::fold(&transaction, &facts, options.bounds(), &fold::by_channel(&events), last.seq)?;
-        transaction.commit()?;
-    }
-    facts.closed = false;
-    let transaction = connection.transaction()?;
-    let epochs = schema::read_epochs(&transaction, &facts)?.begin_after(facts.folded_through);
-    schema::write_epochs(&transaction, &epochs)?;
-    schema::write_facts(&transaction, &facts)?;
-    transaction.commit()?;
     Ok((facts, epochs))
-}
-
-/// The path with something added to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
-pub(super) fn private_file() -> OpenOptions {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    options
-}
-
-/// A new name is on the disk only when its directory has been synced.
-/// Makes a directory, and those above it that are missing, each for good.
-fn make_directory(directory: &Path) -> Result<(), OpenError> {
-    if directory.as_os_str().is_empty() || directory.is_dir() {
-        return Ok(());
-    }
-    directory.parent().map_or(Ok(()), make_directory)?;
-    match DirBuilder::new().mode(0o700).create(directory) {
-        // Another process was quicker.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => {}
-        made => made.map_err(at(directory))?,
-    }
-    sync_directory(directory.parent())
-}
-
-pub(super) fn sync_directory(directory: Option<&Path>) -> Result<(), OpenError> {
-    let Some(directory) = directory else { return Ok(()) };
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    File::open(directory).and_then(|opened| opened.sync_all()).map_err(at(directory))
-}
-
-pub(super) fn at(path: &Path) -> impl Fn(io::Error) -> OpenError {
-    let path = path.to_owned();
-    move |source| OpenError::Io { path: path.clone(), source }
 }

@@ -36,7 +36,11 @@ pub(super) fn plan(
     let folded = before.as_ref().map_or(Seq::ZERO, |record| record.stored.last);
     let events = &events[events.partition_point(|event| event.seq <= folded)..];
     let mut plan = before.map(FoldPlan::of);
-    for event in events {
+    for (nth, event) in events.iter().enumerate() {
+        let goes_on = plan.as_ref().is_some_and(|plan| !plan.record.stored.gone);
+        if goes_on && events.get(nth + 1).is_some_and(|next| replaces(next, event)) {
+            continue;
+        }
         match &mut plan {
             Some(plan) => plan.add(event),
             none => *none = Some(FoldPlan::begin(event)),
@@ -173,6 +177,12 @@ impl FoldPlan {
         }
         Ok(())
     }
+}
+
+/// Whether nothing is left of a tick once the next event is folded: a tick that brings all that it brought.
+fn replaces(next: &Event, event: &Event) -> bool {
+    let is_tick = |event: &Event| event.class() == Class::Tick;
+    is_tick(event) && is_tick(next) && (next.draft.memo.is_some() || event.draft.memo.is_none())
 }
 
 /// The event without what is never framed.

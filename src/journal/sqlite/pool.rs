@@ -4,7 +4,6 @@
 //! after an error of the disk nothing that was opened before may be used again.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,7 +11,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::{connect, error::StoreError};
+use super::{connect, error::StoreError, home::Place};
 use crate::journal::JournalError;
 
 /// Connections that everybody shares.
@@ -28,7 +27,7 @@ pub(super) enum Line {
 }
 
 pub(super) struct Pool {
-    path: PathBuf,
+    place: Arc<Place>,
     shared: Arc<Semaphore>,
     own: Arc<Semaphore>,
     state: Mutex<PoolState>,
@@ -45,9 +44,9 @@ struct PoolState {
 }
 
 impl Pool {
-    pub(super) fn new(path: PathBuf) -> Arc<Self> {
+    pub(super) fn new(place: Arc<Place>) -> Arc<Self> {
         let (shared, own) = (Arc::new(Semaphore::new(SHARED_READERS_MAX)), Arc::new(Semaphore::new(1)));
-        Arc::new(Self { path, shared, own, state: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Self { place, shared, own, state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// Runs a read on a connection of the pool, inside one transaction.
@@ -84,7 +83,7 @@ impl Pool {
         state.in_use += 1;
         drop(state);
         let _slot = ReaderSlot { connection: None, pool: Arc::clone(self) };
-        let connection = connect::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = self.place.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connect::make_durable(&connection)?;
         work(&connection)
     }
@@ -143,7 +142,7 @@ impl Pool {
         drop(state);
         let mut slot = ReaderSlot { connection: idle, pool: self };
         if slot.connection.is_none() {
-            slot.connection = Some(connect::connect(&slot.pool.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+            slot.connection = Some(slot.pool.place.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?);
         }
         Ok(Some(slot))
     }

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{
     error::{OpenError, StoreError},
-    open::{at, beside, private_file, sync_directory},
+    home::{at, beside, private_file, sync_directory},
     schema,
 };
 

@@ -18,19 +18,20 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{
     calls::{Call, Gauges, Work},
     checkpoint::{self, Checkpointer},
-    connect,
     edge::{self, AppendPlan, Edge},
     error::StoreError,
     fold::{self, FoldBounds},
-    open::{self, Home},
+    home::Home,
+    open::Opened,
     pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
     sweep::{self, Swept},
+    trust::Trust,
 };
 use crate::{
-    event::{Event, Seq},
+    event::{Epochs, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
 };
 
@@ -40,59 +41,61 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct JournalWriter {
     // Fields are dropped in this order: the lock goes last.
     pub(super) connection: Option<Connection>,
-    facts: Facts,
-    head: Seq,
-    edge: Edge,
+    pub(super) facts: Facts,
+    pub(super) epochs: Epochs,
+    pub(super) head: Seq,
+    pub(super) edge: Edge,
     pace: FoldPace,
     bounds: FoldBounds,
     /// When these may be tried again although no call needs it.
     fold_at: Option<Instant>,
-    reopen_at: Option<Instant>,
-    /// Whether all must be written again when it is opened again.
-    rewrite: bool,
-    pool: Arc<Pool>,
+    pub(super) reopen_at: Option<Instant>,
+    /// What holds of the store; see [`super::trust`].
+    pub(super) trust: Trust,
+    pub(super) pool: Arc<Pool>,
     pub(super) checkpointer: Checkpointer,
-    gauges: Arc<Gauges>,
-    home: Home,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) home: Home,
 }
 
 impl JournalWriter {
-    /// A writer on a store of which everything is folded.
+    /// A writer on a store that was just opened.
     pub(super) fn new(
         home: Home,
-        (connection, facts): (Connection, Facts),
+        opened: Opened,
         bounds: FoldBounds,
         pool: Arc<Pool>,
         checkpointer: Checkpointer,
         gauges: Arc<Gauges>,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let Opened { connection, facts, epochs } = opened;
+        let head = schema::read_head(&connection, &facts)?;
+        let mut edge = Edge::default();
+        edge.note(&read::events_after(&connection, facts.folded_through, usize::MAX)?);
         let writer = Self {
             connection: Some(connection),
             facts,
-            head: facts.folded_through,
-            edge: Edge::default(),
+            epochs: epochs.begin_after(head),
+            head,
+            edge,
             pace: FoldPace::new(),
             bounds,
             fold_at: None,
             reopen_at: None,
-            rewrite: false,
+            trust: Trust::default(),
             pool,
             checkpointer,
             gauges,
             home,
         };
         writer.publish();
-        writer
+        Ok(writer)
     }
 
     /// Works until it is closed or nobody is left to call.
     pub(super) fn run(mut self, calls: &Receiver<Call>) {
         loop {
-            let call = match self.next_work() {
-                None => calls.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(after) => calls.recv_timeout(after),
-            };
-            match call {
+            match calls.recv_timeout(self.next_work()) {
                 Ok(Call { work: Work::Close { answer }, permit }) => {
                     let closed = self.close();
                     // The lock is gone before the caller is told, so that another can open the store at once.
@@ -108,30 +111,35 @@ impl JournalWriter {
         }
     }
 
-    /// How long to wait for a call before something is done that nobody asks for; `None` when there is nothing.
-    fn next_work(&self) -> Option<Duration> {
+    /// How long to wait for a call before something is done that nobody asks for.
+    fn next_work(&self) -> Duration {
         let rest =
             |until: Option<Instant>| until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default();
         if self.connection.is_none() {
-            Some(rest(self.reopen_at))
+            rest(self.reopen_at)
         } else if self.edge.lag() > 0 {
-            Some(rest(self.fold_at).max(FoldPace::time_off(self.edge.lag())))
+            rest(self.fold_at).max(FoldPace::time_off(self.edge.lag()))
         } else {
-            self.checkpointer.has_grown().then_some(checkpoint::QUIET)
+            checkpoint::QUIET
         }
     }
 
     fn work_unasked(&mut self) {
+        // Where it is not what is open, that is logged, and nothing is written.
+        let is_in_place = self.check_place().is_ok();
         match &self.connection {
             // For those who read; it is logged why.
             None => drop(self.settle()),
+            Some(_) if !is_in_place => self.fold_at = Some(Instant::now() + RETRY),
             Some(_) if self.edge.lag() > 0 => {
                 self.fold_or_log(self.pace.slice());
                 self.look_at_wal();
             }
             Some(connection) => {
-                let emptied = self.checkpointer.empty(connection);
-                emptied.unwrap_or_else(|error| self.distrust(&error));
+                if self.checkpointer.has_grown() {
+                    let emptied = self.checkpointer.empty(connection);
+                    emptied.unwrap_or_else(|error| self.distrust(&error));
+                }
             }
         }
     }
@@ -153,8 +161,11 @@ impl JournalWriter {
             Work::Head { answer } => {
                 let _ = answer.send(self.settle().map(|()| self.head));
             }
+            Work::Check { answer } => {
+                let _ = answer.send(self.check());
+            }
             Work::Fold { answer } => {
-                let _ = answer.send(self.settle().and_then(|()| self.fold_to_lag(0)));
+                let _ = answer.send(self.ready_to_write().and_then(|()| self.fold_to_lag(0)));
             }
             Work::Sweep { found, answer } => {
                 let _ = answer.send(self.sweep(found));
@@ -166,7 +177,7 @@ impl JournalWriter {
     }
 
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        self.settle()?;
+        self.ready_to_write()?;
         let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
         self.fold_to_lag(pace::LAG_MAX.saturating_sub(drafts))?;
         if known_head > self.head {
@@ -179,10 +190,7 @@ impl JournalWriter {
         match self.write(known_head, groups) {
             Ok(appended) => Ok(appended),
             Err(Failed::Before(error)) => {
-                // The transaction has been undone. After anything but a full disk, begin anew on a fresh connection.
-                if !error.is_full() {
-                    self.distrust(&error);
-                }
+                self.note_failure(&error);
                 Err(error.into())
             }
             Err(Failed::During(error)) => {
@@ -206,6 +214,7 @@ impl JournalWriter {
                 error => Failed::During(error),
             })?;
             self.head = last.seq;
+            self.trust.proved_at = Some(Instant::now());
             self.edge.note(&fresh);
             self.publish();
             events.extend(fresh);
@@ -224,57 +233,16 @@ impl JournalWriter {
         read::events_after(self.connection.as_ref().ok_or_else(gone)?, known_head, usize::MAX)
     }
 
-    /// After an error of the disk nothing that is open can be trusted: see [`open::reopen`].
-    fn distrust(&mut self, error: &StoreError) {
-        tracing::error!(
-            error = %error,
-            sqlite.code = error.extended_code(),
-            "the journal failed; it is closed and will be reopened"
-        );
-        self.rewrite |= error.may_hide_loss();
-        self.gauges.unsettled.store(true, Ordering::Release);
-        self.connection = None;
-        // What a reader finds may not be on the disk.
-        self.pool.pause();
-    }
-
-    /// Makes sure that there is a connection and that what is on the disk is known.
-    fn settle(&mut self) -> Result<(), JournalError> {
-        if self.connection.is_some() {
-            return Ok(());
+    /// Folds all that is left.
+    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
+        while self.edge.lag() > 0 {
+            self.try_fold(self.pace.slice())?;
         }
-        self.pool.pause();
-        let settled = self.reopen();
-        self.reopen_at = settled.is_err().then(|| Instant::now() + RETRY);
-        match &settled {
-            Ok(()) => self.pool.resume(),
-            Err(error) => {
-                tracing::error!(error = %error, "the journal could not be reopened; trying again later");
-                self.rewrite |= error.may_hide_loss();
-                self.pool.refuse();
-            }
-        }
-        Ok(settled?)
-    }
-
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        let (connection, facts) = open::reopen(&self.home.file, &self.facts, self.rewrite)?;
-        let head = schema::read_head(&connection, &facts)?;
-        if head < self.head {
-            return Err(StoreError::Damaged(format!("it ends at {head}, and {} had been committed", self.head)));
-        }
-        self.edge = Edge::default();
-        self.edge.note(&read::events_after(&connection, facts.folded_through, usize::MAX)?);
-        (self.connection, self.facts, self.head) = (Some(connection), facts, head);
-        self.rewrite = false;
-        self.publish();
-        self.gauges.unsettled.store(false, Ordering::Release);
-        tracing::info!(journal.head = head.0, "the journal was reopened");
         Ok(())
     }
 
     /// Folds until at most `lag` is left.
-    fn fold_to_lag(&mut self, lag: usize) -> Result<(), JournalError> {
+    pub(super) fn fold_to_lag(&mut self, lag: usize) -> Result<(), JournalError> {
         while self.edge.lag() > lag {
             self.fold_slice(self.pace.slice())?;
         }
@@ -284,12 +252,7 @@ impl JournalWriter {
     fn fold_slice(&mut self, weight: usize) -> Result<(), StoreError> {
         let folded = self.try_fold(weight);
         self.fold_at = folded.is_err().then(|| Instant::now() + RETRY);
-        if let Err(error) = &folded
-            && !error.is_full()
-        {
-            self.distrust(error);
-        }
-        folded
+        folded.inspect_err(|error| self.note_failure(error))
     }
 
     fn try_fold(&mut self, weight: usize) -> Result<(), StoreError> {
@@ -321,28 +284,13 @@ impl JournalWriter {
     }
 
     fn sweep(&mut self, found: Vec<Swept>) -> Result<usize, JournalError> {
-        self.settle()?;
+        self.ready_to_write()?;
         let connection = self.connection.as_mut().ok_or_else(gone)?;
-        sweep::sweep(connection, &mut self.edge, found).map_err(|error| {
-            if !error.is_full() {
-                self.distrust(&error);
-            }
-            error.into()
-        })
+        let swept = sweep::sweep(connection, &mut self.edge, found);
+        Ok(swept.inspect_err(|error| self.note_failure(error))?)
     }
 
-    fn close(&mut self) -> Result<(), JournalError> {
-        let closed = self.settle().and_then(|()| self.fold_to_lag(0));
-        self.pool.close();
-        closed?;
-        let connection = self.connection.take().ok_or_else(gone)?;
-        schema::write_facts(&connection, &Facts { closed: true, ..self.facts })?;
-        connect::checkpoint(&connection)?;
-        connection.close().map_err(|(_, error)| StoreError::from(error))?;
-        Ok(())
-    }
-
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.gauges.set(self.facts.folded_through, self.head);
     }
 }
@@ -369,6 +317,6 @@ impl From<StoreError> for Failed {
     }
 }
 
-fn gone() -> StoreError {
+pub(super) fn gone() -> StoreError {
     StoreError::Sqlite(rusqlite::Error::InvalidQuery)
 }

@@ -1,5 +1,6 @@
 //! The spine against a journal that misbehaves: whatever happens, each caller hears the truth once.
 
+mod bounds;
 mod conflicts;
 mod durability;
 mod evicted;
@@ -28,7 +29,7 @@ use crate::{
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
-const POLICY: Policy = Policy { stalled_after: STALLED_AFTER };
+const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, ..Policy::WIDE };
 
 /// A tracker on a journal in memory.
 pub(super) struct Rig {
@@ -60,15 +61,26 @@ impl Rig {
         queue_length: usize,
         clock: Clock,
     ) -> Self {
+        Self::under(POLICY, journal, seen, queue_length, clock).await
+    }
+
+    /// The same, with other bounds.
+    pub(super) async fn under(
+        policy: Policy,
+        journal: MemoryJournal,
+        seen: Arc<dyn Journal>,
+        queue_length: usize,
+        clock: Clock,
+    ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
         let options = TrackerOptions {
-            policy: POLICY,
+            policy,
             queue_length,
             retention: RETENTION,
             clock,
-            topics: TopicConfig::default(),
             people: PeopleConfig::default(),
+            topics: TopicConfig::default(),
         };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);

@@ -222,3 +222,23 @@ async fn while_the_store_fails_timers_do_not_hammer_it() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(rig.task(id).await.task.stalled);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_nobody_starts_expires() {
+    let rig = Rig::start().await;
+    let id = rig.made("{}").await;
+    tokio::time::sleep(POLICY.pending_max - A_MOMENT).await;
+    assert_eq!(rig.status(id).await, Status::Pending);
+    // It counts from when a task became pending.
+    let (again, lease) = claimed(&rig, r#"{"maxAttempts":2}"#).await;
+    rig.tracker.submit(again, Intent::Release { token: lease.token }).await.unwrap();
+    let rig = rig.restarted().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let task = rig.task(id).await.task;
+    let error = task.error.unwrap();
+    assert_eq!((task.status, error.code.as_str()), (Status::Error, "expired"));
+    assert!(error.detail.unwrap().contains("30days, the limit of --max-pending-age"));
+    assert_eq!(rig.status(again).await, Status::Pending);
+    tokio::time::sleep(POLICY.pending_max).await;
+    assert_eq!(rig.status(again).await, Status::Error);
+}

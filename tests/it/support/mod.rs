@@ -8,6 +8,6 @@ mod events;
 mod golden;
 
 pub(crate) use answer::Answer;
-pub(crate) use app::TestApp;
+pub(crate) use app::{Asking, TestApp};
 pub(crate) use events::{Events, first_events};
 pub(crate) use golden::{golden, golden_stream};

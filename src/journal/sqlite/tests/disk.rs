@@ -11,6 +11,10 @@ use super::*;
 
 /// The commit of the next append answers with an error, before or after it was written.
 async fn fail_next_commit(journal: &SqliteJournal, written: bool) {
+    fail_next_commit_and(journal, written, || {}).await;
+}
+
+async fn fail_next_commit_and(journal: &SqliteJournal, written: bool, and: impl Fn() + Send + 'static) {
     with_connection(journal, move |connection| {
         // The fold may commit first, which is to succeed.
         let appends = Arc::new(AtomicBool::new(false));
@@ -21,7 +25,10 @@ async fn fail_next_commit(journal: &SqliteJournal, written: bool) {
         connection.update_hook(Some(note)).unwrap();
         let hooked = if written {
             let failed = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR), None);
-            let hook = move |_: &mut Wal, _| if appends.load(Ordering::Relaxed) { Err(failed()) } else { Ok(()) };
+            let hook = move |_: &mut Wal, _| {
+                let fails = appends.load(Ordering::Relaxed);
+                fails.then(&and).map_or(Ok(()), |()| Err(failed()))
+            };
             connection.wal_hook(Some(hook))
         } else {
             connection.commit_hook(Some(move || appends.load(Ordering::Relaxed)))
@@ -150,8 +157,8 @@ async fn nobody_reads_what_may_not_be_on_the_disk() {
     add(&journal, &task(1), Class::Change, "before").await;
     everything(&journal).await.unwrap();
     // The commit is written, but not synced, and the journal cannot be opened again.
-    fs::rename(&file, &away).unwrap();
-    fail_next_commit(&journal, true).await;
+    let (from, to) = (file.clone(), away.clone());
+    fail_next_commit_and(&journal, true, move || fs::rename(&from, &to).unwrap()).await;
     append(&journal, vec![group(&task(1), Class::Tick, "in doubt")]).await.unwrap();
     let unavailable = |error: JournalError| assert!(matches!(error, JournalError::Unavailable(_)), "{error:?}");
     unavailable(journal.last(&task(1)).await.unwrap_err());

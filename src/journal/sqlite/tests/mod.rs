@@ -6,6 +6,7 @@ mod directory;
 mod disk;
 mod folding;
 mod reading;
+mod surroundings;
 mod upgrade;
 mod wal;
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::*;
+use super::{trust::Trust, *};
 use crate::{
     event::{ChannelKind, Class, Draft, Event},
     journal::Listing,
@@ -52,6 +53,13 @@ async fn append(journal: &SqliteJournal, groups: Vec<Group>) -> Result<Appended,
 /// Does something to the writer, between two calls.
 async fn with_writer(journal: &SqliteJournal, act: impl FnOnce(&mut JournalWriter) + Send + 'static) {
     journal.send(Work::Test(Box::new(act))).await.unwrap();
+}
+
+impl SqliteJournal {
+    /// Ends the thread that writes as a defect would.
+    pub(crate) async fn break_thread(&self) {
+        with_writer(self, |_| panic!("as a test wants it")).await;
+    }
 }
 
 /// Does something to the connection that writes.

@@ -1,0 +1,133 @@
+//! Access: who makes a request, and what they may do.
+//!
+//! [`table`] says what each route needs and who may watch each channel; the rest finds out who asks. It owns the API keys
+//! of the running service. It must not know how a request or an answer looks, nor what a task is.
+
+mod key_file;
+mod key_ring;
+mod principal;
+mod table;
+mod tokens;
+
+pub use key_file::{AccessFiles, KeyRecord};
+pub use principal::{Principal, Scope};
+pub use table::{Needs, ROUTES, Subject, Verdict, judge, may_watch, needs};
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::AccessConfig, event::Timestamp};
+use key_ring::KeyRing;
+use tokens::TokenChecks;
+
+/// Who is recognized. Cheap to clone.
+#[derive(Clone)]
+pub struct Access(Arc<AccessParts>);
+
+struct AccessParts {
+    tokens: Option<TokenChecks>,
+    keys: Arc<KeyRing>,
+}
+
+/// Who makes a request, and for how long that holds.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Who it is.
+    pub principal: Principal,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// Cancelled when it is revoked.
+    pub revoked: Option<Arc<CancellationToken>>,
+}
+
+impl Pass {
+    /// One that does not end.
+    pub fn of(principal: Principal) -> Self {
+        Self { principal, expires_at: None, revoked: None }
+    }
+}
+
+/// Why a credential is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Neither a token nor a key.
+    #[error("The token is malformed.")]
+    Malformed,
+    /// Its header asks for more than is understood here.
+    #[error("The token has critical headers, which are not supported.")]
+    Critical,
+    /// No key verifies it.
+    #[error("The token is not signed with a key that is accepted here.")]
+    NotSigned,
+    /// It would never end.
+    #[error("The token has no exp.")]
+    NoExpiry,
+    /// It has ended.
+    #[error("The token has expired.")]
+    Expired,
+    /// It has not begun.
+    #[error("The token is not valid yet.")]
+    NotYetValid,
+    /// It comes from somebody else.
+    #[error("The token was issued by another issuer.")]
+    OtherIssuer,
+    /// It is for somebody else.
+    #[error("The token is meant for another audience.")]
+    OtherAudience,
+    /// It names no user.
+    #[error("The token has no sub that is a user id: 1 to 128 ASCII letters, digits or any of - _ . ~ @.")]
+    NoUser,
+    /// There is no such key, or not any more.
+    #[error("The API key is unknown or was revoked.")]
+    UnknownKey,
+}
+
+/// What access needs cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}", path = path.display())]
+pub struct AccessError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Access {
+    /// What the settings and the data directory say.
+    ///
+    /// # Errors
+    /// When a file that they name cannot be used.
+    pub fn load(config: &AccessConfig, data_dir: &Path) -> Result<Self, AccessError> {
+        let tokens = TokenChecks::load(config)?;
+        let keys = Arc::new(KeyRing::load(AccessFiles::of(data_dir))?);
+        Ok(Self(Arc::new(AccessParts { tokens, keys })))
+    }
+
+    /// Whether requests need a credential: as soon as people or programs can have one.
+    pub fn is_on(&self) -> bool {
+        self.0.tokens.is_some() || self.0.keys.any()
+    }
+
+    /// Recognizes the holder of a token or of a key.
+    ///
+    /// # Errors
+    /// When it is not believed.
+    pub fn recognize(&self, credential: &str, now: Timestamp) -> Result<Pass, Denied> {
+        if key_file::id_of(credential).is_some() {
+            return self.0.keys.check(credential, now);
+        }
+        let told = self.0.tokens.as_ref().ok_or(Denied::Malformed)?.check(credential, now)?;
+        let principal = Principal::Person(told.user_id.into());
+        Ok(Pass { expires_at: Some(told.expires_at), ..Pass::of(principal) })
+    }
+
+    /// Notices revoked keys until it is asked to end.
+    pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(Arc::clone(&self.0.keys).run()).await;
+        self.0.keys.write_last_uses();
+    }
+}
