@@ -35,7 +35,7 @@
  * @property {Record<string, string>} [path] Path parameters other than the variable of the same name.
  * @property {Record<string, string | string[]>} [query]
  * @property {Record<string, string>} [header]
- * @property {Record<string, unknown>} [json] The body, as JSON.
+ * @property {Record<string, unknown> | unknown[]} [json] The body, as JSON.
  * @property {Record<string, string>} [form] The body, as form fields.
  * @property {Record<string, string>} [files] The body, as a form with files of this directory.
  * @property {number} [status] The first status that the route describes, if absent.

@@ -26,6 +26,14 @@ export const endless = {
       endless: '"channel":"task:',
     },
     {
+      route: "GET /api/notifications/stream",
+      name: "Listen to notifications",
+      about: "Those that wait, and those that come; the user is connected meanwhile.",
+      query: { userId: "{{userId}}" },
+      contains: ["event: connected"],
+      endless: "event: connected",
+    },
+    {
       route: "GET /api/stream",
       name: "Watch all topics",
       about: "What is published from now on, on any topic.",
@@ -45,6 +53,13 @@ export const endless = {
       name: "Listen to events",
       contains: ["event: connected"],
       endless: "event: connected",
+    },
+    {
+      route: "GET /api/notifications/subscribe/{userId}",
+      name: "Subscribe to notifications",
+      about: "Those that this stream has not sent before; first mention the user.",
+      contains: ["data: "],
+      endless: "data: ",
     },
     {
       route: "GET /api/sse/events",

@@ -3,6 +3,7 @@
 import { earlierSystems } from "./earlier-systems.js";
 import { endless } from "./endless.js";
 import { pages } from "./pages.js";
+import { people } from "./people.js";
 import { service } from "./service.js";
 import { start } from "./start.js";
 import { streams } from "./streams.js";
@@ -19,6 +20,7 @@ export const folders = [
   streams,
   topics,
   users,
+  people,
   earlierSystems,
   service,
   pages,

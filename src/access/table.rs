@@ -106,6 +106,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/api/metrics/stream", Only(Scope::Admin)),
     ("GET", "/sse", Anyone),
     ("GET", "/sse/connect/{userId}", Watch),
+    ("GET", "/api/notifications/subscribe/{userId}", Watch),
+    ("POST", "/api/users/{userId}/mention", Only(Scope::Notify)),
     ("GET", "/sse/disconnect/{userId}", UserOr(Scope::Notify)),
     ("GET", "/sse/task/{userId}", UserOr(Scope::Submit)),
     ("POST", "/sse/task/{userId}", UserOr(Scope::Submit)),

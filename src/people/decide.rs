@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use serde_json::json;
+use serde::Serialize;
 
 use super::{
     notification::Notification,
@@ -159,12 +159,23 @@ fn forget(user: &ChannelName, known: &UserState, census: &impl Census) -> UserCh
     UserChange { drafts: own.chain(emptied(known.groups.keys(), &nobody, census)).collect(), state: None }
 }
 
+/// That a user came or went.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldPresence<'a> {
+    user_id: &'a str,
+    status: PresenceStatus,
+    since: Timestamp,
+}
+
 /// Tells those who watch presence.
 fn presence(user: &ChannelName, state: &UserState) -> Option<Draft> {
-    let data = json!({ "userId": user.name(), "status": state.status, "since": state.since });
+    let UserState { status, since, .. } = *state;
+    let told = ToldPresence { user_id: &user.name(), status, since };
+    // Three words always have a JSON text.
+    let data = serde_json::to_vec(&told).unwrap_or_default().into();
     let channel = ChannelName::topic(PRESENCE).ok()?;
-    let (name, data) = (Some(PRESENCE.into()), data.to_string().into());
-    Some(Draft { channel, name, class: Class::Notice, data, memo: None, origin: None })
+    Some(Draft { channel, name: Some(PRESENCE.into()), class: Class::Notice, data, memo: None, origin: None })
 }
 
 fn inbox(user: &ChannelName) -> Option<ChannelName> {

@@ -122,6 +122,11 @@ impl Presence {
             self.shared.tracker.ask_user(user, came).await?;
             state = self.shared.tracker.user(&user_id);
         }
+        // What was seen a moment ago is not to be delivered again.
+        let seen = self.shared.live().by_id.get_mut(&user_id).and_then(|user| user.seen.take());
+        if let Some((seq, _)) = seen {
+            self.shared.tracker.ask_user(user, UserIntent::Seen(seq)).await?;
+        }
         let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
         let mut live = self.shared.live();
         let user = live.user(&user_id, status, since);
@@ -320,12 +325,15 @@ impl PresenceShared {
     async fn write_one(&self, changed: &Changed) -> Result<(), TrackerError> {
         // A user who is known has a valid name.
         let Ok(user) = ChannelName::user(&changed.user_id) else { return Ok(()) };
-        let Some(state) = self.tracker.user(&changed.user_id) else { return Ok(()) };
-        if state.status != changed.status {
+        // One who was forgotten a moment ago is known again.
+        let state = self.tracker.user(&changed.user_id);
+        if state.as_ref().is_none_or(|state| state.status != changed.status) {
             self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since)).await?;
         }
         match changed.seen {
-            Some(seen) if seen > state.seen => self.tracker.ask_user(&user, UserIntent::Seen(seen)).await.map(drop),
+            Some(seen) if state.is_none_or(|state| seen > state.seen) => {
+                self.tracker.ask_user(&user, UserIntent::Seen(seen)).await.map(drop)
+            }
             _ => Ok(()),
         }
     }

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
-    channel::{Registry, StreamLimits},
+    channel::{Delivery, Registry, StreamLimits},
     config::PeopleConfig,
+    event::Resume,
     journal::Journal,
     task::Policy,
     telemetry::Metrics,
@@ -104,4 +105,31 @@ async fn the_list_goes_on_page_by_page() {
     let (page, next) = presence.list(None, next.as_deref(), 2);
     assert_eq!((page.len(), next), (1, None));
     assert!(presence.list(Some(PresenceStatus::Disconnected), None, 2).0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_and_goes_is_told_on_a_topic() {
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&MemoryJournal::new(), &shutdown.tracker, &shutdown.jobs).await;
+    let topic = ChannelName::topic("presence").expect("a name");
+    let (_, mut told) = presence.shared.tracker.watch(&topic, Resume::First).await.expect("it is let in");
+    let mut next = async || match told.next().await {
+        Delivery::Frame(frame) => String::from_utf8(frame.event().draft.data.to_vec()).expect("JSON"),
+        other => panic!("{other:?}"),
+    };
+    let guard = presence.connect(&user("ann")).await.unwrap();
+    let came = next().await;
+    let since = presence.get("ann").expect("she is known").since;
+    assert_eq!(came, format!(r#"{{"userId":"ann","status":"connected","since":"{since}"}}"#));
+    drop(guard);
+    drop(presence.connect(&user("ann")).await.unwrap());
+    let started = Instant::now();
+    assert!(next().await.contains("disconnected"));
+    assert!(started.elapsed() >= GRACE, "the short while between two streams was not told");
+    let _guard = presence.connect(&user("ann")).await.unwrap();
+    assert!(next().await.contains(r#""connected""#));
+    let started = Instant::now();
+    presence.disconnect(&user("ann"));
+    assert!(next().await.contains("disconnected"));
+    assert!(started.elapsed() < GRACE);
 }

@@ -80,8 +80,7 @@ impl Style {
             let id = position.filter(|_| Some(nth) == last);
             opening.extend(join.state().map(|frame| frame.snapshot(self.dialect, id)));
         }
-        let has_ids = self.dialect != Dialect::Plain;
-        opening.extend(position.filter(|_| last.is_none() && has_ids).map(wire::position));
+        opening.extend(position.filter(|_| last.is_none() && self.dialect.has_ids()).map(wire::position));
         (opening, joined.position.filter(|_| joined.has_waiting && last.is_some()))
     }
 }

@@ -262,6 +262,21 @@ fn what_does_not_fit_the_task_is_refused_by_name() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_takes_no_time_back() {
+    let (mut world, id) = started("{}");
+    let mut updated_at = world.now;
+    for json in ["{}", r#"{"progress":10}"#, r#"{"progress":20}"#, r#"{"status":"completed"}"#] {
+        world.now = world.now.before(Duration::from_secs(60));
+        world.decide(id, &report(json)).expect("accepted");
+        let task = &world.entry(id).expect("it is there").task;
+        assert!(task.updated_at >= updated_at, "{json}: {} after {updated_at}", task.updated_at);
+        updated_at = task.updated_at;
+    }
+    let Task { created_at, started_at, finished_at, .. } = &world.entry(id).expect("it is there").task;
+    assert!(started_at.is_some_and(|at| at >= *created_at) && *finished_at >= *started_at);
+}
+
+#[test]
 fn silence_stalls_and_a_word_ends_it() {
     let (mut world, id) = started(r#"{"start":true}"#);
     assert_eq!(world.table.next_due(), Some(world.now + POLICY.stalled_after));

@@ -304,9 +304,10 @@ fn expects(table: &Table, people: &PeopleTable, decided: &Decided) -> Option<Exp
         (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => table.last(channel).map(Expect::At),
         (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Some(Expect::Absent),
         // A text goes to a user whatever has become of them.
-        (ChannelKind::User, _, _) if decided.draft.class != Class::Notice => {
+        (ChannelKind::User, _, _) if decided.draft.memo.is_some() => {
             Some(people.last(channel).map_or(Expect::Absent, Expect::At))
         }
+        (ChannelKind::User, _, _) if decided.draft.class == Class::Tombstone => people.last(channel).map(Expect::At),
         // A key goes with its task, whatever has become of it.
         _ => None,
     }

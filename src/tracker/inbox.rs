@@ -39,7 +39,7 @@ impl Tracker {
     /// When nobody has this id, or the store does not answer.
     pub async fn inbox(&self, user_id: &str, filter: InboxFilter) -> Result<InboxPage, TrackerError> {
         let state = self.user(user_id).ok_or(PeopleRefusal::NoUser)?;
-        let not_before = self.shared.clock.now().before(self.shared.inbox_max_age);
+        let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
         let groups = state.groups.iter().map(|(group, joined)| (ChannelName::group(group), *joined));
         let (mut events, mut unread) = (Vec::new(), 0);
         for (channel, joined) in groups.chain([(ChannelName::inbox(user_id), Seq::ZERO)]) {

@@ -104,7 +104,13 @@ pub struct MemberWatcher {
     /// The channels of inboxes and groups, each from where it is theirs.
     joined: HashMap<ChannelName, Seq>,
     moving: Option<Moving>,
+    on_taken: Option<OnTaken>,
+    /// What was given last, until it is known to be taken.
+    given: Option<Seq>,
 }
+
+/// Is told up to where deliveries were taken.
+type OnTaken = Box<dyn Fn(Seq) + Send + Sync>;
 
 /// Channels of groups on their way in.
 struct Moving {
@@ -134,12 +140,23 @@ impl Tracker {
         let load = async |missing: &[ChannelName]| self.load_many(missing).await;
         let (joins, mut subscriber) = self.shared.registry.open_several(&wanted, resume, load).await?;
         subscriber.reseat(|_| true, Vec::new(), versions);
-        Ok((joins, MemberWatcher { subscriber, tracker: self.clone(), followed, joined, moving: None }))
+        Ok((
+            joins,
+            MemberWatcher {
+                subscriber,
+                tracker: self.clone(),
+                followed,
+                joined,
+                moving: None,
+                on_taken: None,
+                given: None,
+            },
+        ))
     }
 
     /// The inboxes of users, and the channels of their groups.
     fn wanted(&self, followed: &[Follower]) -> Vec<Wanted> {
-        let not_before = self.shared.clock.now().before(self.shared.inbox_max_age);
+        let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
         let people = self.shared.people();
         let mut wanted: Vec<Wanted> = Vec::new();
         for Follower { user, .. } in followed {
@@ -185,6 +202,11 @@ impl MemberWatcher {
         self.subscriber.hold(guard);
     }
 
+    /// Tells what was taken: whoever asks for the next delivery has taken the one before.
+    pub fn on_taken(&mut self, on_taken: impl Fn(Seq) + Send + Sync + 'static) {
+        self.on_taken = Some(Box::new(on_taken));
+    }
+
     /// The next delivery.
     ///
     /// # Cancel safety
@@ -221,6 +243,9 @@ impl MemberWatcher {
 
 impl Watch for MemberWatcher {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
+        if let (Some(given), Some(on_taken)) = (self.given.take(), &self.on_taken) {
+            on_taken(given);
+        }
         loop {
             if let Some(mut moving) = self.moving.take() {
                 match moving.entering.as_mut().poll(context) {
@@ -244,7 +269,11 @@ impl Watch for MemberWatcher {
                 self.moving = Some(self.begin_move());
                 continue;
             }
-            return Poll::Ready(ready!(polled));
+            let delivery = ready!(polled);
+            if let Delivery::Frame(frame) = &delivery {
+                self.given = Some(frame.seq());
+            }
+            return Poll::Ready(delivery);
         }
     }
 }

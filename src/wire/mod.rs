@@ -12,7 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 
 use crate::event::{ChannelKind, ChannelName, Class, Cursor, Draft, Epoch, Event, Seq};
 
@@ -30,11 +31,18 @@ pub enum Dialect {
     Named,
     /// Unnamed; the channel's name and the text or JSON in one object, `id`.
     Multiplexed,
+    /// Unnamed, without id; of a notification, `{"Title","Message","OccurredAt"}`.
+    Pascal,
 }
 
 impl Dialect {
     /// All of them, in their order.
-    const ALL: [Self; 4] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed];
+    const ALL: [Self; 5] = [Self::Progress, Self::Plain, Self::Named, Self::Multiplexed, Self::Pascal];
+
+    /// Whether its frames carry the cursor.
+    pub fn has_ids(self) -> bool {
+        !matches!(self, Self::Plain | Self::Pascal)
+    }
 }
 
 /// A visible event with its bytes.
@@ -74,7 +82,7 @@ impl Frame {
 
     /// Its bytes in a dialect, ready for the socket.
     pub fn bytes(&self, dialect: Dialect) -> Bytes {
-        let id = (dialect != Dialect::Plain).then_some(self.cursor);
+        let id = dialect.has_ids().then_some(self.cursor);
         self.encoded[dialect as usize].get_or_init(|| self.encode(dialect, id)).clone()
     }
 
@@ -103,6 +111,7 @@ impl Frame {
             Dialect::Progress | Dialect::Named => event(name.as_deref(), data, id),
             Dialect::Plain => event(None, data, id),
             Dialect::Multiplexed => event(None, &self.addressed(), id),
+            Dialect::Pascal => event(None, &titled(data).unwrap_or_else(|| data.clone()), id),
         }
     }
 }
@@ -190,6 +199,24 @@ where
     }
     object.push(b'}');
     object.into()
+}
+
+/// Title, message and time of an object, under the names that the clients of an earlier system read.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all(serialize = "PascalCase", deserialize = "camelCase"))]
+struct TitledObject<'a> {
+    #[serde(borrow)]
+    title: &'a RawValue,
+    #[serde(borrow)]
+    message: &'a RawValue,
+    #[serde(borrow)]
+    occurred_at: &'a RawValue,
+}
+
+/// `{"Title":…,"Message":…,"OccurredAt":…}` of an object that has these members.
+fn titled(json: &[u8]) -> Option<Bytes> {
+    let object: TitledObject<'_> = serde_json::from_slice(json).ok()?;
+    serde_json::to_vec(&object).ok().map(Into::into)
 }
 
 #[cfg(test)]

@@ -104,3 +104,10 @@ fn adds_members_at_the_end() {
     assert_eq!(with_members(b"{}", [("b", &b"2"[..])]), r#"{"b":2}"#);
     assert_eq!(with_members(br#"{"a":1}"#, []), r#"{"a":1}"#);
 }
+
+#[test]
+fn cuts_down_to_what_older_clients_read() {
+    let json = br#"{"id":"1","type":"x","title":"t\"","message":"m","data":{"title":1},"occurredAt":"z"}"#;
+    assert_eq!(titled(json).as_deref(), Some(&br#"{"Title":"t\"","Message":"m","OccurredAt":"z"}"#[..]));
+    assert_eq!(titled(b"hello"), None);
+}

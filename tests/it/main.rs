@@ -16,6 +16,7 @@ mod names;
 mod jobs;
 mod openapi;
 mod people;
+mod people_crash;
 mod power_cut;
 mod problems;
 mod readme;

@@ -229,3 +229,40 @@ async fn one_stream_brings_tasks_and_what_waits_for_a_user() {
     let next = app.get(&next).header("accept", "application/json").header("prefer", "wait=0").send().await.json();
     assert_eq!((&next["events"], &next["reset"]), (&json!([]), &json!([])));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_without_an_id_is_not_sent_again() {
+    let app = TestApp::in_process().await;
+    for title in ["one", "two"] {
+        app.notify("ann", title).await;
+    }
+    let subscribe = async || app.get("/api/notifications/subscribe/ann").events().await;
+    let mut events = subscribe().await;
+    assert!(events.next().await.unwrap().data.starts_with(r#"{"Title":"one","Message":"m","OccurredAt":"20"#));
+    assert!(events.next().await.unwrap().data.contains("two"));
+    assert!(events.text().lines().all(|line| line.is_empty() || line.starts_with("data: ")), "{}", events.text());
+    // It is taken when the next is asked for.
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(1), events.next()).await.is_err());
+    drop(events);
+    app.notify("ann", "three").await;
+    let mut events = subscribe().await;
+    assert!(events.next().await.unwrap().data.contains("three"), "at once after the stream before");
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(2), events.next()).await.is_err());
+    assert_eq!(app.inbox("ann", "").await["unreadCount"], 3, "what was seen was not read");
+    let mut again = subscribe().await;
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(2), again.next()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_mention_is_a_notification() {
+    let app = TestApp::in_process().await;
+    let mention = json!({ "text": "Have a look", "mentionedBy": "bob" });
+    let answer = app.post("/api/users/ann/mention").json(&mention).send().await;
+    assert_eq!((answer.status(), answer.text()), (200, r#"{"success":true}"#));
+    let mut events = app.listen("ann", "").await;
+    let notification: Value = serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+    assert_eq!((&notification["type"], &notification["message"]), (&json!("mention"), &json!("Have a look")));
+    assert_eq!(notification["data"], json!({ "mentionedBy": "bob" }));
+    let unsigned = app.post("/api/users/ann/mention").json(&json!({ "text": "t", "mentionedBy": "a\nb" })).send().await;
+    assert_eq!(unsigned.refusal(), "422 invalid mentionedBy");
+}

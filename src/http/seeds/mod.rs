@@ -1,6 +1,7 @@
 //! Routes of earlier systems, byte for byte as their clients know them. This folder can be deleted whole.
 //!
-//! Some of their streams are of the plain dialect, some watch a topic. Their tasks are ordinary ones of kind `simulate`.
+//! Some of their streams are of the plain dialect, some watch a topic. Their tasks are ordinary ones of kind `simulate`,
+//! their notifications those of every user.
 
 mod broadcasts;
 mod games;
@@ -27,6 +28,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
         .routes(routes!(streams::connect))
         .routes(routes!(streams::disconnect))
         .routes(routes!(notifications::listen))
+        .routes(routes!(notifications::subscribe))
+        .routes(routes!(notifications::mention))
         .routes(routes!(broadcasts::events))
         .routes(routes!(broadcasts::send))
         .routes(routes!(broadcasts::sse_events))

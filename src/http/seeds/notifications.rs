@@ -1,21 +1,27 @@
-//! Streams of notifications.
+//! Notifications: two streams of them, and mentions.
+
+use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
+use bytes::Bytes;
 use garde::Validate;
-use http::Method;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
 
 use super::super::{
     App,
-    extract::Query,
-    problem::Problem,
+    extract::{Json, Query, User},
+    guard::HasEffect,
+    notifications::MeetsUsers,
+    problem::{Problem, Writes},
     progress::{AcceptsStream, LastEventId, event_stream, head, refused},
     refusals::Refusals,
     streams::watch_as,
 };
 use crate::{
-    event::{ChannelName, Name},
+    event::{ChannelName, Name, Resume},
+    people::NewNotification,
     stream::{Heartbeat, StreamBody, Style},
     wire::{self, Dialect},
 };
@@ -45,30 +51,108 @@ pub(in super::super) struct ListenQuery {
     responses(
         (status = 200, description = "The stream", content_type = "text/event-stream",
             example = json!("event: connected\ndata: {\"message\":\"Connected to notifications\"}\n\n")),
-        Refusals<(Query<ListenQuery>, AcceptsStream)>))]
+        Refusals<(HasEffect, Query<ListenQuery>, AcceptsStream)>))]
 pub(in super::super) async fn listen(
     State(app): State<App>,
+    effect: HasEffect,
     Query(query): Query<ListenQuery>,
     _accepts: AcceptsStream,
     LastEventId(resume): LastEventId,
-    method: Method,
 ) -> Result<Response, Problem> {
     // The cursor has its own reader.
     let ListenQuery { user_id, last_event_id: _cursor } = query;
     let user = ChannelName::user(&String::from(user_id)).map_err(Problem::internal)?;
-    if method == Method::HEAD {
-        return Ok(head());
-    }
-    let (joined, watcher) = match watch_as(&app, &[], &[user], resume).await {
-        Ok(opened) => opened,
-        Err(problem) => return Ok(refused(&problem)),
-    };
     let connected = wire::event(Some("connected"), br#"{"message":"Connected to notifications"}"#, None);
-    let style = Style {
-        dialect: Dialect::Named,
-        opening: vec![connected],
-        shows_state: true,
-        heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
+    Ok(stream(&app, effect, user, resume, Dialect::Named, vec![connected]).await)
+}
+
+/// Subscribes to the notifications of a user.
+///
+/// Each is `{"Title","Message","OccurredAt"}`, first those that wait. Events carry no id: what was sent on this stream is
+/// not sent again. The user is connected as long as this stream is open.
+#[utoipa::path(
+    get, path = "/api/notifications/subscribe/{userId}", operation_id = "subscribeToNotifications",
+    tag = "compatibility", params(User, LastEventId),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream",
+            example = json!("data: {\"Title\":\"Build\",\"Message\":\"It has passed.\",\"OccurredAt\":\"2026-01-31T08:15:00.042Z\"}\n\n")),
+        Refusals<(HasEffect, User, AcceptsStream)>))]
+pub(in super::super) async fn subscribe(
+    State(app): State<App>,
+    effect: HasEffect,
+    User(user): User,
+    _accepts: AcceptsStream,
+    LastEventId(resume): LastEventId,
+) -> Response {
+    stream(&app, effect, user, resume, Dialect::Pascal, Vec::new()).await
+}
+
+/// A stream of the notifications of a user.
+async fn stream(
+    app: &App,
+    effect: HasEffect,
+    user: ChannelName,
+    resume: Resume,
+    dialect: Dialect,
+    opening: Vec<Bytes>,
+) -> Response {
+    if effect.is_head {
+        return head();
+    }
+    let (joined, mut watcher) = match watch_as(app, &[], std::slice::from_ref(&user), resume).await {
+        Ok(opened) => opened,
+        Err(problem) => return refused(&problem),
     };
-    Ok(event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone())))
+    if !dialect.has_ids() {
+        // Its clients cannot tell what they have seen.
+        let (presence, user_id) = (app.presence.clone(), Arc::<str>::from(user.name()));
+        watcher.on_taken(move |seq| presence.saw(&user_id, seq));
+    }
+    let heartbeat = Heartbeat::comment(app.config.streams.keep_alive);
+    let style = Style { dialect, opening, shows_state: true, heartbeat };
+    event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone()))
+}
+
+/// A text in which a user was mentioned.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(in super::super) struct Mention {
+    /// The text.
+    #[garde(length(bytes, min = 1, max = 4096))]
+    #[schema(min_length = 1, max_length = 4096)]
+    text: String,
+    /// Who wrote it.
+    #[garde(skip)]
+    mentioned_by: Name,
+}
+
+/// A word that it is done.
+#[derive(Serialize, ToSchema)]
+pub(in super::super) struct Success {
+    /// Always `true`.
+    success: bool,
+}
+
+/// Tells a user that they were mentioned: a notification of type `mention`.
+#[utoipa::path(
+    post, path = "/api/users/{userId}/mention", operation_id = "mentionUser", tag = "compatibility", params(User),
+    request_body(content = Mention, example = json!({ "text": "Have a look, @alice", "mentionedBy": "bob" })),
+    responses(
+        (status = 200, description = "The notification was sent", body = Success),
+        Refusals<(User, Json<Mention>, Writes, MeetsUsers)>))]
+pub(in super::super) async fn mention(
+    State(app): State<App>,
+    User(user): User,
+    Json(Mention { text, mentioned_by }): Json<Mention>,
+) -> Result<axum::Json<Success>, Problem> {
+    let by = String::from(mentioned_by);
+    let new = NewNotification {
+        title: format!("{by} mentioned you"),
+        message: text,
+        r#type: Some("mention".into()),
+        data: Some(json!({ "mentionedBy": by })),
+        id: None,
+    };
+    app.tracker.notify(&user, new).await?;
+    Ok(axum::Json(Success { success: true }))
 }

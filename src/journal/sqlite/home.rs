@@ -89,9 +89,11 @@ impl Place {
     /// Notes what is open; later it has to be there.
     pub(super) fn note(&self) -> Result<(), StoreError> {
         let paths = [self.file.clone(), beside(&self.file, WAL_SUFFIX), self.file.with_file_name(LOCK)];
-        let found = paths.into_iter().map(|path| Ok((identity(&path)?, path)));
-        let found = found.map(|found| found.map(|(identity, path)| (path, identity)));
-        let found = found.collect::<io::Result<_>>().map_err(StoreError::Sync)?;
+        let found = paths.map(|path| match identity(&path) {
+            Ok(identity) => Ok((path, identity)),
+            Err(_) => Err(StoreError::Displaced(path)),
+        });
+        let found = found.into_iter().collect::<Result<_, _>>()?;
         self.open.get_or_init(|| found);
         Ok(())
     }

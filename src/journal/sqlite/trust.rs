@@ -76,7 +76,8 @@ impl JournalWriter {
         if self.trust.proved_at.is_some_and(|at| at.elapsed() < PROOF) {
             return Ok(());
         }
-        let disk = rustix::fs::statvfs(&self.home.place.file).map_err(|error| StoreError::Sync(error.into()))?;
+        let path = &self.home.place.file;
+        let disk = rustix::fs::statvfs(path).map_err(|_| StoreError::Displaced(path.clone()))?;
         if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN {
             return Err(JournalError::Full);
         }

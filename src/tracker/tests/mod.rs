@@ -10,6 +10,8 @@ mod haunted;
 mod keys;
 mod lost_answers;
 mod merging;
+mod members;
+mod people;
 mod timers;
 mod topics;
 mod unreadable;
@@ -29,6 +31,7 @@ use crate::{
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
+pub(super) const USER_RETENTION: Duration = Duration::from_secs(10 * 3_600);
 const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, ..Policy::WIDE };
 
 /// A tracker on a journal in memory.
@@ -74,14 +77,9 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let options = TrackerOptions {
-            policy,
-            queue_length,
-            retention: RETENTION,
-            clock,
-            people: PeopleConfig::default(),
-            topics: TopicConfig::default(),
-        };
+        let people = PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() };
+        let topics = TopicConfig::default();
+        let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people, topics };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);
         let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();

@@ -34,3 +34,32 @@ async fn who_appends_reads_without_waiting_for_the_reads_of_others() {
     }
     assert_eq!(found.expect("waited for others").unwrap(), [waits.await.unwrap()]);
 }
+
+#[tokio::test]
+async fn a_read_is_of_one_moment_whatever_is_written_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "before").await;
+    let (begin, begun) = oneshot::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let work = move |connection: &Connection| {
+        let look = || {
+            let events = read::events_after(connection, Seq::ZERO, usize::MAX)?;
+            Ok::<_, StoreError>((schema::read_facts(connection)?, events))
+        };
+        let before = look()?;
+        begin.send(()).unwrap();
+        // It goes on when the sender is dropped.
+        let _ended = ended.recv();
+        Ok((before, look()?))
+    };
+    let write = async {
+        begun.await.unwrap();
+        add(&journal, &task(1), Class::Change, "meanwhile").await;
+        journal.fold().await.unwrap();
+        drop(end);
+    };
+    let (read, ()) = tokio::join!(journal.read_shared(work), write);
+    let (before, after) = read.unwrap();
+    assert_eq!(before, after);
+}
