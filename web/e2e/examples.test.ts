@@ -63,6 +63,19 @@ it("lets everybody hear a broadcast", async () => {
   await Promise.all([one.close(), other.close()]);
 });
 
+it("keeps notifications for a user who is away", async () => {
+  const { page, complaints, close } = await openExample("notifications");
+  await page.getByLabel("Title").fill("While away");
+  await page.getByRole("button", { name: "Send to the user" }).click();
+  await page.getByRole("button", { name: "Listen" }).click();
+  await logged(page, '"Title":"While away"');
+  await page.getByLabel("Title").fill("While there");
+  await page.getByRole("button", { name: "Send to the user" }).click();
+  await logged(page, '"Title":"While there"');
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 it("draws a chart of metrics", async () => {
   const { page, complaints, close } = await openExample("metrics");
   await page.locator("pre", { hasText: /CPU \d.* memory \d.*, \d+ tasks/ }).waitFor();
