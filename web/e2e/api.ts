@@ -3,6 +3,7 @@
  */
 
 export interface Api {
+  send(method: string, path: string, body: unknown): Promise<Response>;
   create(task: Record<string, unknown>): Promise<{ taskId: string }>;
   report(taskId: string, report: Record<string, unknown>): Promise<void>;
   /** The status with which a read of the task is answered. */
@@ -31,6 +32,7 @@ export function createApi(origin: string): Api {
   }
 
   const api: Api = {
+    send,
     async create(task) {
       const response = await send("POST", "/api/tasks", task);
       return (await response.json()) as { taskId: string };

@@ -52,6 +52,63 @@ it("connects a user, and shows the texts of a task", async () => {
   await close();
 });
 
+it("lets everybody hear a broadcast", async () => {
+  const one = await openExample("events");
+  const other = await openExample("events");
+  for (const { page } of [one, other]) await logged(page, "connected");
+  await one.page.getByRole("button", { name: "Send to all" }).click();
+  await logged(one.page, "sent to 2 clients");
+  for (const { page } of [one, other]) await logged(page, "Hello, everybody");
+  expect([...one.complaints, ...other.complaints]).toEqual([]);
+  await Promise.all([one.close(), other.close()]);
+});
+
+it("keeps notifications for a user who is away", async () => {
+  const { page, complaints, close } = await openExample("notifications");
+  await page.getByLabel("Title").fill("While away");
+  await page.getByRole("button", { name: "Send to the user" }).click();
+  await page.getByRole("button", { name: "Listen" }).click();
+  await logged(page, '"Title":"While away"');
+  await page.getByLabel("Title").fill("While there");
+  await page.getByRole("button", { name: "Send to the user" }).click();
+  await logged(page, '"Title":"While there"');
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it("draws a chart of metrics", async () => {
+  const { page, complaints, close } = await openExample("metrics");
+  await page.locator("pre", { hasText: /CPU \d.* memory \d.*, \d+ tasks/ }).waitFor();
+  await page.locator("polyline[points*=',']").waitFor({ state: "attached" });
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it("shows the score to who comes later", async () => {
+  const { page, complaints, close } = await openExample("scores");
+  await page.getByRole("button", { name: "Report the score" }).click();
+  await logged(page, "score 1 : 0");
+  await page.reload();
+  await logged(page, "initial 1 : 0");
+  await page.getByLabel("Away").fill("1");
+  await page.getByRole("button", { name: "Report the score" }).click();
+  await page.getByRole("status").filter({ hasText: "1 : 1" }).waitFor();
+  expect(complaints).toEqual([]);
+  await close();
+});
+
+it("watches many channels on one stream", async () => {
+  const { page, complaints, close } = await openExample("streams");
+  await page.getByRole("button", { name: "Watch" }).click();
+  await page.getByRole("button", { name: "Publish" }).click();
+  await logged(page, '{"channel":"topic:news","data":{"text":"It rains."}}');
+  await page.getByLabel("Topic").fill("sports");
+  await page.getByRole("button", { name: "Publish" }).click();
+  await logged(page, '"channel":"topic:sports"');
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 function openExample(name: string) {
   return openPage(browser, `${server.origin}/examples/${name}.html`);
 }

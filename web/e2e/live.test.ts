@@ -30,20 +30,22 @@ afterEach(async () => {
   await server?.stop();
 });
 
-/** From now on keeps the windows that open a stream, each as often as it does. */
-function recordStreams(): Page[] {
+/** From now on keeps the windows that open a stream of this route, each as often as it does. */
+function recordStreams(path: string): Page[] {
   const holders: Page[] = [];
   context.on("request", (request) => {
-    if (request.headers()["accept"] === "text/event-stream") holders.push(request.frame().page());
+    const isStream = request.headers()["accept"] === "text/event-stream";
+    if (isStream && new URL(request.url()).pathname === path) holders.push(request.frame().page());
   });
   return holders;
 }
 
 const summary = (page: Page) => page.locator("#tasks-summary");
 
-it("keeps ten windows live with one connection, and hands it on", async () => {
+it("keeps ten windows live with a connection for tasks and one for people, and hands them on", async () => {
   const tasks = await api.createMany(10, "Shared", 1);
-  const streams = recordStreams();
+  const streams = recordStreams("/api/tasks");
+  const peopleStreams = recordStreams("/api/stream");
   const windows = await openWindows(context, server.origin, 10);
   const see = async (least: number) => {
     for (const page of windows.filter((open) => !open.isClosed()))
@@ -59,6 +61,7 @@ it("keeps ten windows live with one connection, and hands it on", async () => {
   await waitForBar(further, "Shared 0", 40);
   expect(Date.now() - startedAtMs).toBeLessThan(5_000);
   expect(streams).toHaveLength(1);
+  expect(peopleStreams).toHaveLength(1);
 
   // When the window that holds the stream goes, another goes on from where it was.
   await streams[0]?.close();

@@ -43,6 +43,34 @@ describe("createClient", () => {
     expect(body instanceof FormData && body.get("file")).toMatchObject({ name: "a b.txt" });
   });
 
+  it("sends to a user, a group and a topic", async () => {
+    const { fetch, requests } = scriptedFetch(
+      () => jsonResponse({ id: "1" }),
+      () => jsonResponse({ id: "2", members: 3, connected: 1 }),
+      () => jsonResponse({ topic: "news" }),
+    );
+    const client = createClient({ fetch });
+    const notification = { title: "Build", message: "passed" };
+    await client.notifyUser("a@b", notification);
+    expect(await client.notifyGroup("ops", notification)).toEqual({ members: 3, connected: 1 });
+    await client.publish("news", "rain");
+    expect(requests.map(({ url, init }) => `${init.method} ${url} ${init.body}`)).toEqual([
+      'POST /api/users/a%40b/notifications {"title":"Build","message":"passed"}',
+      'POST /api/groups/ops/notifications {"title":"Build","message":"passed"}',
+      'PUT /api/topics/news {"data":"rain"}',
+    ]);
+  });
+
+  it("lists the users who are connected", async () => {
+    const alice = { userId: "alice", status: "connected", since: "2026-01-01T00:00:00Z" };
+    const { fetch, requests } = scriptedFetch(() =>
+      jsonResponse({ users: [{ ...alice, connections: 2 }], nextPage: "alice" }),
+    );
+    const page = await createClient({ fetch }).users({ status: "connected", limit: 1 });
+    expect(page).toEqual({ users: [alice], nextPage: "alice" });
+    expect(requests[0]?.url).toBe("/api/users?limit=1&status=connected");
+  });
+
   it("turns a problem into an error that says the detail", async () => {
     const { fetch } = scriptedFetch(() => problemResponse(409, "the task is final"));
     const refused = createClient({ fetch }).cancel("t");

@@ -1,9 +1,17 @@
 /**
- * The client library: every route of the task API that a browser needs, as plain functions.
+ * The client library: every route of the API that a browser needs, as plain functions.
  *
  * A closure over `fetch` and a base URL, without state of its own. Knows nothing of the page.
  */
 
+import {
+  type NewNotification,
+  parseReach,
+  parseUserPage,
+  type Reach,
+  type User,
+  type UserPage,
+} from "./people.ts";
 import { problemOf } from "./problem.ts";
 import {
   type ChannelEvent,
@@ -47,6 +55,12 @@ export interface PageQuery extends ListFilters {
   signal?: AbortSignal;
 }
 
+export interface UserQuery {
+  status?: User["status"];
+  /** Users on a page. */
+  limit?: number;
+}
+
 export interface WatchQuery {
   signal: AbortSignal;
   lastEventId?: string;
@@ -68,18 +82,26 @@ export interface Client {
   /** Sends a file into a task of the kind `upload`; resolves when the server has taken it. */
   sendFile(taskId: string, file: File, signal: AbortSignal): Promise<void>;
   watch(taskId: string, query: WatchQuery): AsyncGenerator<StreamEvent, void, undefined>;
-  /** Up to 100 channels on one stream with one cursor: `task:{id}`, `user:{name}`. */
+  /** Up to 100 channels on one stream with one cursor: `task:{id}`, `user:{id}`, `topic:{name}`. */
   watchMany(
     channels: readonly string[],
     query: WatchQuery,
   ): AsyncGenerator<ChannelEvent, void, undefined>;
   /** Where the progress of a task can be watched, by any client. */
   progressUrl(taskId: string): string;
+  /** Users in the order of their ids. */
+  users(query: UserQuery): Promise<UserPage>;
+  /** Stored once this resolves; a user who is away finds it on connecting. */
+  notifyUser(userId: string, notification: NewNotification): Promise<void>;
+  notifyGroup(group: string, notification: NewNotification): Promise<Reach>;
+  /** Sets the value of a topic, which who comes later is shown first. */
+  publish(topic: string, data: unknown): Promise<void>;
 }
 
 export function createClient(options: ClientOptions = {}): Client {
   const { fetch: send = globalThis.fetch.bind(globalThis), baseUrl = "" } = options;
-  const taskUrl = (taskId: string) => `${baseUrl}/api/tasks/${encodeURIComponent(taskId)}`;
+  const urlOf = (kind: string, id: string) => `${baseUrl}/api/${kind}/${encodeURIComponent(id)}`;
+  const taskUrl = (taskId: string) => urlOf("tasks", taskId);
   const progressUrl = (taskId: string) => `${taskUrl(taskId)}/progress`;
 
   function listUrl({ limit = 50, page, ...filters }: Omit<PageQuery, "signal">): string {
@@ -125,6 +147,22 @@ export function createClient(options: ClientOptions = {}): Client {
       return watchChannels(`${baseUrl}/api/stream?${names}`, { fetch: send, ...query });
     },
     progressUrl,
+    async users({ status, limit = 50 }) {
+      const query = new URLSearchParams({ limit: String(limit), ...(status && { status }) });
+      const response = await call(`${baseUrl}/api/users?${query}`);
+      return parseUserPage(await response.json());
+    },
+    async notifyUser(userId, notification) {
+      await call(`${urlOf("users", userId)}/notifications`, json("POST", notification));
+    },
+    async notifyGroup(group, notification) {
+      const url = `${urlOf("groups", group)}/notifications`;
+      const response = await call(url, json("POST", notification));
+      return parseReach(await response.json());
+    },
+    async publish(topic, data) {
+      await call(urlOf("topics", topic), json("PUT", { data }));
+    },
   };
 }
 

@@ -9,11 +9,15 @@ import { type Counts, isFinal, STATUSES } from "../client/task.ts";
 import { CopyText } from "../elements/copy-text.ts";
 import { byId, make, setAttribute, setText } from "../elements/dom.ts";
 import { LiveAnnouncer } from "../elements/live-announcer.ts";
+import { MessageForm, type Outgoing } from "../elements/message-form.ts";
+import { MessageLog } from "../elements/message-log.ts";
 import { NoticeList } from "../elements/notice-list.ts";
 import type { TaskAction } from "../elements/task-card.ts";
 import { TaskList } from "../elements/task-list.ts";
 import { TaskView } from "../elements/task-view.ts";
 import { UploadForm } from "../elements/upload-form.ts";
+import { UserList } from "../elements/user-list.ts";
+import type { Connected } from "./presence.ts";
 
 export type PageElements = ReturnType<typeof findPageElements>;
 
@@ -103,6 +107,36 @@ export function findPageElements() {
     onAction(run: (action: TaskAction) => void): void {
       for (const place of [taskList, task]) listen<TaskAction>(place, "task-action", run);
     },
+  };
+}
+
+export type PeopleElements = ReturnType<typeof findPeopleElements>;
+
+export function findPeopleElements() {
+  const users = byId("users", UserList);
+  const form = byId("message-form", MessageForm);
+  const summary = byId("people-summary", HTMLParagraphElement);
+  const trouble = byId("people-trouble", HTMLParagraphElement);
+  listen<string>(users, "user-chosen", (userId) => form.choose(userId));
+
+  return {
+    form,
+    messages: byId("messages", MessageLog),
+
+    showConnected({ users: connected, hasMore }: Connected): void {
+      users.show([...connected.keys()], hasMore);
+      const count = `${connected.size.toLocaleString("en")} connected`;
+      setText(summary, connected.size === 0 ? undefined : hasMore ? `more than ${count}` : count);
+    },
+
+    /** Why nothing arrives; nothing when it does. */
+    showTrouble(reason: string | undefined): void {
+      setText(trouble, reason);
+    },
+
+    onMessage: (run: (outgoing: Outgoing) => void) => listen(form, "message-asked", run),
+    onListen: (run: (channel: string) => void) => listen(form, "listen-asked", run),
+    onStop: (run: (channel: string) => void) => listen(form, "stop-asked", run),
   };
 }
 
