@@ -32,6 +32,10 @@ impl Ask {
         Self::with_body("PATCH", path, "", body)
     }
 
+    pub(crate) fn put(path: &str, body: &str) -> Self {
+        Self::with_body("PUT", path, "", body)
+    }
+
     pub(crate) fn post(path: &str, body: &str) -> Self {
         Self::with_body("POST", path, "", body)
     }

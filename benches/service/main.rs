@@ -14,6 +14,7 @@ mod store;
 mod streams;
 mod table;
 mod throughput;
+mod topics;
 mod watching;
 
 use std::path::{Path, PathBuf};
@@ -23,8 +24,10 @@ use clap::{Parser, builder::PossibleValuesParser};
 use server::Subject;
 use table::Figures;
 
-const SECTIONS: [&str; 11] =
-    ["reports", "submits", "watchers", "idle", "channels", "live", "sweep", "lists", "busy", "memory", "start"];
+const SECTIONS: [&str; 13] = [
+    "reports", "submits", "watchers", "idle", "channels", "live", "sweep", "lists", "busy", "memory", "start",
+    "topics", "people",
+];
 
 /// Measures the service and prints a table for each section.
 #[derive(Parser)]
@@ -83,6 +86,8 @@ async fn measure(section: &str, subject: &Subject<'_>) -> Figures {
         "busy" => beside::busy(subject).await,
         "memory" => store::memory(subject).await,
         "start" => store::start(subject).await,
+        "topics" => topics::topics(subject).await,
+        "people" => topics::people(subject).await,
         _ => unreachable!("the parser knows the sections"),
     }
 }
