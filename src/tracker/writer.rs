@@ -263,10 +263,7 @@ impl Writer {
                     }
                 }
             }
-            if events.iter().any(|event| event.channel().kind() == ChannelKind::Topic) {
-                let mut topics = self.shared.topics_mut();
-                events.iter().for_each(|event| topics.apply(event));
-            }
+            self.shared.follow_topics(events);
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);
         }
