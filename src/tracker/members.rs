@@ -24,9 +24,9 @@ use crate::{
     people::MembershipChange,
 };
 
-/// The groups of which users are being followed. Entries are there only while somebody watches.
-#[derive(Debug, Default)]
-pub(super) struct Memberships(Mutex<HashMap<Arc<str>, Weak<Membership>>>);
+/// The users whose groups are being followed. Entries are there only while somebody watches.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memberships(Arc<Mutex<HashMap<Arc<str>, Weak<Membership>>>>);
 
 /// The groups of one user, for their open streams.
 #[derive(Debug, Default)]
@@ -41,6 +41,7 @@ struct Follower {
     user: ChannelName,
     membership: Arc<Membership>,
     slot: usize,
+    memberships: Memberships,
 }
 
 impl Memberships {
@@ -59,14 +60,13 @@ impl Memberships {
         let mut followed = self.lock();
         let known = followed.get(&*user.name()).and_then(Weak::upgrade);
         let membership = known.unwrap_or_else(|| {
-            followed.retain(|_, membership| membership.strong_count() > 0);
             let membership = Arc::<Membership>::default();
             followed.insert(user.name().into(), Arc::downgrade(&membership));
             membership
         });
         drop(followed);
         let slot = membership.waiting().enter();
-        Follower { user: user.clone(), membership, slot }
+        Follower { user: user.clone(), membership, slot, memberships: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Membership>>> {
@@ -91,6 +91,11 @@ impl Follower {
 impl Drop for Follower {
     fn drop(&mut self) {
         self.membership.waiting().leave(self.slot);
+        // Whoever else begins to follow takes the lock first.
+        let mut followed = self.memberships.lock();
+        if Arc::strong_count(&self.membership) == 1 {
+            followed.remove(&*self.user.name());
+        }
     }
 }
 

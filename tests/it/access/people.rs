@@ -142,3 +142,20 @@ async fn the_lease_token_of_a_task_is_good_for_reports_on_it_alone() {
     let path = format!("/api/tasks/{}", task["taskId"].as_str().unwrap());
     assert_eq!(app.get(&path).header("lease-token", &token).send().await.refusal(), "401 credential_required");
 }
+
+#[tokio::test]
+async fn a_person_listens_to_their_own_notifications_only() {
+    let app = guarded().await;
+    let listen = |query: &str| app.get(&format!("/api/notifications/stream{query}")).bearer(&token("ann"));
+    let mut events = listen("").events().await;
+    assert_eq!(events.next().await.unwrap().event, "connected");
+    let key = app.key(&[Scope::Notify]);
+    let new = json!({ "title": "t", "message": "m" });
+    let sent = app.post("/api/users/ann/notifications").bearer(&key).json(&new).send().await;
+    assert_eq!(sent.status(), 200, "{sent:?}");
+    assert_eq!(events.next().await.unwrap().event, "notification");
+    assert_eq!(listen("?userId=bob").send().await.refusal(), "404 user_not_found");
+    assert_eq!(app.get("/api/notifications/subscribe/bob").bearer(&token("ann")).send().await.status(), 404);
+    assert_eq!(app.post("/api/users/ann/notifications").bearer(&token("ann")).json(&new).send().await.status(), 403);
+    assert_eq!(app.get("/api/notifications/stream?userId=ann").send().await.status(), 401);
+}
