@@ -1,6 +1,6 @@
 //! Access: who makes a request, and what they may do.
 //!
-//! [`table`] says what each route needs and who may watch each channel; the rest finds out who asks. It owns the API keys
+//! `table.rs` says what each route needs and who may watch each channel; the rest finds out who asks. It owns the API keys
 //! of the running service. It must not know how a request or an answer looks, nor what a task is.
 
 mod key_file;
