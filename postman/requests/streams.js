@@ -52,7 +52,8 @@ export const streams = {
     {
       route: "POST /api/tickets",
       name: "Issue a ticket",
-      about: "What a back end hands to a browser: with `?ticket=` it opens these streams, and nothing else.",
+      about:
+        "What a back end hands to a browser: with `?ticket=` it opens these streams, and nothing else.",
       json: { channels: ["task:{{taskId}}"], ttlSeconds: 60 },
       type: "application/json",
       has: { ticket: /./, expiresAt: /^20/ },
