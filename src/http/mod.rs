@@ -5,6 +5,7 @@
 
 mod admission;
 mod assets;
+mod event_streams;
 mod extract;
 mod files;
 mod groups;

@@ -17,10 +17,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    event_streams::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     extract::{query_problem, valid},
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    progress::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     refusals::{Refusals, refuses},
     room::Room,
     tasks::json_response,

@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    App,
+    App, event_streams,
     extract::{IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId},
     negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
     problem::{Finds, Problem, Reads, Writes, kinds},
@@ -268,7 +268,7 @@ async fn submitted(
     status: impl FnOnce(bool) -> StatusCode,
 ) -> Result<Response, Problem> {
     let answer = match answer {
-        Err(error) if wants_stream(headers) => return Ok(progress::refused(&error.into())),
+        Err(error) if wants_stream(headers) => return Ok(event_streams::refused(&error.into())),
         answer => answer?,
     };
     let made = answer.changed;

@@ -25,8 +25,8 @@ use tower::{Service, ServiceExt};
 
 use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
+use super::client_wait::{ClientWait, TimedOut};
 use super::head_refusal::RefuseHead;
-use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
@@ -89,9 +89,9 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
 {
-    let pace = Arc::clone(&handler.pace);
-    let mut io = TimedIo::new(io, Arc::clone(&pace), handler.refuse_head);
-    let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
+    let wait = Arc::clone(&handler.wait);
+    let mut io = TimedIo::new(io, Arc::clone(&wait), handler.refuse_head);
+    let begun = wait.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
         Ok(None) => return ConnectionEnd::Closed,
@@ -104,11 +104,11 @@ where
         Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
     let outcome = match protocol {
-        Protocol::Http1 => pace.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
+        Protocol::Http1 => wait.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
         Protocol::Http2 => {
-            pace.multiplex();
+            wait.multiplex();
             // Boxed, so that the many connections of HTTP/1 need not have room for it.
-            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
+            wait.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
         }
     };
     match outcome {
@@ -136,7 +136,7 @@ where
     // each connection and lets nobody lower, 1.4 in this task.
     let mut connection = pin!(
         http1::Builder::new()
-            // `ClientPace` bounds the head, and tells it from the time between two requests.
+            // `ClientWait` bounds the head, and tells it from the time between two requests.
             .header_read_timeout(None)
             // The number of header lines stays at hyper's own bound of 100: with any other it allocates each time.
             .max_header_size(limits.max_header_bytes)
@@ -212,7 +212,7 @@ pub(super) struct Handler<A> {
     refuse_head: RefuseHead,
     peer: SocketAddr,
     room: AnswerRoom,
-    pace: Arc<ClientPace>,
+    wait: Arc<ClientWait>,
 }
 
 impl<A> Handler<A> {
@@ -223,7 +223,7 @@ impl<A> Handler<A> {
         room: AnswerRoom,
         limits: &ConnectionConfig,
     ) -> Self {
-        Self { app, refuse_head, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+        Self { app, refuse_head, peer, room, wait: Arc::new(ClientWait::new(limits)) }
     }
 }
 
@@ -234,15 +234,15 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let under_way = self.pace.begin_request();
-        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
+        let under_way = self.wait.begin_request();
+        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.wait)));
         request.extensions_mut().insert(self.peer);
         request.extensions_mut().insert(self.room.clone());
-        let (answer, pace) = (self.app.clone().oneshot(request), Arc::clone(&self.pace));
+        let (answer, wait) = (self.app.clone().oneshot(request), Arc::clone(&self.wait));
         Box::pin(async move {
             let response = answer.await?;
             if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
-                pace.let_go();
+                wait.let_go();
             }
             Ok(response.map(|body| ResponseBody::new(body, under_way)))
         })

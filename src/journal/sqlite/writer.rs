@@ -21,9 +21,9 @@ use super::{
     edge::{self, AppendPlan, Edge},
     error::StoreError,
     fold::{self, FoldBounds},
+    fold_pace::{self, FoldPace},
     home::Home,
     open::Opened,
-    pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -179,7 +179,7 @@ impl JournalWriter {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.ready_to_write()?;
         let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
-        self.fold_to_lag(pace::LAG_MAX.saturating_sub(drafts))?;
+        self.fold_to_lag(fold_pace::LAG_MAX.saturating_sub(drafts))?;
         if known_head > self.head {
             return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
         }
