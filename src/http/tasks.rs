@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -19,12 +19,12 @@ use uuid::Uuid;
 
 use super::{
     App, event_streams,
-    extract::{IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId},
+    extract::{BodyType, IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId, body_type, read_body, read_json, valid},
     negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
     problem::{Finds, Problem, Reads, Writes, kinds},
     progress,
-    refusals::{Refusals, refusals},
-    report::ReportBody,
+    refusals::{Refusals, refusals, refuses},
+    urlencoded::read_form,
 };
 use crate::{
     access::Principal,
@@ -206,6 +206,29 @@ async fn report(
     let extra = [("directive", directive.json()), ("minIntervalMs", interval_ms.as_bytes())];
     Ok(task_response(&app, StatusCode::OK, &entry, &extra))
 }
+
+/// A report within its bounds: JSON, or form fields for shells.
+struct ReportBody(Report);
+
+impl FromRequest<App> for ReportBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let body_type = body_type(request.headers()).ok_or_else(|| {
+            Problem::new(&kinds::UNSUPPORTED_TYPE)
+                .with_detail("Send JSON as application/json, or form fields as application/x-www-form-urlencoded.")
+        })?;
+        let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
+        let report = match body_type {
+            BodyType::Json => read_json(&body)?,
+            BodyType::Form => read_form(&body, "result")?,
+        };
+        valid(report).map(Self)
+    }
+}
+
+refuses!(ReportBody: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
+    kinds::INVALID);
 
 /// Cancels a task.
 ///

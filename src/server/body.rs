@@ -113,9 +113,9 @@ pub(super) struct ResponseBody<B> {
 }
 
 impl<B> ResponseBody<B> {
-    /// Keeps `request` under way for as long as `body` lasts.
-    pub(super) fn new(body: B, request: RequestGuard) -> Self {
-        Self { body, stream: StreamPace::current(), rest: Bytes::new(), _request: request }
+    /// Keeps `request` under way for as long as `body` lasts; `stream` is that of a response of HTTP/2.
+    pub(super) fn new(body: B, stream: Option<Arc<StreamPace>>, request: RequestGuard) -> Self {
+        Self { body, stream, rest: Bytes::new(), _request: request }
     }
 }
 

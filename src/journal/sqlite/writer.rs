@@ -1,7 +1,7 @@
 //! The writer: the one thread that changes the file. It owns the connection, and what the log has beyond the fold.
 //!
 //! Appends go first. The fold runs when no call has come for a moment, and, when it is behind, a slice at a time after each
-//! append ([`super::pace`]).
+//! append ([`super::fold_pace`]).
 
 use std::{
     collections::HashSet,
@@ -216,6 +216,7 @@ impl JournalWriter {
             self.head = last.seq;
             self.trust.proved_at = Some(Instant::now());
             self.edge.note(&fresh);
+            self.checkpointer.note(fresh.iter().map(edge::weight).sum());
             self.publish();
             events.extend(fresh);
         }
@@ -264,6 +265,7 @@ impl JournalWriter {
         let worked = began.elapsed();
         transaction.commit()?;
         self.pace.learn(slice.weight, worked, began.elapsed() - worked);
+        self.checkpointer.note(slice.weight);
         let channels = slice.channels.len();
         self.facts = facts;
         self.edge.folded(channels, facts.folded_through);
