@@ -5,8 +5,10 @@
 
 mod admission;
 mod assets;
+mod client;
 mod extract;
 mod files;
+mod forwarded;
 mod groups;
 mod guard;
 mod json;

@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
 use super::head_refusal::RefuseHead;
 use super::pace::{ClientPace, TimedOut};
+use super::peer::Peer;
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
@@ -44,8 +44,8 @@ const MAX_CONCURRENT_REQUESTS: u32 = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] and the connection's
-/// [`AnswerRoom`] are among the request's extensions.
+/// What answers requests: an axum `Router`, or any service like it. The [`Peer`] and the connection's [`AnswerRoom`] are
+/// among the request's extensions.
 pub trait HttpService:
     Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
     + Clone
@@ -210,7 +210,7 @@ where
 pub(super) struct Handler<A> {
     app: A,
     refuse_head: RefuseHead,
-    peer: SocketAddr,
+    peer: Peer,
     room: AnswerRoom,
     pace: Arc<ClientPace>,
 }
@@ -219,7 +219,7 @@ impl<A> Handler<A> {
     /// A handler of the requests of a connection that begins now.
     pub(super) fn new(
         (app, refuse_head): (A, RefuseHead),
-        peer: SocketAddr,
+        peer: Peer,
         room: AnswerRoom,
         limits: &ConnectionConfig,
     ) -> Self {
