@@ -9,6 +9,7 @@ mod connections;
 mod crash;
 mod dependencies;
 mod settings;
+mod simulation;
 mod stores;
 mod streams;
 mod guard;
