@@ -5,6 +5,7 @@
 
 mod admission;
 mod assets;
+mod credentials;
 mod extract;
 mod files;
 mod groups;
@@ -22,6 +23,7 @@ mod refusals;
 mod report;
 mod room;
 mod seeds;
+mod session;
 mod streams;
 mod task_list;
 mod tasks;
@@ -100,6 +102,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(tickets::router())
+        .merge(session::router())
         .merge(topics::router())
         .merge(users::router())
         .merge(notifications::router())
