@@ -3,6 +3,7 @@
 
 mod access;
 mod architecture;
+mod backup;
 mod broadcasts;
 mod connections;
 mod crash;
