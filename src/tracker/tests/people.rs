@@ -28,9 +28,8 @@ async fn channels(rig: &Rig) -> Vec<String> {
     names
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_user_is_the_same_after_a_restart() {
-    let rig = Rig::start().await;
+async fn a_user_is_the_same_after_a_restart(store: Store) {
+    let rig = Rig::start(store).await;
     let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now());
     rig.tracker.ask_user(&user("ann"), came).await.unwrap();
     join(&rig, "ann", &["a", "b"]).await;
@@ -47,9 +46,8 @@ async fn a_user_is_the_same_after_a_restart() {
     assert_eq!(rig.tracker.user("ann").unwrap().groups.keys().collect::<Vec<_>>(), ["b"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_who_had_texts_before_can_become_known_also_all_at_once() {
-    let rig = Rig::start().await;
+async fn one_who_had_texts_before_can_become_known_also_all_at_once(store: Store) {
+    let rig = Rig::start(store).await;
     let users: Vec<_> = (0..40).map(|nth| user(&format!("u{nth}"))).collect();
     for user in &users {
         rig.tracker.append(vec![message(user, "text".into())], None).await.unwrap();
@@ -65,9 +63,8 @@ async fn one_who_had_texts_before_can_become_known_also_all_at_once() {
     assert_eq!(rig.tracker.users(None, 100, |(user_id, _)| Some(Arc::clone(user_id))).len(), 40);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_away_for_long_is_forgotten_with_what_waited() {
-    let rig = Rig::start().await;
+async fn who_was_away_for_long_is_forgotten_with_what_waited(store: Store) {
+    let rig = Rig::start(store).await;
     rig.tracker.notify(&user("ann"), note("n")).await.unwrap();
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("g")).await.unwrap();
@@ -86,9 +83,8 @@ async fn who_was_away_for_long_is_forgotten_with_what_waited() {
     assert_eq!(rig.tracker.inbox("ann", filter).await.unwrap().events.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_user_whom_another_node_changed_is_decided_again() {
-    let rig = Rig::start().await;
+async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
+    let rig = Rig::start(store).await;
     join(&rig, "ann", &["a"]).await;
     // Another node makes her a member of b.
     let mut state = crate::people::UserState::clone(&rig.tracker.user("ann").unwrap());
@@ -101,4 +97,13 @@ async fn a_user_whom_another_node_changed_is_decided_again() {
     rig.tracker.ask_user(&user("ann"), UserIntent::Seen(Seq(1))).await.unwrap();
     let known = rig.tracker.user("ann").unwrap();
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
+}
+
+on_each_store! {
+    paused {
+        a_user_is_the_same_after_a_restart,
+        one_who_had_texts_before_can_become_known_also_all_at_once,
+        who_was_away_for_long_is_forgotten_with_what_waited,
+        a_user_whom_another_node_changed_is_decided_again,
+    }
 }
