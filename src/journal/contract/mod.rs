@@ -51,7 +51,7 @@ impl Store for InMemory {
     }
 
     async fn fold(&self) {
-        self.0.fold();
+        self.0.fold().await;
     }
 
     async fn restarted(self) -> Self {

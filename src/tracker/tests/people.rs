@@ -28,9 +28,8 @@ async fn channels(rig: &Rig) -> Vec<String> {
     names
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_user_is_the_same_after_a_restart() {
-    let rig = Rig::start().await;
+async fn a_user_is_the_same_after_a_restart(store: Store) {
+    let rig = Rig::start(store).await;
     let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now());
     rig.tracker.ask_user(&user("ann"), came).await.unwrap();
     join(&rig, "ann", &["a", "b"]).await;
@@ -47,9 +46,8 @@ async fn a_user_is_the_same_after_a_restart() {
     assert_eq!(rig.tracker.user("ann").unwrap().groups.keys().collect::<Vec<_>>(), ["b"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn one_who_had_texts_before_can_become_known_also_all_at_once() {
-    let rig = Rig::start().await;
+async fn one_who_had_texts_before_can_become_known_also_all_at_once(store: Store) {
+    let rig = Rig::start(store).await;
     let users: Vec<_> = (0..40).map(|nth| user(&format!("u{nth}"))).collect();
     for user in &users {
         rig.tracker.append(vec![message(user, "text".into())], None).await.unwrap();
@@ -65,9 +63,8 @@ async fn one_who_had_texts_before_can_become_known_also_all_at_once() {
     assert_eq!(rig.tracker.users(None, 100, |(user_id, _)| Some(Arc::clone(user_id))).len(), 40);
 }
 
-#[tokio::test(start_paused = true)]
-async fn who_was_away_for_long_is_forgotten_with_what_waited() {
-    let rig = Rig::start().await;
+async fn who_was_away_for_long_is_forgotten_with_what_waited(store: Store) {
+    let rig = Rig::start(store).await;
     rig.tracker.notify(&user("ann"), note("n")).await.unwrap();
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("g")).await.unwrap();
@@ -86,9 +83,8 @@ async fn who_was_away_for_long_is_forgotten_with_what_waited() {
     assert_eq!(rig.tracker.inbox("ann", filter).await.unwrap().events.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_user_whom_another_node_changed_is_decided_again() {
-    let rig = Rig::start().await;
+async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
+    let rig = Rig::start(store).await;
     join(&rig, "ann", &["a"]).await;
     // Another node makes her a member of b.
     let mut state = crate::people::UserState::clone(&rig.tracker.user("ann").unwrap());
@@ -119,9 +115,8 @@ async fn kept(rig: &Rig, group: &str) -> usize {
     rig.journal.read(&ChannelName::group(group).unwrap(), Seq::ZERO).await.unwrap().events.len()
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_was_sent_to_a_group_without_members_is_forgotten() {
-    let rig = Rig::start().await;
+async fn what_was_sent_to_a_group_without_members_is_forgotten(store: Store) {
+    let rig = Rig::start(store).await;
     let a = ChannelName::group("a").unwrap();
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&a, note("before")).await.unwrap();
@@ -135,9 +130,8 @@ async fn what_was_sent_to_a_group_without_members_is_forgotten() {
     assert_eq!(kept(&rig, "a").await, 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages() {
-    let rig = Rig::start().await;
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages(store: Store) {
+    let rig = Rig::start(store).await;
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
     rig.journal.foreign_before_next_append(joined_elsewhere(&rig));
@@ -146,21 +140,32 @@ async fn a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages(
     assert_eq!(kept(&rig, "a").await, 2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages() {
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages(store: Store) {
     for is_known_before in [false, true] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         join(&rig, "ann", &["a"]).await;
         rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
         join(&rig, "ann", &[]).await;
         let group = joined_elsewhere(&rig);
         if is_known_before {
             // It is in the journal, and this node has not followed it.
-            rig.journal.foreign(group);
+            rig.journal.foreign(group).await;
         } else {
             rig.journal.foreign_before_next_append(group);
         }
         tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
         assert_eq!(kept(&rig, "a").await, 2, "{is_known_before}");
+    }
+}
+
+on_each_store! {
+    paused {
+        a_user_is_the_same_after_a_restart,
+        one_who_had_texts_before_can_become_known_also_all_at_once,
+        who_was_away_for_long_is_forgotten_with_what_waited,
+        a_user_whom_another_node_changed_is_decided_again,
+        a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages,
+        a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,
+        what_was_sent_to_a_group_without_members_is_forgotten,
     }
 }
