@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::sweep::Swept;
+use super::{sweep::Swept, trim::Outdated};
 use crate::{
     event::Seq,
     journal::{Appended, Group, JournalError},
@@ -37,6 +37,11 @@ pub(super) enum Work {
     Sweep {
         found: Vec<Swept>,
         answer: Reply<usize>,
+    },
+    /// Trims what was found.
+    Trim {
+        found: Outdated,
+        answer: Reply<()>,
     },
     Close {
         answer: Reply<()>,

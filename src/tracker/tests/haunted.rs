@@ -115,6 +115,16 @@ impl Journal for Haunted {
         self.inner.sweep(at, limit).await
     }
 
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        self.inner.trim(kind, at, after, limit).await
+    }
+
     async fn close(&self) -> Result<(), JournalError> {
         self.inner.close().await
     }

@@ -32,6 +32,7 @@ use crate::{
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
 pub(super) const USER_RETENTION: Duration = Duration::from_secs(10 * 3_600);
+pub(super) const INBOX_MAX_AGE: Duration = Duration::from_secs(20 * 3_600);
 const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, ..Policy::WIDE };
 
 /// A tracker on a journal in memory.
@@ -77,7 +78,8 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let people = PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() };
+        let people =
+            PeopleConfig { user_retention: USER_RETENTION, inbox_max_age: INBOX_MAX_AGE, ..PeopleConfig::default() };
         let topics = TopicConfig::default();
         let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people, topics };
         let stage = Shutdown::default().tracker;

@@ -103,6 +103,31 @@ async fn a_user_whom_another_node_changed_is_decided_again() {
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
 }
 
+#[tokio::test(start_paused = true)]
+async fn notifications_are_trimmed_by_their_age() {
+    let rig = Rig::start().await;
+    join(&rig, "ann", &["a"]).await;
+    let inbox = ChannelName::inbox("ann").unwrap();
+    let kept = async || {
+        let kept = rig.journal.read_many(&[inbox.clone(), ChannelName::group("a").unwrap()]).await.unwrap();
+        kept.iter().map(|history| history.events.len()).collect::<Vec<_>>()
+    };
+    rig.tracker.notify(&user("ann"), note("old")).await.unwrap();
+    rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("old")).await.unwrap();
+    // So that she is not forgotten herself.
+    for _ in 0..4 {
+        tokio::time::sleep(INBOX_MAX_AGE / 4).await;
+        for status in [PresenceStatus::Connected, PresenceStatus::Disconnected] {
+            let presence = UserIntent::Presence(status, rig.tracker.clock().now());
+            rig.tracker.ask_user(&user("ann"), presence).await.unwrap();
+        }
+    }
+    rig.tracker.notify(&user("ann"), note("new")).await.unwrap();
+    assert_eq!(kept().await, [2, 1]);
+    tokio::time::sleep(Duration::from_secs(3_601)).await;
+    assert_eq!(kept().await, [1, 0]);
+}
+
 /// What another node does: bob joins the group a and is sent a message there.
 fn joined_elsewhere(rig: &Rig) -> Group {
     let now = rig.tracker.clock().now();
