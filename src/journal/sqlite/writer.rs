@@ -49,7 +49,9 @@ pub(super) struct JournalWriter {
     pace: FoldPace,
     bounds: FoldBounds,
     /// When these may be tried again although no call needs it.
-    fold_at: Option<Instant>,
+    pub(super) fold_at: Option<Instant>,
+    /// Whether it was logged that folding fails.
+    is_fold_failing: bool,
     pub(super) reopen_at: Option<Instant>,
     /// What holds of the store; see [`super::trust`].
     pub(super) trust: Trust,
@@ -82,6 +84,7 @@ impl JournalWriter {
             pace: FoldPace::new(),
             bounds,
             fold_at: None,
+            is_fold_failing: false,
             reopen_at: None,
             trust: Trust::default(),
             pool,
@@ -113,7 +116,7 @@ impl JournalWriter {
     }
 
     /// How long to wait for a call before something is done that nobody asks for.
-    fn next_work(&self) -> Duration {
+    pub(super) fn next_work(&self) -> Duration {
         let rest =
             |until: Option<Instant>| until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default();
         if self.connection.is_none() {
@@ -125,7 +128,7 @@ impl JournalWriter {
         }
     }
 
-    fn work_unasked(&mut self) {
+    pub(super) fn work_unasked(&mut self) {
         // Where it is not what is open, that is logged, and nothing is written.
         let is_in_place = self.check_place().is_ok();
         match &self.connection {
@@ -278,9 +281,15 @@ impl JournalWriter {
     }
 
     pub(super) fn fold_or_log(&mut self, weight: usize) {
-        if let Err(error) = self.fold_slice(weight) {
-            tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
+        let folded = self.fold_slice(weight);
+        match (&folded, self.is_fold_failing) {
+            (Err(error), false) => {
+                tracing::error!(error = %error, "the journal cannot fold its log into its tables; trying again each second");
+            }
+            (Ok(()), true) => tracing::info!("the journal folds its log into its tables again"),
+            _ => {}
         }
+        self.is_fold_failing = folded.is_err();
     }
 
     fn look_at_wal(&mut self) {

@@ -105,6 +105,22 @@ async fn an_id_is_forgotten_after_the_retention(store: Store) {
     assert_eq!(rig.texts(&news).await.len(), 3);
 }
 
+async fn an_id_that_was_forgotten_may_be_taken_by_another_node_first(store: Store) {
+    let rig = Rig::start(store).await;
+    let news = topic("news");
+    let key = EventKey::new(&news, "1", b"a");
+    rig.send(&news, "1", "a").await.unwrap();
+    tokio::time::sleep(RETENTION).await;
+    while !rig.journal.last(&key.channel()).await.unwrap().unwrap().gone {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let now = rig.tracker.clock().now();
+    let drafts = vec![notice(&news, "a"), key.taken().draft];
+    rig.journal.foreign_before_next_append(Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts });
+    assert!(!rig.send(&news, "1", "a").await.unwrap().changed);
+    assert_eq!(rig.texts(&news).await.len(), 2, "the first, and theirs");
+}
+
 on_each_store! {
     running {
         the_same_id_again_is_answered_like_the_first,
@@ -113,5 +129,6 @@ on_each_store! {
     }
     paused {
         an_id_is_forgotten_after_the_retention,
+        an_id_that_was_forgotten_may_be_taken_by_another_node_first,
     }
 }

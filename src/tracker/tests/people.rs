@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    event::ChannelKind,
+    event::{ChannelKind, Class},
     people::{NewNotification, Notification, PresenceStatus, UserIntent, message},
 };
 
@@ -90,8 +90,7 @@ async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
     let mut state = crate::people::UserState::clone(&rig.tracker.user("ann").unwrap());
     state.groups.insert("b".into(), rig.tracker.head());
     let memo = serde_json::to_vec(&state).unwrap();
-    let draft =
-        Draft { memo: Some(memo.into()), class: crate::event::Class::Hidden, ..message(&user("ann"), "".into()) };
+    let draft = Draft { memo: Some(memo.into()), class: Class::Hidden, ..message(&user("ann"), "".into()) };
     let group = Group { id: Uuid::now_v7(), at: rig.tracker.clock().now(), expects: Vec::new(), drafts: vec![draft] };
     rig.journal.foreign_before_next_append(group);
     rig.tracker.ask_user(&user("ann"), UserIntent::Seen(Seq(1))).await.unwrap();
@@ -182,6 +181,56 @@ async fn a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages
     }
 }
 
+async fn a_page_of_an_inbox_is_bounded_in_count_and_in_bytes(store: Store) {
+    let rig = Rig::start(store).await;
+    for nth in 0..5 {
+        rig.tracker.notify(&user("ann"), note(&nth.to_string())).await.unwrap();
+    }
+    let page = async |before, limit, bytes_max| {
+        let filter = InboxFilter { unread: false, before, limit, bytes_max };
+        let page = rig.tracker.inbox("ann", filter).await.unwrap();
+        (page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), page.next, page.unread)
+    };
+    let (all, next, unread) = page(None, 10, usize::MAX).await;
+    assert_eq!((all.len(), next, unread), (5, None, 5));
+    assert_eq!(page(None, 2, usize::MAX).await, (all[..2].to_vec(), Some(all[1]), 5));
+    assert_eq!(page(Some(all[1]), 10, usize::MAX).await, (all[2..].to_vec(), None, 5));
+    let size_bytes = rig.events().await.iter().find(|event| event.seq == all[0]).unwrap().draft.data.len();
+    assert_eq!(page(None, 10, size_bytes * 3).await, (all[..3].to_vec(), Some(all[2]), 5));
+    assert_eq!(page(None, 10, 1).await, (all[..1].to_vec(), Some(all[0]), 5), "one at least");
+    rig.tracker.ask_user(&user("ann"), UserIntent::Read(Some(all[3]))).await.unwrap();
+    assert_eq!(page(None, 10, usize::MAX).await.2, 3);
+}
+
+async fn the_users_and_members_of_one_batch_count(store: Store) {
+    let rig = Rig::start(store).await;
+    join(&rig, "ann", &["a"]).await;
+    let group = ChannelName::group("a").unwrap();
+    let gate = rig.journal.hold_appends();
+    let mut callers = JoinSet::new();
+    let blocking = rig.tracker.clone();
+    callers.spawn(async move { blocking.append(vec![message(&user("nobody"), "text".into())], None).await.map(drop) });
+    gate.reached().await;
+    // In one batch: she leaves, and what is sent then is for nobody; he joins, and it is for him.
+    let leave = UserIntent::Join(Default::default());
+    let come = UserIntent::Join(["a".to_owned()].into());
+    for (who, intent) in [("ann", Some(leave)), ("", None), ("bob", Some(come)), ("", None)] {
+        let (tracker, group) = (rig.tracker.clone(), group.clone());
+        callers.spawn(async move {
+            match intent {
+                Some(intent) => tracker.ask_user(&user(who), intent).await.map(drop),
+                None => tracker.notify_group(&group, note("g")).await.map(drop),
+            }
+        });
+        tokio::task::yield_now().await;
+    }
+    gate.release();
+    callers.join_all().await.into_iter().for_each(|answer| answer.unwrap());
+    let sent =
+        rig.events().await.iter().filter(|event| *event.channel() == group && event.class() == Class::Notice).count();
+    assert_eq!(sent, 1);
+}
+
 on_each_store! {
     paused {
         a_user_is_the_same_after_a_restart,
@@ -192,5 +241,7 @@ on_each_store! {
         a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages,
         a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,
         what_was_sent_to_a_group_without_members_is_forgotten,
+        a_page_of_an_inbox_is_bounded_in_count_and_in_bytes,
+        the_users_and_members_of_one_batch_count,
     }
 }
