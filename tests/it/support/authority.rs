@@ -12,7 +12,7 @@ use tokio_rustls::{
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate for `localhost` and its key, as PEM.
+/// A certificate for `localhost` and `progress.example`, and its key, as PEM.
 pub(crate) struct Pair {
     pub(crate) cert: String,
     pub(crate) key: String,
@@ -27,7 +27,8 @@ impl Authority {
 
     pub(crate) fn issue(&self) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let names = ["localhost", "127.0.0.1", "progress.example"].map(str::to_owned);
+        let params = CertificateParams::new(names).unwrap();
         Pair { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
     }
 
