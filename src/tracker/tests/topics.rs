@@ -14,7 +14,7 @@ impl Rig {
     }
 
     fn topics(&self) -> Vec<String> {
-        self.tracker.topics(None, 100).0.iter().map(|(topic, _)| topic.name().into_owned()).collect()
+        self.tracker.topics(None, 100, |_| true).0.iter().map(|(topic, _)| topic.name().into_owned()).collect()
     }
 }
 
@@ -89,7 +89,7 @@ async fn the_past_of_all_topics_is_exact_or_declared_trimmed() {
     for cursor in 0..=6 {
         let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
         let all = [ChannelName::all_topics().clone()];
-        let (joined, mut watcher) = rig.tracker.watch_several(&all, &[], resume).await.unwrap();
+        let (joined, mut watcher) = rig.tracker.watch_several(&all, &[], None, resume).await.unwrap();
         let mut seqs = Vec::new();
         while let std::task::Poll::Ready(Delivery::Frame(frame)) =
             watcher.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop()))
