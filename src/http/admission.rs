@@ -24,12 +24,13 @@ use uuid::Uuid;
 
 use super::{
     App,
+    client::Client,
     credentials::{self, COOKIE, Credential},
+    event_streams::refused,
     extract::single,
     guard,
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, ProblemKind, kinds},
-    progress::refused,
     refusals, session,
 };
 use crate::{
@@ -101,7 +102,7 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
     let is_watch = matches!(needs, Needs::Watch | Needs::WatchTopic(_));
     let is_stream = is_watch || request.method() == Method::GET && wants_stream(request.headers());
     let (mut parts, body) = request.into_parts();
-    match recognized(app, &mut parts, path.as_str(), is_stream, now) {
+    match recognized(app, &mut parts, path.as_str(), is_stream, now).await {
         Ok(pass) => match judged(app, &parts, needs, path.as_str(), &pass).await {
             Ok(()) => Ok((pass, Request::from_parts(parts, body))),
             Err(problem) if is_stream => Err(refused(&problem)),
@@ -112,7 +113,13 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
 }
 
 /// Who makes the request.
-fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: Timestamp) -> Result<Pass, Problem> {
+async fn recognized(
+    app: &App,
+    request: &mut Parts,
+    path: &str,
+    is_stream: bool,
+    now: Timestamp,
+) -> Result<Pass, Problem> {
     // Whoever signs in anew still has the cookie that has expired.
     let signs_in = path == session::PATH && request.method == Method::POST;
     let pass = match credentials::take(request, !signs_in, is_stream)? {
@@ -121,7 +128,8 @@ fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: 
         Some(Credential::Ticket(ticket)) => app.access.recognize_ticket(&ticket, now),
         Some(Credential::Cookie(cookie)) => {
             // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
-            guard::check_site(&request.uri, &request.headers, &app.config.http)?;
+            let Ok(client) = Client::from_request_parts(request, app).await;
+            guard::check_site(&request.uri, &request.headers, &client, &app.config.http)?;
             app.access.recognize_session(&cookie, now)
         }
     };

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use percent_encoding::percent_decode_str;
 
 use super::{
+    client::Client,
     extract::single,
     problem::{Problem, kinds},
 };
@@ -88,9 +89,9 @@ fn cookie_name(request: &Parts) -> &'static str {
     if is_https(request) { HOST_COOKIE } else { COOKIE }
 }
 
-/// Whether the browser speaks https: to this service, or to a proxy that is trusted. Neither is there.
-fn is_https(_request: &Parts) -> bool {
-    false
+/// Whether the browser speaks https: to this service, or to a proxy that is trusted.
+fn is_https(request: &Parts) -> bool {
+    request.extensions.get::<Client>().is_some_and(|client| client.is_https)
 }
 
 /// Takes a parameter out of the query, so that nothing behind this sees it.

@@ -2,8 +2,8 @@
 //!
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
 //! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
-//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, what waits for it in `edge.rs`, how much of
-//! it is done at a time in `pace.rs`. `snapshot.rs` makes copies for backups.
+//! its rows are described in `schema.rs`, the fold in `fold.rs` and `fold_plan.rs`, what waits for it in `edge.rs`, how
+//! much of it is done at a time in `fold_pace.rs`. `snapshot.rs` makes copies for backups.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
 mod calls;
@@ -14,8 +14,8 @@ mod error;
 mod fold;
 mod home;
 mod open;
-mod pace;
-mod plan;
+mod fold_pace;
+mod fold_plan;
 mod pool;
 mod read;
 mod record;
@@ -49,13 +49,13 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::{
-    calls::{Call, Gauges, Work},
+    calls::{Call, Work},
     checkpoint::Checkpointer,
     error::StoreError,
     fold::FoldBounds,
     home::Home,
     pool::{Line, Pool},
-    writer::JournalWriter,
+    writer::{Gauges, JournalWriter},
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};

@@ -1,13 +1,13 @@
 //! The writer: the one thread that changes the file. It owns the connection, and what the log has beyond the fold.
 //!
 //! Appends go first. The fold runs when no call has come for a moment, and, when it is behind, a slice at a time after each
-//! append ([`super::pace`]).
+//! append ([`super::fold_pace`]).
 
 use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::Ordering,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -16,14 +16,14 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    calls::{Call, Gauges, Work},
+    calls::{Call, Work},
     checkpoint::{self, Checkpointer},
     edge::{self, AppendPlan, Edge},
     error::StoreError,
     fold::{self, FoldBounds},
+    fold_pace::{self, FoldPace},
     home::Home,
     open::Opened,
-    pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -179,7 +179,7 @@ impl JournalWriter {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.ready_to_write()?;
         let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
-        self.fold_to_lag(pace::LAG_MAX.saturating_sub(drafts))?;
+        self.fold_to_lag(fold_pace::LAG_MAX.saturating_sub(drafts))?;
         if known_head > self.head {
             return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
         }
@@ -216,6 +216,7 @@ impl JournalWriter {
             self.head = last.seq;
             self.trust.proved_at = Some(Instant::now());
             self.edge.note(&fresh);
+            self.checkpointer.note(fresh.iter().map(edge::weight).sum());
             self.publish();
             events.extend(fresh);
         }
@@ -264,6 +265,7 @@ impl JournalWriter {
         let worked = began.elapsed();
         transaction.commit()?;
         self.pace.learn(slice.weight, worked, began.elapsed() - worked);
+        self.checkpointer.note(slice.weight);
         let channels = slice.channels.len();
         self.facts = facts;
         self.edge.folded(channels, facts.folded_through);
@@ -292,6 +294,30 @@ impl JournalWriter {
 
     pub(super) fn publish(&self) {
         self.gauges.set(self.facts.folded_through, self.head);
+    }
+}
+
+/// What others may read of the writer without asking it.
+#[derive(Default)]
+pub(super) struct Gauges {
+    head: AtomicU64,
+    folded_through: AtomicU64,
+    /// Whether it is not known what is on the disk, so that `head` may be too low.
+    pub(super) unsettled: AtomicBool,
+}
+
+impl Gauges {
+    pub(super) fn set(&self, folded_through: Seq, head: Seq) {
+        self.folded_through.store(folded_through.0, Ordering::Release);
+        self.head.store(head.0, Ordering::Release);
+    }
+
+    pub(super) fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    pub(super) fn folded_through(&self) -> Seq {
+        Seq(self.folded_through.load(Ordering::Acquire))
     }
 }
 
