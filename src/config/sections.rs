@@ -9,7 +9,7 @@ use clap::{Args, Command};
 
 use super::value::{
     List, Networks, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
-    memory_size, networks, origins, secret, size, text, yes_or_no,
+    memory_size, networks, origins, secret, size, text, topics, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -155,6 +155,10 @@ pub struct AccessConfig {
     /// How far the clock of the issuer may be ahead, when the nbf of a token is checked
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub jwt_leeway: Duration,
+    // What was always told to all who listen. The rest is nobody's who was not given a right to it.
+    /// Topics that all people and programs may see, separated by commas; game.* means all that begin so; none if empty
+    #[arg(long, value_name = "TOPIC,…", value_parser = topics, default_value = "broadcast,game.*")]
+    pub public_topics: List,
     /// Whether to listen beyond loopback although access is off: whoever reaches the address may do everything
     #[arg(long, value_name = "true|false", value_parser = yes_or_no, default_value = "false",
         num_args = 0..=1, default_missing_value = "true")]
