@@ -33,10 +33,16 @@
 //! with a `known_head` below which the log was trimmed is [`JournalError::Lapsed`].
 //!
 //! # Epochs
-//! Each start of a store begins an epoch: the cursors of what is appended from then on have its name, and those of what was
-//! written before stay the same. A store that is an older copy of itself begins another epoch than the one that was lost.
+//! Each life of a store has an epoch: the cursors of what is appended from then on have its name, and those of what was
+//! written before stay the same. A life begins wherever what was committed last may have been lost: of an embedded store
+//! with each start, of a shared one when it is restored or a standby is promoted, but not when one of its nodes starts.
+//! A store that is an older copy of itself begins another epoch than the one that was lost.
+//!
+//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on, and the
+//! next append of who knows the earlier life is [`JournalError::Lapsed`], since what they know may be what was lost.
 
 mod member;
+pub mod postgres;
 pub mod sqlite;
 
 #[cfg(test)]
@@ -151,7 +157,8 @@ pub enum JournalError {
     /// The store does not answer; trying again later may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// Some events after `known_head` have been trimmed from the log: load the channels anew, then decide again.
+    /// Some events after `known_head` have been trimmed from the log, or the store has begun another life: load the
+    /// channels anew, then decide again.
     #[error("events after the known head have been trimmed")]
     Lapsed,
     /// The store answered with something that it cannot have been given.
@@ -165,7 +172,7 @@ pub enum JournalError {
 /// An append whose future is dropped may or may not commit; no read changes anything.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// The epochs of this store; the last began when it was opened. What was written before keeps its own.
+    /// The epochs of this store. What was written before the last began keeps its own.
     fn epochs(&self) -> &Epochs;
 
     /// Everything at or before it is in the channels' rows.
