@@ -65,7 +65,7 @@ impl Service {
         let access = Access::load(&config.access, &config.data_dir)?;
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = App::from(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
+        let app = Arc::new(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 

@@ -23,10 +23,10 @@ use uuid::Uuid;
 
 use super::{
     App,
+    event_streams::refused,
     extract::single,
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, kinds},
-    progress::refused,
     refusals,
 };
 use crate::{
