@@ -38,8 +38,13 @@
 //! with each start, of a shared one when it is restored or a standby is promoted, but not when one of its nodes starts.
 //! A store that is an older copy of itself begins another epoch than the one that was lost.
 //!
-//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on, and the
-//! next append of who knows the earlier life is [`JournalError::Lapsed`], since what they know may be what was lost.
+//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on. What the
+//! caller knows may then be what was lost: so each append is [`JournalError::Lapsed`] until the caller has loaded the
+//! channels anew and says so with [`Journal::adopt`].
+//!
+//! # Other nodes
+//! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
+//! append.
 
 mod member;
 pub mod postgres;
@@ -54,7 +59,7 @@ pub(crate) use member::Members;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Draft, Epoch, Epochs, Event, History, Seq, Timestamp};
 use bytes::Bytes;
 
 /// Most tombstones that one [`Journal::sweep`] removes, so that no append waits long for it.
@@ -174,6 +179,23 @@ pub enum JournalError {
 pub trait Journal: Send + Sync + 'static {
     /// The epochs of this store. What was written before the last began keeps its own.
     fn epochs(&self) -> &Epochs;
+
+    /// The name of this node among those that share the store; an embedded store has one node, without a name.
+    fn node(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the caller appends from now on is decided upon what it has loaded in this epoch.
+    fn adopt(&self, _epoch: Epoch) {}
+
+    /// What others have appended after the caller's head, at most `limit` events, once there is something.
+    /// [`Tail::Lapsed`] where the caller is to load the channels anew. Nobody else writes to an embedded store.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing. One caller at a time.
+    async fn follow(&self, _known_head: Seq, _limit: usize) -> Tail {
+        std::future::pending().await
+    }
 
     /// Everything at or before it is in the channels' rows.
     fn folded_through(&self) -> Seq;

@@ -33,8 +33,10 @@ pub(super) struct Address {
 impl Address {
     /// Reads a URL. Where it has no password, the file that `PGPASSFILE` names may have one.
     pub(super) fn parse(url: &str) -> Result<Self, DatabaseRefused> {
+        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
         // The library's own error may quote a part of the password.
-        let mut config: Config = url.parse().map_err(|_| {
+        let parsed = url.parse::<Config>().ok().filter(|_| is_url);
+        let mut config = parsed.ok_or_else(|| {
             DatabaseRefused::Address(
                 "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE; characters such as @ : / ? # % in the \
                  password must be percent-encoded, such as %40 for @"

@@ -1,6 +1,6 @@
 //! What can go wrong with the database, and what callers are told of it.
 
-use std::error::Error as _;
+use std::{error::Error as _, path::PathBuf};
 
 use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::{DbError, Severity, SqlState};
@@ -20,6 +20,17 @@ pub enum DatabaseRefused {
         place: String,
         /// What it says.
         reason: String,
+    },
+    /// Another process is this node.
+    #[error("another progressd is using the data directory {}: each node needs one of its own", .0.display())]
+    NodeInUse(PathBuf),
+    /// The node's name cannot be read or written.
+    #[error("cannot use {}: {source}", path.display())]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The store was made by a newer progressd.
     #[error(

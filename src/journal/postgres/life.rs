@@ -1,8 +1,8 @@
 //! Which life of the store this is: its epochs, kept up to date with each new connection.
 //!
 //! A life ends when a standby is promoted or the store is restored elsewhere: what was committed last may be lost then, so
-//! seqs are given again. Connections break with it, so it is enough to look when one is made. An append names the epoch
-//! that it knows: so nothing is appended by who has not heard of the new one.
+//! seqs are given again. Connections break with it, so it is enough to look when one is made. An append names the epoch in
+//! which its caller has loaded what they know: so nothing is decided upon what was lost.
 
 use tokio_postgres::{Client, Row};
 

@@ -2,7 +2,8 @@
 //!
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
-//! there is nothing to fold behind it, and a read is one statement (`read.rs`). The tables are in `tables.sql`, how they are
+//! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
+//! `follow.rs`. The tables are in `tables.sql`, how they are
 //! made in `open.rs`, the lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
@@ -11,7 +12,9 @@ mod address;
 mod append;
 mod connect;
 mod error;
+mod follow;
 mod life;
+mod node;
 mod open;
 mod read;
 mod record;
@@ -20,9 +23,10 @@ mod record;
 mod tests;
 
 pub use error::DatabaseRefused;
+pub use node::Node;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -34,11 +38,12 @@ use self::{
     append::{APPEND, Columns},
     connect::{Connections, PoolKind},
     error::DatabaseError,
+    follow::LogFollower,
     life::Life,
     record::signed,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
-use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// How much the journal keeps. All nodes of a store should have the same.
 #[derive(Clone, Debug)]
@@ -60,6 +65,10 @@ pub struct PostgresJournal {
     options: PostgresOptions,
     life: Arc<Life>,
     connections: Connections,
+    follower: LogFollower,
+    node: Option<Node>,
+    /// The life in which whoever appends has loaded what they know.
+    adopted: Mutex<Epoch>,
     /// The highest seq that any answer has named.
     head: AtomicU64,
 }
@@ -74,7 +83,22 @@ impl PostgresJournal {
         let opened = open::open(&address).await?;
         let life = Arc::new(opened.life);
         let connections = Connections::new(&address, &life)?;
-        Ok(Self { options: options.clone(), life, connections, head: AtomicU64::new(opened.head.0) })
+        let (adopted, head) = (Mutex::new(life.epoch()), AtomicU64::new(opened.head.0));
+        Ok(Self {
+            options: options.clone(),
+            life,
+            connections,
+            follower: LogFollower::new(address),
+            node: None,
+            adopted,
+            head,
+        })
+    }
+
+    /// The same, as this node.
+    #[must_use]
+    pub fn on(self, node: Node) -> Self {
+        Self { node: Some(node), ..self }
     }
 
     async fn query(
@@ -86,10 +110,13 @@ impl PostgresJournal {
         Ok(self.connections.query(kind, sql, values).await?)
     }
 
-    /// The head that an answer has named: it is known from now on.
-    fn note_head(&self, head: Seq) -> Seq {
+    /// An answer has named this seq: all through it is in the rows.
+    fn note_head(&self, head: Seq) {
         self.head.fetch_max(head.0, Ordering::AcqRel);
-        head
+    }
+
+    fn adopted(&self) -> Epoch {
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn histories(&self, channels: &[ChannelName], after: Seq) -> Result<Vec<History>, JournalError> {
@@ -109,6 +136,18 @@ impl Journal for PostgresJournal {
         &self.life.epochs
     }
 
+    fn node(&self) -> Option<&str> {
+        self.node.as_ref().map(Node::name)
+    }
+
+    fn adopt(&self, epoch: Epoch) {
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        self.others(known_head, limit).await
+    }
+
     fn folded_through(&self) -> Seq {
         // What is committed is in the rows.
         Seq(self.head.load(Ordering::Acquire))
@@ -117,7 +156,9 @@ impl Journal for PostgresJournal {
     async fn head(&self) -> Result<Seq, JournalError> {
         let rows = self.query(PoolKind::Own, "SELECT head FROM progressd.store", &[]).await?;
         let row = rows.first().ok_or_else(|| JournalError::Damaged("its row of facts is missing".into()))?;
-        Ok(self.note_head(record::seq(row, 0)?))
+        let head = record::seq(row, 0)?;
+        self.note_head(head);
+        Ok(head)
     }
 
     async fn check(&self) -> Result<(), JournalError> {
@@ -127,7 +168,7 @@ impl Journal for PostgresJournal {
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         let answer = {
             let PostgresOptions { history, log } = self.options;
-            let columns = Columns::new(known_head, self.life.epoch(), log, history, &groups);
+            let columns = Columns::new(known_head, self.adopted(), log, history, &groups);
             self.connections.query(PoolKind::Own, APPEND, &columns.values()).await
         };
         match answer {

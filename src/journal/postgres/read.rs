@@ -24,8 +24,8 @@ pub(super) fn in_order(channels: &[ChannelName], rows: &[Row]) -> Result<Vec<Opt
     Ok(channels.iter().map(|channel| by_channel.get(channel).copied().cloned()).collect())
 }
 
-/// Where the log begins, and its events after a seq, at most so many.
-pub(super) const TAIL: &str = "SELECT s.trimmed_through, e.* FROM progressd.store s LEFT JOIN LATERAL \
+/// Where the log begins, in which epoch it goes on, and its events after a seq, at most so many.
+pub(super) const TAIL: &str = "SELECT s.trimmed_through, s.epoch, e.* FROM progressd.store s LEFT JOIN LATERAL \
      (SELECT * FROM progressd.events WHERE seq > $1 ORDER BY seq LIMIT $2) e ON true ORDER BY e.seq";
 
 /// Reads the rows of [`TAIL`].
@@ -36,10 +36,10 @@ pub(super) fn tail(rows: &[Row], after: Seq) -> Result<Tail, DatabaseError> {
     }
     let mut events: Vec<Event> = Vec::with_capacity(rows.len());
     for row in rows {
-        if record::at::<Option<i64>>(row, 1)?.is_none() {
+        if record::at::<Option<i64>>(row, 2)?.is_none() {
             break;
         }
-        let event = record::event(row, 1)?;
+        let event = record::event(row, 2)?;
         let expected = events.last().map_or(after, |last| last.seq).next();
         if event.seq != expected {
             return Err(DatabaseError::Damaged(format!("event {expected} is missing from the log")));

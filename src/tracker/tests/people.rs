@@ -31,7 +31,7 @@ async fn channels(rig: &Rig) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_user_is_the_same_after_a_restart() {
     let rig = Rig::start().await;
-    let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now());
+    let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now(), None);
     rig.tracker.ask_user(&user("ann"), came).await.unwrap();
     join(&rig, "ann", &["a", "b"]).await;
     rig.tracker.append(vec![message(&user("ann"), "text".into())], None).await.unwrap();
@@ -58,7 +58,7 @@ async fn one_who_had_texts_before_can_become_known_also_all_at_once() {
     assert!(rig.tracker.user("u0").is_none());
     let now = rig.tracker.clock().now();
     let come =
-        users.iter().map(|user| rig.tracker.ask_user(user, UserIntent::Presence(PresenceStatus::Connected, now)));
+        users.iter().map(|user| rig.tracker.ask_user(user, UserIntent::Presence(PresenceStatus::Connected, now, None)));
     for answer in futures_util::future::join_all(come).await {
         answer.unwrap();
     }

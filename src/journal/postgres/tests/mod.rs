@@ -102,6 +102,11 @@ async fn a_life_begins_when_a_standby_is_promoted() {
     let stale = journal.append(seen, vec![group(&task(1), Class::Change, "{}")]).await;
     assert!(matches!(stale, Err(JournalError::Lapsed)), "{stale:?}");
     assert_eq!((&held, journal.epochs()), (other.epochs(), other.epochs()));
+    // Until it has loaded what is there, nothing is appended that may be decided upon what was lost.
+    let stale = journal.append(seen, Vec::new()).await;
+    assert!(matches!(stale, Err(JournalError::Lapsed)), "{stale:?}");
+    assert_eq!(journal.follow(seen, 9).await, Tail::Lapsed);
+    journal.adopt(held.of(Seq(u64::MAX)));
     assert_eq!(add(&journal, &task(1), Class::Change, "{}").await[0].seq, Seq(2));
     // It is the same life for whoever comes now.
     assert_eq!(open(&database.url()).await.unwrap().epochs(), &held);
