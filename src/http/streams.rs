@@ -130,7 +130,7 @@ pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
     let is_public =
         |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User | ChannelKind::Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
-    name.ok().filter(is_public).ok_or_else(|| {
+    name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
         Problem::invalid("channel", "must be task: and a UUID, user: and a name, or the name of a topic")
     })
 }
@@ -238,7 +238,9 @@ pub(super) async fn watch_as(
         guards.push(app.presence.connect(user).await?);
     }
     let (joined, mut watcher) = app.tracker.watch_several(channels, users, resume).await?;
-    guards.into_iter().for_each(|guard| watcher.hold(guard));
+    for (user, guard) in users.iter().zip(guards) {
+        watcher.hold(app.presence.confirm(user, guard).await?);
+    }
     let goes_on =
         |(channel, join): &&(ChannelName, Join)| channel.kind() == ChannelKind::Inbox && matches!(join, Join::Resumed);
     if let Resume::After(cursor) = resume {

@@ -54,7 +54,7 @@ impl Store for InMemory {
     }
 
     async fn fold(&self) {
-        self.0.fold();
+        self.0.fold().await;
     }
 
     async fn restarted(self) -> Self {
@@ -127,7 +127,7 @@ impl Store for InPostgres {
     }
 
     async fn fold(&self) {
-        self.journal.trim().await;
+        self.journal.trim_log().await;
     }
 
     async fn restarted(self) -> Self {
@@ -288,6 +288,7 @@ hold_to_contract! {
         keeps_a_tick_before_a_change,
         a_tick_is_replaced_whatever_was_folded_between,
         trims_the_oldest_beyond_the_bound_and_raises_the_floor,
+        a_topic_keeps_its_value_below_the_floor,
         each_kind_of_channel_has_its_own_bound,
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,
@@ -295,6 +296,7 @@ hold_to_contract! {
         sweeps_old_tombstones_and_nothing_else,
         sweeps_no_more_than_it_is_asked_to,
         sweeps_no_channel_that_has_begun_anew,
+        trims_what_is_old_a_slice_at_a_time,
         never_gives_a_seq_again,
         keeps_its_name_and_head,
         begins_an_epoch_with_each_life_and_keeps_those_before,

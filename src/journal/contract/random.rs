@@ -21,6 +21,11 @@ enum Step {
     Sweep {
         before: i64,
     },
+    Trim {
+        before: i64,
+        kind: ChannelKind,
+        limit: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -49,7 +54,7 @@ struct RandomDraft {
 }
 
 fn channels() -> [ChannelName; 5] {
-    [task(1), task(2), task(3), key(4), ChannelName::user("alice").unwrap()]
+    [task(1), task(2), key(4), ChannelName::user("alice").unwrap(), ChannelName::topic("news").unwrap()]
 }
 
 fn random_draft() -> impl Strategy<Value = RandomDraft> {
@@ -84,6 +89,8 @@ fn random_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
         1 => (0..50_i64).prop_map(|before| Step::Sweep { before }),
+        1 => (0..50_i64, prop_oneof![Just(ChannelKind::User), Just(ChannelKind::Topic), Just(ChannelKind::Task)], 1..3_usize)
+            .prop_map(|(before, kind, limit)| Step::Trim { before, kind, limit }),
     ]
 }
 
@@ -151,6 +158,12 @@ async fn run<S: Store>(history: usize, log: usize, steps: Vec<Step>) {
                 sweep_all(&model, *before).await;
                 sweep_all(&store, *before).await;
             }
+            Step::Trim { before, kind, limit } => {
+                model.fold().await;
+                store.fold().await;
+                let trim = async |journal: &dyn Journal| journal.trim(*kind, at(*before), Seq::ZERO, *limit).await;
+                assert_eq!(trim(store.journal()).await.unwrap(), trim(model.journal()).await.unwrap());
+            }
         }
         compare(model.journal(), store.journal(), log as u64).await;
     }
@@ -194,14 +207,14 @@ async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
             assert_eq!(read(store).await, read(model).await, "{channel} after {after}");
         }
     }
-    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key] {
+    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key, ChannelKind::Topic] {
         for (limit, members) in [(9, vec![]), (1, vec![(Member::Status, vec!["pending".to_owned()])])] {
             let listing = Listing { kind, members, created_before: Some(head), limit };
             let list = async |journal: &dyn Journal| -> Vec<Stored> { journal.list(listing.clone()).await.unwrap() };
             assert_eq!(list(store).await, list(model).await, "{listing:?}");
         }
     }
-    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key] {
+    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key, ChannelKind::Topic] {
         for (after, limit) in [(Seq::ZERO, 1), (Seq::ZERO, 9), (Seq(head.0 / 2), 9)] {
             let found = store.live(kind, after, limit).await.unwrap();
             assert_eq!(found, model.live(kind, after, limit).await.unwrap(), "{limit} after {after}");

@@ -1,6 +1,31 @@
 -- What an append does, as functions in the database: so it is one round trip, and the log's lock is never held by a
 -- node that has gone silent half-way. Errors of our own: PDLAP, PDHED, PDEPO (see error.rs).
 
+-- Removes so many of the oldest events other than ticks from the history of a channel, and answers its row after that. Of a
+-- topic the newest change stays, which may be its value.
+CREATE FUNCTION progressd.trim_history(c progressd.channels, excess bigint) RETURNS progressd.channels
+LANGUAGE plpgsql AS $$
+DECLARE
+    cut bigint;
+    topic_value bigint;
+BEGIN
+    SELECT h.seq INTO cut FROM progressd.history h
+        WHERE h.channel = c.created AND h.class <> 2 AND h.seq > c.floor ORDER BY h.seq OFFSET excess - 1 LIMIT 1;
+    IF c.channel_kind = 'topic' THEN
+        SELECT max(h.seq) INTO topic_value FROM progressd.history h
+            WHERE h.channel = c.created AND h.class = 1 AND h.seq <= cut;
+    END IF;
+    DELETE FROM progressd.history h
+        WHERE h.channel = c.created AND h.seq <= cut AND h.seq IS DISTINCT FROM topic_value;
+    c.floor := cut;
+    c.lasting := c.lasting - excess;
+    IF c.tick <= cut THEN
+        c.tick := 0;
+    END IF;
+    RETURN c;
+END
+$$;
+
 -- Adds one event to the log, and folds it into the row and the history of its channel. Classes: 1 change, 2 tick,
 -- 3 final, 4 hidden, 5 tombstone, 6 notice. `bound` is how many events other than ticks the history keeps.
 CREATE FUNCTION progressd.add_event(
@@ -10,7 +35,6 @@ DECLARE
     c progressd.channels;
     begins boolean;
     old_floor bigint := 0;
-    cut bigint;
 BEGIN
     INSERT INTO progressd.events SELECT (e).*;
     SELECT * INTO c FROM progressd.channels r WHERE r.channel = e.channel;
@@ -75,14 +99,7 @@ BEGIN
         SELECT NULL, NULL, NULL, NULL, NULL INTO c.memo, c.status, c.kind, c.user_id, c.queue;
     END IF;
     IF c.lasting > bound THEN
-        SELECT h.seq INTO cut FROM progressd.history h WHERE h.channel = c.created AND h.class <> 2
-            ORDER BY h.seq OFFSET c.lasting - bound - 1 LIMIT 1;
-        DELETE FROM progressd.history h WHERE h.channel = c.created AND h.seq <= cut;
-        c.floor := cut;
-        c.lasting := bound;
-        IF c.tick <= cut THEN
-            c.tick := 0;
-        END IF;
+        c := progressd.trim_history(c, c.lasting - bound);
     END IF;
 
     IF begins THEN
@@ -207,5 +224,42 @@ BEGIN
         SELECT o.created FROM progressd.channels o WHERE o.gone_at < before ORDER BY o.gone_at, o.created LIMIT at_most);
     GET DIAGNOSTICS swept = ROW_COUNT;
     RETURN swept;
+END
+$$;
+
+-- Removes from the histories of live channels of a kind, created after a seq, what was decided before a time, up to the first
+-- event that was not. Answers after which channel there may be more.
+CREATE FUNCTION progressd.trim_channels(of_kind text, before bigint, after bigint, at_most bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    c progressd.channels;
+    older bigint;
+    removed bigint := 0;
+    channels_done bigint := 0;
+BEGIN
+    PERFORM progressd.lock_log();
+    FOR c IN SELECT r.* FROM progressd.channels r
+        WHERE r.channel_kind = of_kind AND r.created > after AND r.finished_at IS NULL AND r.gone_at IS NULL
+        AND (SELECT h.at FROM progressd.history h WHERE h.channel = r.created AND h.class <> 2 AND h.seq > r.floor
+            ORDER BY h.seq LIMIT 1) < before
+        ORDER BY r.created LIMIT at_most
+    LOOP
+        SELECT count(*) INTO older FROM progressd.history h
+            WHERE h.channel = c.created AND h.class <> 2 AND h.seq > c.floor AND NOT EXISTS (
+                SELECT FROM progressd.history n WHERE n.channel = c.created AND n.class <> 2 AND n.seq > c.floor
+                AND n.seq <= h.seq AND n.at >= before);
+        c := progressd.trim_history(c, older);
+        UPDATE progressd.channels r SET floor = c.floor, lasting = c.lasting, tick = c.tick WHERE r.created = c.created;
+        UPDATE progressd.channels r SET
+            visible = NULL, visible_at = NULL, visible_class = NULL, visible_grouped = NULL, visible_name = NULL,
+            data = NULL, status = NULL, kind = NULL, user_id = NULL, queue = NULL
+        WHERE r.created = c.created AND r.visible <= r.floor;
+        removed := removed + older;
+        channels_done := channels_done + 1;
+        IF channels_done = at_most OR removed >= 4096 THEN
+            RETURN c.created;
+        END IF;
+    END LOOP;
+    RETURN NULL;
 END
 $$;

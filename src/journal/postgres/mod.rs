@@ -247,6 +247,21 @@ impl Journal for PostgresJournal {
         Ok(swept > 0 && swept == limit)
     }
 
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let sql = "SELECT progressd.trim_channels($1, $2, $3, $4)";
+        let values: [&(dyn ToSql + Sync); 4] = [&kind.as_str(), &at.as_millis(), &signed(after), &limit];
+        let rows = self.query(PoolKind::Shared, sql, &values).await?;
+        let next = rows.first().map_or(Ok(None), |row| record::at::<Option<i64>>(row, 0))?;
+        Ok(next.and_then(|next| u64::try_from(next).ok()).map(Seq))
+    }
+
     async fn close(&self) -> Result<(), JournalError> {
         if self.connections.is_closed() {
             return Err(DatabaseError::Closed.into());

@@ -15,7 +15,7 @@ use crate::{
 
 impl PostgresJournal {
     /// Trims the log to its bound, without the slack that saves deletions.
-    pub(crate) async fn trim(&self) {
+    pub(crate) async fn trim_log(&self) {
         let log = i64::try_from(self.options.log).unwrap();
         self.query(PoolKind::Own, "SELECT progressd.trim_log($1, $2)", &[&log, &(1_i64 << 40)]).await.unwrap();
     }
