@@ -19,6 +19,7 @@ use crate::{
     jobs::Jobs,
     journal::{
         Journal,
+        postgres::{Node, PostgresJournal, PostgresOptions},
         sqlite::{SqliteJournal, SqliteOptions},
     },
     presence::Presence,
@@ -94,7 +95,7 @@ impl Service {
     }
 }
 
-/// Serves on the embedded journal until a signal asks it to end. `listening` is told the address once requests are
+/// Serves on the journal of the settings until a signal asks it to end. `listening` is told the address once requests are
 /// answered.
 ///
 /// # Errors
@@ -105,28 +106,39 @@ pub async fn run(mut config: Config, listening: impl FnOnce(SocketAddr)) -> anyh
     let listener = server::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     config.connections.max_connections = server::fit_open_files(config.connections.max_connections);
 
-    let options = SqliteOptions { history: history_bounds(&config), ..SqliteOptions::default() };
+    let history = history_bounds(&config);
+    if let Some(url) = &config.store {
+        let url = std::str::from_utf8(url.reveal()).context("the URL of the store is not text")?;
+        let node = Node::enter(&config.data_dir)?;
+        let options = PostgresOptions { history, ..PostgresOptions::default() };
+        let journal = PostgresJournal::open(url, &options).await?.on(node);
+        // It needs no thread: a database that is away is asked again.
+        return run_on(config, Arc::new(journal), std::future::pending(), listener, signals, listening).await;
+    }
+    let options = SqliteOptions { history, ..SqliteOptions::default() };
     let directory = config.data_dir.clone();
-    let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??;
-    run_on(config, Arc::new(journal), listener, signals, listening).await
+    let journal = Arc::new(tokio::task::spawn_blocking(move || SqliteJournal::open(&directory, &options)).await??);
+    let ended = journal.ended();
+    run_on(config, Arc::<SqliteJournal>::clone(&journal), ended, listener, signals, listening).await
 }
 
 async fn run_on(
     config: Config,
-    journal: Arc<SqliteJournal>,
+    journal: Arc<dyn Journal>,
+    journal_ended: impl Future<Output = ()>,
     listener: TcpListener,
     mut signals: Signals,
     listening: impl FnOnce(SocketAddr),
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listening socket has no address")?;
-    let service = Service::start(config, Arc::<SqliteJournal>::clone(&journal), Clock::system()).await?;
+    let service = Service::start(config, journal, Clock::system()).await?;
     let accepting = service.serve(listener);
     listening(address);
 
     // Without one of these the service is none; whoever supervises the process is to start it anew.
     let broken = tokio::select! {
         () = signals.next() => None,
-        () = journal.ended() => Some("the thread that writes the journal has stopped unexpectedly"),
+        () = journal_ended => Some("the thread that writes the journal has stopped unexpectedly"),
         () = service.app.tracker.ended() => Some("the journal writer has stopped unexpectedly"),
         _ = accepting => Some("the accept loop has stopped unexpectedly"),
     };
@@ -170,7 +182,9 @@ mod tests {
             listening.await.unwrap();
             journal.break_thread().await;
         };
-        let runs = run_on(config, Arc::clone(&journal), listener, Signals::listen().unwrap(), listened);
+        let ended = journal.ended();
+        let signals = Signals::listen().unwrap();
+        let runs = run_on(config, Arc::<SqliteJournal>::clone(&journal), ended, listener, signals, listened);
         let (ended, ()) = tokio::join!(runs, breaks);
         assert!(ended.unwrap_err().to_string().contains("the thread that writes the journal"));
     }

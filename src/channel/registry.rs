@@ -110,6 +110,13 @@ impl Registry {
         self.shared.head.fetch_max(head.0, Ordering::AcqRel);
     }
 
+    /// All at or before this seq is known, and nothing after it: the head of a store that was loaded anew, which may have
+    /// lost what came later.
+    pub fn begin_anew(&self, head: Seq) {
+        self.shared.head.store(head.0, Ordering::Release);
+        self.shared.published.store(head.0, Ordering::Release);
+    }
+
     /// How many events other than ticks are kept of a channel of this kind.
     pub fn history_max(&self, kind: ChannelKind) -> usize {
         self.shared.limits.history.of(kind)

@@ -22,6 +22,10 @@ pub struct Config {
     /// Directory of the journal and of uploaded files; created if it does not exist
     #[arg(long, value_name = "DIRECTORY", value_parser = directory, default_value = "./data")]
     pub data_dir: PathBuf,
+    /// URL of a PostgreSQL database for the journal, such as postgres://user:password@host/database, which any number of
+    /// nodes share; @ and a file name reads it from that file; the journal is in data-dir if not set
+    #[arg(long, value_name = "URL|@FILE", value_parser = secret)]
+    pub store: Option<Secret>,
     /// How long open requests may take to finish after SIGTERM before they are cut off
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub drain_timeout: Duration,

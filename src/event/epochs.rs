@@ -1,18 +1,21 @@
 //! The lives of a store, so that a seq that was given in a life that is lost is told from the same seq of another.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Cursor, Epoch, Seq};
 
-/// The epochs of one store, each with its first seq; a new one begins with each start. Cheap to clone.
+/// The epochs of one store, each with its first seq. Cheap to clone: clones share what is known, so that all of them know
+/// an epoch that began while they were in use.
 ///
 /// Each seq belongs to one epoch, the one that gave it or will, so that the cursor of a place is the same for ever; all
 /// before the first epoch that is kept belongs to the store's own name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Epochs {
     store: Epoch,
-    begun: Arc<[(Seq, Epoch)]>,
+    begun: Arc<RwLock<Begun>>,
 }
+
+type Begun = Arc<[(Seq, Epoch)]>;
 
 impl Epochs {
     /// Epochs that are kept. Older ones become part of what was before.
@@ -21,7 +24,17 @@ impl Epochs {
     /// The epochs of a store, with their first seqs; `None` where these do not rise.
     pub fn new(store: Epoch, begun: Vec<(Seq, Epoch)>) -> Option<Self> {
         let rises = begun.is_sorted_by(|one, next| one.0 < next.0);
-        rises.then(|| Self { store, begun: begun.into() })
+        rises.then(|| Self::of_begun(store, begun.into()))
+    }
+
+    fn of_begun(store: Epoch, begun: Begun) -> Self {
+        Self { store, begun: Arc::new(RwLock::new(begun)) }
+    }
+
+    /// Knows from now on, as do all its clones, what others know of the same store.
+    pub fn learn(&self, others: &Self) {
+        let begun = others.begun();
+        *self.begun.write().unwrap_or_else(PoisonError::into_inner) = begun;
     }
 
     /// The name of the store, which never changes.
@@ -30,23 +43,24 @@ impl Epochs {
     }
 
     /// The epochs with their first seqs, oldest first.
-    pub fn begun(&self) -> &[(Seq, Epoch)] {
-        &self.begun
+    pub fn begun(&self) -> Arc<[(Seq, Epoch)]> {
+        Arc::clone(&self.begun.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same with a new epoch for what comes after `head`. One that has given no seq makes room for it.
     #[must_use]
     pub fn begin_after(&self, head: Seq) -> Self {
-        let given = self.begun.partition_point(|(first, _)| *first <= head);
-        let kept = &self.begun[given.saturating_sub(Self::KEPT_MAX - 1)..given];
-        let begun = kept.iter().copied().chain([(head.next(), Epoch::random())]);
-        Self { store: self.store, begun: begun.collect() }
+        let begun = self.begun();
+        let given = begun.partition_point(|(first, _)| *first <= head);
+        let kept = &begun[given.saturating_sub(Self::KEPT_MAX - 1)..given];
+        Self::of_begun(self.store, kept.iter().copied().chain([(head.next(), Epoch::random())]).collect())
     }
 
     /// The epoch that gave a seq, or would give it.
     pub fn of(&self, seq: Seq) -> Epoch {
-        let begun = self.begun.partition_point(|(first, _)| *first <= seq);
-        begun.checked_sub(1).map_or(self.store, |last| self.begun[last].1)
+        let begun = self.begun();
+        let begun_before = begun.partition_point(|(first, _)| *first <= seq);
+        begun_before.checked_sub(1).map_or(self.store, |last| begun[last].1)
     }
 
     /// The cursor of a place in this store.
@@ -63,9 +77,17 @@ impl Epochs {
 /// A store of one epoch.
 impl From<Epoch> for Epochs {
     fn from(store: Epoch) -> Self {
-        Self { store, begun: Arc::default() }
+        Self::of_begun(store, Arc::default())
     }
 }
+
+impl PartialEq for Epochs {
+    fn eq(&self, other: &Self) -> bool {
+        self.store == other.store && self.begun() == other.begun()
+    }
+}
+
+impl Eq for Epochs {}
 
 #[cfg(test)]
 mod tests {

@@ -45,6 +45,24 @@ impl Class {
     pub fn is_visible(self) -> bool {
         matches!(self, Self::Change | Self::Tick | Self::Notice | Self::Final)
     }
+
+    /// Its number in stores. Never reuse a number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Change => 1,
+            Self::Tick => 2,
+            Self::Final => 3,
+            Self::Hidden => 4,
+            Self::Tombstone => 5,
+            Self::Notice => 6,
+        }
+    }
+
+    /// The class with this number.
+    pub fn from_code(code: i64) -> Option<Self> {
+        let all = [Self::Change, Self::Tick, Self::Final, Self::Hidden, Self::Tombstone, Self::Notice];
+        all.into_iter().find(|class| i64::from(class.code()) == code)
+    }
 }
 
 /// The name in an SSE frame's `event:` field, such as `progress`; an event without one is an unnamed message.

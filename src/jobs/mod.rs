@@ -39,8 +39,8 @@ use runner::JobKind;
 use simulate::Simulate;
 use upload::Upload;
 
-/// The holder of a job's lease. This process locks the store, so a lease of this holder that is found at start belongs to
-/// an earlier run of the service.
+/// The holder of a job's lease where the store is embedded; where it is shared, that is the node. Nobody else is this
+/// node, so a lease of this holder that is found at start belongs to an earlier run of it.
 pub const HOLDER: &str = "embedded";
 
 /// The kind of task that [`Jobs::upload`] does.

@@ -34,10 +34,21 @@
 //! with a `known_head` below which the log was trimmed is [`JournalError::Lapsed`].
 //!
 //! # Epochs
-//! Each start of a store begins an epoch: the cursors of what is appended from then on have its name, and those of what was
-//! written before stay the same. A store that is an older copy of itself begins another epoch than the one that was lost.
+//! Each life of a store has an epoch: the cursors of what is appended from then on have its name, and those of what was
+//! written before stay the same. A life begins wherever what was committed last may have been lost: of an embedded store
+//! with each start, of a shared one when it is restored or a standby is promoted, but not when one of its nodes starts.
+//! A store that is an older copy of itself begins another epoch than the one that was lost.
+//!
+//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on. What the
+//! caller knows may then be what was lost: so each append is [`JournalError::Lapsed`] until the caller has loaded the
+//! channels anew and says so with [`Journal::adopt`].
+//!
+//! # Other nodes
+//! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
+//! append.
 
 mod member;
+pub mod postgres;
 pub mod sqlite;
 
 #[cfg(test)]
@@ -49,7 +60,7 @@ pub(crate) use member::Members;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, History, Seq, Timestamp};
+use crate::event::{ChannelKind, ChannelName, Draft, Epoch, Epochs, Event, History, Seq, Timestamp};
 use bytes::Bytes;
 
 /// Most tombstones that one [`Journal::sweep`] removes and most channels that one [`Journal::trim`] trims, so that no
@@ -153,7 +164,8 @@ pub enum JournalError {
     /// The store does not answer; trying again later may help.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// Some events after `known_head` have been trimmed from the log: load the channels anew, then decide again.
+    /// Some events after `known_head` have been trimmed from the log, or the store has begun another life: load the
+    /// channels anew, then decide again.
     #[error("events after the known head have been trimmed")]
     Lapsed,
     /// The store answered with something that it cannot have been given.
@@ -167,8 +179,25 @@ pub enum JournalError {
 /// An append whose future is dropped may or may not commit; no read changes anything.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
-    /// The epochs of this store; the last began when it was opened. What was written before keeps its own.
+    /// The epochs of this store. What was written before the last began keeps its own.
     fn epochs(&self) -> &Epochs;
+
+    /// The name of this node among those that share the store; an embedded store has one node, without a name.
+    fn node(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the caller appends from now on is decided upon what it has loaded in this epoch.
+    fn adopt(&self, _epoch: Epoch) {}
+
+    /// What others have appended after the caller's head, at most `limit` events, once there is something.
+    /// [`Tail::Lapsed`] where the caller is to load the channels anew. Nobody else writes to an embedded store.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing. One caller at a time.
+    async fn follow(&self, _known_head: Seq, _limit: usize) -> Tail {
+        std::future::pending().await
+    }
 
     /// Everything at or before it is in the channels' rows.
     fn folded_through(&self) -> Seq;

@@ -1,6 +1,9 @@
 //! The one place where it is decided what an intent does to a user.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -21,8 +24,8 @@ const PRESENCE: &str = "presence";
 /// What is asked of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserIntent {
-    /// They came or went, at this time.
-    Presence(PresenceStatus, Timestamp),
+    /// They came or went, at this time, as this node says where several share the store.
+    Presence(PresenceStatus, Timestamp, Option<Arc<str>>),
     /// Notifications at or before it were delivered to them.
     Seen(Seq),
     /// They have read the notifications at or before it; all that there are, if absent.
@@ -95,8 +98,8 @@ pub fn decide(
         UserIntent::Seen(_) | UserIntent::Read(_) | UserIntent::Forget(_) if known.is_none() => {
             return Err(PeopleRefusal::NoUser);
         }
-        UserIntent::Presence(status, since) if next.status != *status || known.is_none() => {
-            (next.status, next.since) = (*status, *since);
+        UserIntent::Presence(status, since, node) if next.status != *status || known.is_none() => {
+            (next.status, next.since, next.node) = (*status, *since, node.clone());
             others.extend(presence(user, &next));
         }
         UserIntent::Presence(..) => {}

@@ -1,6 +1,6 @@
 //! What is kept of a user: the memo of the user's channel.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,9 @@ pub struct UserState {
     pub status: PresenceStatus,
     /// … since when.
     pub since: Timestamp,
+    /// The node that said so, where several share the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Arc<str>>,
     /// Notifications at or before it were delivered: a stream without a cursor begins after it.
     #[serde(default)]
     pub seen: Seq,
@@ -56,6 +59,7 @@ impl UserState {
         Self {
             status: PresenceStatus::Disconnected,
             since: now,
+            node: None,
             seen: Seq::ZERO,
             read: Seq::ZERO,
             groups: BTreeMap::new(),

@@ -53,7 +53,7 @@ fn any_intent() -> impl Strategy<Value = UserIntent> {
     let told = message(&ChannelName::topic("broadcast").expect("a name"), Bytes::new());
     let notification = Notification::new(NewNotification::default(), Timestamp::default());
     prop_oneof![
-        3 => (status, time.clone()).prop_map(|(status, since)| UserIntent::Presence(status, since)),
+        3 => (status, time.clone()).prop_map(|(status, since)| UserIntent::Presence(status, since, None)),
         2 => (0u64..60).prop_map(|seq| UserIntent::Seen(Seq(seq))),
         2 => prop::option::of(0u64..60).prop_map(|seq| UserIntent::Read(seq.map(Seq))),
         4 => groups.prop_map(UserIntent::Join),

@@ -93,12 +93,14 @@ pub struct PresenceGuard {
 }
 
 impl Presence {
-    /// Keeps presence as a task of `stage`. Whoever was connected when the last process ended is not connected now.
+    /// Keeps presence as a task of `stage`. Whoever was connected here when the last process ended is not connected now; of
+    /// those whom another node says to be connected, nothing is said.
     pub fn start(tracker: Tracker, grace: Duration, stage: &Stage) -> Self {
         let mut live = LiveUsers::default();
         let now = tracker.clock().now();
         let was_connected = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-            (state.status == PresenceStatus::Connected).then(|| user_id.to_string())
+            let is_ours = state.node.as_deref() == tracker.node();
+            (is_ours && state.status == PresenceStatus::Connected).then(|| user_id.to_string())
         };
         for user_id in tracker.users(None, usize::MAX, was_connected) {
             live.user(&user_id, PresenceStatus::Disconnected, now);
@@ -117,7 +119,7 @@ impl Presence {
     pub async fn connect(&self, user: &ChannelName) -> Result<PresenceGuard, TrackerError> {
         let (user_id, now) = (user.name().into_owned(), self.shared.now());
         if self.shared.tracker.user(&user_id).is_none() {
-            let came = UserIntent::Presence(PresenceStatus::Connected, now);
+            let came = UserIntent::Presence(PresenceStatus::Connected, now, self.shared.node());
             self.shared.tracker.ask_user(user, came).await?;
         }
         // What was seen a moment ago is not to be delivered again.
@@ -315,6 +317,10 @@ impl PresenceShared {
         self.tracker.clock().now()
     }
 
+    fn node(&self) -> Option<Arc<str>> {
+        self.tracker.node().map(Into::into)
+    }
+
     /// Writes down all that has changed, side by side so that few commits serve many users; what the journal does not
     /// take is kept for the next time.
     async fn write_down(&self, through: Instant) -> Result<(), TrackerError> {
@@ -338,7 +344,7 @@ impl PresenceShared {
         // One who was forgotten a moment ago is known again.
         let state = self.tracker.user(&changed.user_id);
         if state.as_ref().is_none_or(|state| state.status != changed.status) {
-            self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since)).await?;
+            self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since, self.node())).await?;
         }
         match changed.seen {
             Some(seen) if state.is_none_or(|state| seen > state.seen) => {

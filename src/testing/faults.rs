@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use crate::{
-    event::{ChannelKind, ChannelName, Epochs, History, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Epoch, Epochs, History, Seq, Timestamp},
     journal::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, Stored, Tail},
 };
 
@@ -222,6 +222,18 @@ impl<S: TestStore + ?Sized> FaultyJournal<S> {
 impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
     fn epochs(&self) -> &Epochs {
         self.store.journal().epochs()
+    }
+
+    fn node(&self) -> Option<&str> {
+        self.store.journal().node()
+    }
+
+    fn adopt(&self, epoch: Epoch) {
+        self.store.journal().adopt(epoch);
+    }
+
+    async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        self.store.journal().follow(known_head, limit).await
     }
 
     fn folded_through(&self) -> Seq {

@@ -275,6 +275,11 @@ impl Tracker {
         self.shared.journal.epochs().cursor(seq)
     }
 
+    /// The name of this node among those that share the store, if others may.
+    pub fn node(&self) -> Option<&str> {
+        self.shared.journal.node()
+    }
+
     /// The clock by which decisions are made.
     pub fn clock(&self) -> Clock {
         self.shared.clock.clone()

@@ -1,10 +1,12 @@
 //! Bringing into memory what the journal holds: all that is live, and single channels where something must be decided
 //! upon them.
 
+use std::time::{Duration, Instant};
+
 use super::{Request, TrackerError, batch::Ask, reads, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
-    journal::{Member, Stored},
+    journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
     task::{Intent, Keyed, Row, Status, Table},
     topics::{LastEvent, TopicTable},
@@ -12,6 +14,9 @@ use crate::{
 
 /// Most rows that are read at once when the table is restored.
 const RESTORE_PAGE: usize = 1000;
+
+/// After the table could not be loaded, it is tried again only after this pause.
+const RELOAD_PAUSE: Duration = Duration::from_millis(250);
 
 impl Writer {
     /// Loads these channels in one read, and in another the tasks that keys among them stand for.
@@ -41,6 +46,30 @@ impl Writer {
             channels = stand_for.into_iter().filter(|channel| table.row(channel).is_none()).collect();
         }
         Ok(())
+    }
+
+    /// Makes the table follow what others have written.
+    pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
+        match self.append(Vec::new).await {
+            Ok(appended) => drop(self.follow_events(&mut [], &appended.events, Instant::now())),
+            Err(JournalError::Lapsed) => self.reload().await?,
+            Err(error) => return Err(error.into()),
+        }
+        self.is_behind = false;
+        Ok(())
+    }
+
+    /// The same, with what the journal has brought by itself.
+    pub(super) async fn follow_others(&mut self, tail: Tail) {
+        match tail {
+            Tail::Events(events) => drop(self.follow_events(&mut [], &events, Instant::now())),
+            Tail::Lapsed => {
+                if let Err(error) = self.reload().await {
+                    tracing::error!(%error, "cannot load what other nodes have changed; retrying");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Reads which topics there are.
@@ -103,6 +132,8 @@ impl Writer {
 
     /// Reads the whole live table from the journal.
     pub(super) async fn reload(&mut self) -> Result<(), TrackerError> {
+        // Before anything is read: of what begins meanwhile, the next append tells.
+        let epoch = self.shared.journal.epochs().of(Seq(u64::MAX));
         let head = self.shared.journal.head().await?;
         let mut table = Table::new(*self.shared.table().policy());
         let mut after = Seq::ZERO;
@@ -125,8 +156,8 @@ impl Writer {
         *self.shared.table_mut() = table;
         *self.shared.topics_mut() = topics;
         self.head = head;
-        self.shared.registry.advance(head);
-        self.shared.registry.publish_through(head);
+        self.shared.journal.adopt(epoch);
+        self.shared.registry.begin_anew(head);
         self.shared.registry.hang_up_all();
         self.shared.work.send_replace(());
         self.shared.holders.notify_all();

@@ -54,7 +54,7 @@ pub(super) struct Writer {
     rest_until: Instant,
     jumps: JumpWatch,
     /// Whether events may have been written that the table has not followed.
-    is_behind: bool,
+    pub(super) is_behind: bool,
 }
 
 impl Writer {
@@ -72,8 +72,10 @@ impl Writer {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let mut taken = Vec::with_capacity(BATCH_MAX);
         loop {
+            let mut others = None;
             if self.again.is_empty() {
                 let timers_at = self.timers_at();
+                let journal = Arc::clone(&self.shared.journal);
                 tokio::select! {
                     biased;
                     () = stop.cancelled(), if !self.queue.is_closed() => self.queue.close(),
@@ -81,7 +83,11 @@ impl Writer {
                         if count == 0 { break; }
                     }
                     () = tokio::time::sleep_until(timers_at) => {}
+                    tail = journal.follow(self.head, BATCH_MAX), if !self.is_behind => others = Some(tail),
                 }
+            }
+            if let Some(tail) = others {
+                self.follow_others(tail).await;
             }
             // Here, not in the select: a queue that is never empty must not keep time from passing. And after what was
             // taken: a renewal that waits counts before the end of its lease.
@@ -164,7 +170,7 @@ impl Writer {
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
     /// error means that nothing was written.
-    async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
+    pub(super) async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
         for _ in 0..UNKNOWN_TRIES {
@@ -215,19 +221,13 @@ impl Writer {
         }
     }
 
-    /// Makes the table follow what others have written.
-    pub(super) async fn catch_up(&mut self) -> Result<(), TrackerError> {
-        match self.append(Vec::new).await {
-            Ok(appended) => drop(self.follow_events(&mut [], &appended.events, StdInstant::now())),
-            Err(JournalError::Lapsed) => self.reload().await?,
-            Err(error) => return Err(error.into()),
-        }
-        self.is_behind = false;
-        Ok(())
-    }
-
     /// Makes table, lists and channels follow these events; answers who is to be woken.
-    fn follow_events(&mut self, planned: &mut [Planned], events: &[Event], decided: StdInstant) -> Vec<Wake> {
+    pub(super) fn follow_events(
+        &mut self,
+        planned: &mut [Planned],
+        events: &[Event],
+        decided: StdInstant,
+    ) -> Vec<Wake> {
         let mut changes = Vec::new();
         let ours: HashMap<Uuid, usize> =
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();

@@ -6,7 +6,7 @@ use super::*;
 use crate::journal::Tail;
 
 pub(super) async fn gives_each_event_the_next_seq_and_keeps_all_that_was_given<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     assert_eq!(store.journal().head().await.unwrap(), Seq::ZERO);
     let full = Draft {
         memo: Some(Bytes::from_static(b"{\"memo\":1}")),
@@ -32,7 +32,7 @@ pub(super) async fn gives_each_event_the_next_seq_and_keeps_all_that_was_given<S
 
 pub(super) async fn writes_only_where_what_is_expected_holds<S: Store>() {
     for moment in MOMENTS {
-        let mut store = S::open(10, 100);
+        let mut store = S::open(10, 100).await;
         let (changed, hidden, dead) = (task(1), task(2), task(3));
         add(store.journal(), &changed, Class::Change, "{}").await;
         add(store.journal(), &hidden, Class::Change, "{}").await;
@@ -63,7 +63,7 @@ pub(super) async fn writes_only_where_what_is_expected_holds<S: Store>() {
 }
 
 pub(super) async fn leaves_out_a_conflicting_group_whole<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     add(store.journal(), &task(1), Class::Change, "{}").await;
     let mut torn = expecting(&task(2), Expect::Absent, [draft(&task(2), Class::Change, "{}")]);
     torn.expects.push((task(1), Expect::At(Seq(9))));
@@ -78,7 +78,7 @@ pub(super) async fn leaves_out_a_conflicting_group_whole<S: Store>() {
 }
 
 pub(super) async fn counts_the_groups_before_in_the_same_call<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     let first = expecting(&task(1), Expect::Absent, [draft(&task(1), Class::Change, "{}")]);
     let late = expecting(&task(1), Expect::Absent, [draft(&task(2), Class::Change, "{}")]);
     let next = expecting(&task(1), Expect::At(Seq(1)), [draft(&task(1), Class::Hidden, "")]);
@@ -92,7 +92,7 @@ pub(super) async fn counts_the_groups_before_in_the_same_call<S: Store>() {
 }
 
 pub(super) async fn asks_nothing_of_channels_that_are_not_named<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     let both = |class| [draft(&task(1), class, "{}"), draft(&task(2), class, "{}")];
     let named = expecting(&task(1), Expect::Absent, both(Class::Change));
     add(store.journal(), &task(2), Class::Change, "{}").await;
@@ -102,7 +102,7 @@ pub(super) async fn asks_nothing_of_channels_that_are_not_named<S: Store>() {
 
 pub(super) async fn brings_the_events_of_others<S: Store>() {
     for moment in MOMENTS {
-        let mut store = S::open(10, 100);
+        let mut store = S::open(10, 100).await;
         add(store.journal(), &task(1), Class::Change, "known").await;
         let secret = Draft { memo: Some(Bytes::from_static(b"memo")), ..draft(&task(1), Class::Tick, "1") };
         let theirs = commit(store.journal(), [group([secret]), group([draft(&task(2), Class::Hidden, "")])]).await;
@@ -118,7 +118,7 @@ pub(super) async fn brings_the_events_of_others<S: Store>() {
 }
 
 pub(super) async fn brings_the_events_of_others_also_when_nothing_was_written<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     for _ in 0..3 {
         add(store.journal(), &task(1), Class::Change, "{}").await;
     }
@@ -130,7 +130,7 @@ pub(super) async fn brings_the_events_of_others_also_when_nothing_was_written<S:
 
 pub(super) async fn does_not_write_a_group_twice<S: Store>() {
     for moment in MOMENTS {
-        let mut store = S::open(10, 100);
+        let mut store = S::open(10, 100).await;
         add(store.journal(), &task(1), Class::Change, "{}").await;
         // A tick that is replaced at once is found as well.
         let lost = expecting(&task(1), Expect::At(Seq(1)), [draft(&task(1), Class::Tick, "lost")]);
@@ -148,7 +148,7 @@ pub(super) async fn does_not_write_a_group_twice<S: Store>() {
 }
 
 pub(super) async fn takes_nothing_as_well<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     add(store.journal(), &task(1), Class::Change, "{}").await;
     let appended = append(store.journal(), []).await.unwrap();
     assert_eq!((appended.outcomes.len(), appended.events.len()), (0, 0));
@@ -160,14 +160,14 @@ pub(super) async fn takes_nothing_as_well<S: Store>() {
 }
 
 pub(super) async fn refuses_a_head_that_it_never_gave<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     let refused = store.journal().append(Seq(1), vec![group([draft(&task(1), Class::Change, "{}")])]).await;
     assert!(matches!(refused, Err(JournalError::Damaged(_))), "{refused:?}");
     assert_eq!(store.journal().head().await.unwrap(), Seq::ZERO);
 }
 
 pub(super) async fn refuses_a_head_below_the_trimmed_log<S: Store>() {
-    let store = S::open(10, 2);
+    let store = S::open(10, 2).await;
     for _ in 0..4 {
         add(store.journal(), &task(1), Class::Change, "{}").await;
     }
@@ -181,7 +181,7 @@ pub(super) async fn refuses_a_head_below_the_trimmed_log<S: Store>() {
 }
 
 pub(super) async fn puts_appends_that_come_together_in_one_order<S: Store>() {
-    let store = S::open(10, 1_000);
+    let store = S::open(10, 1_000).await;
     let journal = store.journal();
     let answers = join_all((0..100).map(|number| async move {
         let drafts = [draft(&task(number), Class::Change, "{}"), draft(&task(0), Class::Hidden, "")];

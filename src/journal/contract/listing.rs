@@ -33,7 +33,7 @@ async fn live<S: Store>(store: &S) -> Vec<u64> {
 }
 
 pub(super) async fn lists_a_kind_newest_first_in_pages<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for number in [5, 3, 4, 1, 2] {
         add(store.journal(), &task(number), Class::Change, "{}").await;
     }
@@ -57,7 +57,7 @@ pub(super) async fn lists_a_kind_newest_first_in_pages<S: Store>() {
 }
 
 pub(super) async fn lists_by_members_of_the_visible_state<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     let states = [
         r#"{"status":"pending","kind":"upload","userId":"alice","queue":"default"}"#,
         r#"{"status":"processing","kind":"upload","userId":"bob","queue":"default"}"#,
@@ -95,7 +95,7 @@ pub(super) async fn lists_by_members_of_the_visible_state<S: Store>() {
 }
 
 pub(super) async fn counts_by_a_member<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for (number, status) in ["pending", "pending", "error", "pending"].into_iter().enumerate() {
         add(store.journal(), &task(number as u128), Class::Change, &format!(r#"{{"status":"{status}"}}"#)).await;
     }
@@ -114,7 +114,7 @@ pub(super) async fn counts_by_a_member<S: Store>() {
 }
 
 pub(super) async fn lists_live_channels_only<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for number in [1, 2, 3] {
         add(store.journal(), &task(number), Class::Change, "{}").await;
     }
@@ -130,7 +130,7 @@ pub(super) async fn lists_live_channels_only<S: Store>() {
 }
 
 pub(super) async fn never_lists_tombstones<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for number in [1, 2, 3] {
         add(store.journal(), &task(number), Class::Change, r#"{"status":"pending"}"#).await;
     }
@@ -147,7 +147,7 @@ pub(super) async fn never_lists_tombstones<S: Store>() {
 
 pub(super) async fn pages_through_the_live_channels_oldest_first<S: Store>() {
     for fold_after in [0, 7, 20] {
-        let mut store = S::open(10, 100);
+        let mut store = S::open(10, 100).await;
         let (mut head, mut expected) = (Seq::ZERO, Vec::new());
         for number in 0..20 {
             if number == fold_after {
@@ -187,7 +187,7 @@ pub(super) async fn pages_through_the_live_channels_oldest_first<S: Store>() {
 }
 
 pub(super) async fn finds_what_finished_before_a_time<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for (number, time) in [(1, 30), (2, 10), (3, 20), (4, 40), (5, 10)] {
         commit(store.journal(), [group_at(0, [draft(&task(number), Class::Change, "{}")])]).await;
         commit(store.journal(), [group_at(time, [draft(&task(number), Class::Final, "{}")])]).await;
@@ -214,7 +214,7 @@ pub(super) async fn finds_what_finished_before_a_time<S: Store>() {
 }
 
 pub(super) async fn lists_with_memo_and_origin<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     for number in [1, 2] {
         let (memo, origin) = (Some(Bytes::from(vec![number])), Some(Bytes::from(vec![number; 3])));
         let opening = Draft { memo, origin, ..draft(&task(u128::from(number)), Class::Change, "{}") };

@@ -17,32 +17,35 @@ use uuid::Uuid;
 
 use super::{
     Appended, Expect, Group, Journal, JournalError, Outcome,
+    postgres::{PostgresJournal, PostgresOptions},
     sqlite::{SqliteJournal, SqliteOptions},
 };
 use crate::{
     event::{ChannelName, Class, Draft, Event, History, HistoryBounds, Seq, Timestamp},
-    testing::MemoryJournal,
+    testing::{MemoryJournal, PostgresDatabase, PostgresServer},
 };
 
 /// A journal under test, and what can be done to it from outside of the contract.
 #[async_trait]
 trait Store: Send + Sync + Sized {
+    /// Whether each start begins an epoch; a shared store begins one when it is restored or a standby is promoted.
+    const STARTS_BEGIN_EPOCHS: bool = true;
     /// An empty journal with these bounds.
-    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self;
+    async fn open(history: impl Into<HistoryBounds> + Send, log: usize) -> Self;
     fn journal(&self) -> &dyn Journal;
     /// Lets the fold catch up.
     async fn fold(&self);
     /// The journal after it was closed and opened again.
     async fn restarted(self) -> Self;
     /// The journal after it was opened again without having been closed.
-    fn crashed(self) -> Self;
+    async fn crashed(self) -> Self;
 }
 
 struct InMemory(MemoryJournal);
 
 #[async_trait]
 impl Store for InMemory {
-    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self {
+    async fn open(history: impl Into<HistoryBounds> + Send, log: usize) -> Self {
         Self(MemoryJournal::with_bounds(history, log))
     }
 
@@ -59,7 +62,7 @@ impl Store for InMemory {
         Self(self.0.reopened())
     }
 
-    fn crashed(self) -> Self {
+    async fn crashed(self) -> Self {
         Self(self.0.reopened())
     }
 }
@@ -72,7 +75,7 @@ struct InSqlite {
 
 #[async_trait]
 impl Store for InSqlite {
-    fn open(history: impl Into<HistoryBounds>, log: usize) -> Self {
+    async fn open(history: impl Into<HistoryBounds> + Send, log: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let options = SqliteOptions { history: history.into(), log, ..SqliteOptions::default() };
         Self { journal: SqliteJournal::open(directory.path(), &options).unwrap(), options, directory }
@@ -91,10 +94,50 @@ impl Store for InSqlite {
         Self { journal: SqliteJournal::open(self.directory.path(), &self.options).unwrap(), ..self }
     }
 
-    fn crashed(self) -> Self {
+    async fn crashed(self) -> Self {
         let Self { journal, options, directory } = self;
         drop(journal);
         Self { journal: SqliteJournal::open(directory.path(), &options).unwrap(), options, directory }
+    }
+}
+
+struct InPostgres {
+    journal: PostgresJournal,
+    options: PostgresOptions,
+    database: PostgresDatabase,
+}
+
+impl InPostgres {
+    async fn opened(options: PostgresOptions, database: PostgresDatabase) -> Self {
+        Self { journal: PostgresJournal::open(&database.url(), &options).await.unwrap(), options, database }
+    }
+}
+
+#[async_trait]
+impl Store for InPostgres {
+    const STARTS_BEGIN_EPOCHS: bool = false;
+
+    async fn open(history: impl Into<HistoryBounds> + Send, log: usize) -> Self {
+        let options = PostgresOptions { history: history.into(), log };
+        Self::opened(options, PostgresServer::shared().database().await).await
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        &self.journal
+    }
+
+    async fn fold(&self) {
+        self.journal.trim_log().await;
+    }
+
+    async fn restarted(self) -> Self {
+        self.journal.close().await.unwrap();
+        Self::opened(self.options, self.database).await
+    }
+
+    async fn crashed(self) -> Self {
+        drop(self.journal);
+        Self::opened(self.options, self.database).await
     }
 }
 
@@ -119,7 +162,7 @@ impl Moment {
                 store
             }
             Self::Restarted => store.restarted().await,
-            Self::Crashed => store.crashed(),
+            Self::Crashed => store.crashed().await,
         }
     }
 }
@@ -206,6 +249,12 @@ macro_rules! hold_to_contract {
                 super::super::$group::$test::<super::super::InSqlite>().await;
             }
         )+ })+ }
+        mod postgres { $(mod $group { $(
+            #[tokio::test]
+            async fn $test() {
+                super::super::$group::$test::<super::super::InPostgres>().await;
+            }
+        )+ })+ }
     };
 }
 
@@ -250,7 +299,7 @@ hold_to_contract! {
         trims_what_is_old_a_slice_at_a_time,
         never_gives_a_seq_again,
         keeps_its_name_and_head,
-        begins_an_epoch_with_each_start_and_keeps_those_before,
+        begins_an_epoch_with_each_life_and_keeps_those_before,
         folds_all_that_there_is,
     }
     listing {

@@ -1,4 +1,4 @@
-//! Random appends, folds and restarts: SQLite answers as the journal in memory, which is the model.
+//! Random appends, folds and restarts: SQLite and PostgreSQL answer as the journal in memory, which is the model.
 
 use proptest::prelude::*;
 
@@ -99,18 +99,34 @@ proptest! {
 
     #[test]
     fn sqlite_answers_as_the_model(
-        history in 1..4_usize,
-        log in prop_oneof![Just(0_usize), Just(5), Just(1_000)],
-        steps in prop::collection::vec(random_step(), 1..25),
+        history in 1..4_usize, log in log(), steps in prop::collection::vec(random_step(), 1..25),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(run(history, log, steps));
+        run_alone(run::<InSqlite>(history, log, steps));
     }
 }
 
-async fn run(history: usize, log: usize, steps: Vec<Step>) {
-    let mut model = InMemory::open(history, log);
-    let mut store = InSqlite::open(history, log);
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+
+    #[test]
+    fn postgres_answers_as_the_model(
+        history in 1..4_usize, log in log(), steps in prop::collection::vec(random_step(), 1..25),
+    ) {
+        run_alone(run::<InPostgres>(history, log, steps));
+    }
+}
+
+fn log() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0_usize), Just(5), Just(1_000)]
+}
+
+fn run_alone(run: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run);
+}
+
+async fn run<S: Store>(history: usize, log: usize, steps: Vec<Step>) {
+    let mut model = InMemory::open(history, log).await;
+    let mut store = S::open(history, log).await;
     let mut last_id = Uuid::new_v4();
     for step in steps {
         match &step {
@@ -135,8 +151,8 @@ async fn run(history: usize, log: usize, steps: Vec<Step>) {
                 store = store.restarted().await;
             }
             Step::Crash => {
-                model = model.crashed();
-                store = store.crashed();
+                model = model.crashed().await;
+                store = store.crashed().await;
             }
             Step::Sweep { before } => {
                 sweep_all(&model, *before).await;

@@ -5,7 +5,7 @@ use crate::event::ChannelKind;
 use crate::journal::{Listing, Stored, Tail};
 
 pub(super) async fn tells_the_state_of_a_channel<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     add(store.journal(), &task(9), Class::Change, "other").await;
     let opening = Draft {
         memo: Some(Bytes::from_static(b"memo")),
@@ -38,14 +38,14 @@ pub(super) async fn tells_the_state_of_a_channel<S: Store>() {
 }
 
 pub(super) async fn tells_nothing_of_a_channel_that_is_not_there<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     add(store.journal(), &task(1), Class::Change, "{}").await;
     assert_eq!(store.journal().last(&task(2)).await.unwrap(), None);
     assert_eq!(store.journal().read(&task(2), Seq::ZERO).await.unwrap(), History::default());
 }
 
 pub(super) async fn tells_the_states_of_many_channels_in_the_order_asked<S: Store>() {
-    let mut store = S::open(1, 100);
+    let mut store = S::open(1, 100).await;
     for class in [Class::Change, Class::Final] {
         let both = [1, 2].map(|number| draft(&task(number), class, "{}"));
         commit(store.journal(), [group(both)]).await;
@@ -72,7 +72,7 @@ pub(super) async fn tells_the_states_of_many_channels_in_the_order_asked<S: Stor
 }
 
 pub(super) async fn keeps_the_newest_memo_and_the_first_origin<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     let with = |class, memo: Option<&'static [u8]>, origin: Option<&'static [u8]>| {
         let (memo, origin) = (memo.map(Bytes::from_static), origin.map(Bytes::from_static));
         group([Draft { memo, origin, ..draft(&task(1), class, "{}") }])
@@ -96,7 +96,7 @@ pub(super) async fn keeps_the_newest_memo_and_the_first_origin<S: Store>() {
 }
 
 pub(super) async fn reads_the_visible_events_after_a_seq<S: Store>() {
-    let mut store = S::open(10, 100);
+    let mut store = S::open(10, 100).await;
     let channel = ChannelName::user("alice").unwrap();
     let private = Draft {
         memo: Some(Bytes::from_static(b"memo")),
@@ -122,7 +122,7 @@ pub(super) async fn reads_the_visible_events_after_a_seq<S: Store>() {
 }
 
 pub(super) async fn tails_every_event_in_order<S: Store>() {
-    let mut store = S::open(1, 100);
+    let mut store = S::open(1, 100).await;
     let classes =
         [Class::Change, Class::Tick, Class::Tick, Class::Hidden, Class::Change, Class::Final, Class::Tombstone];
     let mut all = Vec::new();
@@ -143,7 +143,7 @@ pub(super) async fn tails_every_event_in_order<S: Store>() {
 }
 
 pub(super) async fn tail_lapses_where_the_log_was_trimmed<S: Store>() {
-    let mut store = S::open(10, 3);
+    let mut store = S::open(10, 3).await;
     for _ in 0..5 {
         add(store.journal(), &task(1), Class::Change, "{}").await;
         for after in 0..5 {
@@ -169,7 +169,7 @@ pub(super) async fn tail_lapses_where_the_log_was_trimmed<S: Store>() {
 }
 
 pub(super) async fn answers_nothing_once_closed<S: Store>() {
-    let store = S::open(10, 100);
+    let store = S::open(10, 100).await;
     let journal = store.journal();
     add(journal, &task(1), Class::Change, "{}").await;
     journal.close().await.unwrap();

@@ -218,7 +218,7 @@ pub(super) fn insert(connection: &Connection, events: &[Event]) -> Result<(), St
         statement.execute(params![
             signed(event.seq),
             event.at.as_millis(),
-            record::class_code(draft.class),
+            draft.class.code(),
             channel,
             event.group.as_bytes(),
             draft.name.as_deref(),

@@ -120,7 +120,7 @@ impl Past for HistoryTable<'_> {
         let Some((channel, _)) = self.channel else { return Ok(None) };
         let sql = "SELECT seq FROM history WHERE channel = ?1 AND seq <= ?2 AND class = ?3 ORDER BY seq DESC LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let values = (signed(channel), signed(through), record::class_code(Class::Change));
+        let values = (signed(channel), signed(through), Class::Change.code());
         statement.query_row(values, |row| Ok(record::seq_at(row, 0))).optional()?.transpose()
     }
 }
@@ -153,7 +153,7 @@ fn insert_history(connection: &Connection, channel: Seq, event: &Event) -> Resul
         signed(event.seq),
         signed(channel),
         event.at.as_millis(),
-        record::class_code(event.class()),
+        event.class().code(),
         event.group.as_bytes(),
         event.draft.name.as_deref(),
         &event.draft.data[..],
@@ -196,7 +196,7 @@ pub(super) fn write_record(
         members.queue,
         visible.map(|event| signed(event.seq)),
         visible.map(|event| event.at.as_millis()),
-        visible.map(|event| record::class_code(event.class())),
+        visible.map(|event| event.class().code()),
         visible.map(|event| event.group.as_bytes()),
         visible.and_then(|event| event.draft.name.as_deref()),
         visible.map(|event| &event.draft.data[..]),

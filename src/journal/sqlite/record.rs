@@ -164,7 +164,7 @@ pub(super) fn origin_checksum(channel: Seq, origin: &[u8]) -> i64 {
 fn envelope(sum: Checksum, event: &Event) -> Checksum {
     sum.seq(event.seq)
         .number(event.at.as_millis())
-        .number(class_code(event.class()))
+        .number(i64::from(event.class().code()))
         .bytes(event.group.as_bytes())
         .optional(event.draft.name.as_ref().map(|name| name.as_bytes()))
         .bytes(&event.draft.data)
@@ -230,28 +230,9 @@ pub(super) fn bytes_at(row: &Row<'_>, column: usize) -> Result<Option<Bytes>, St
     Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(Bytes::from))
 }
 
-/// The class as a number in a column. Never reuse a number.
-pub(super) fn class_code(class: Class) -> i64 {
-    match class {
-        Class::Change => 1,
-        Class::Tick => 2,
-        Class::Final => 3,
-        Class::Hidden => 4,
-        Class::Tombstone => 5,
-        Class::Notice => 6,
-    }
-}
-
 fn class_at(row: &Row<'_>, column: usize) -> Result<Class, StoreError> {
-    match row.get::<_, i64>(column)? {
-        1 => Ok(Class::Change),
-        2 => Ok(Class::Tick),
-        3 => Ok(Class::Final),
-        4 => Ok(Class::Hidden),
-        5 => Ok(Class::Tombstone),
-        6 => Ok(Class::Notice),
-        code => Err(StoreError::Damaged(format!("{code} is not a class of events"))),
-    }
+    let code: i64 = row.get(column)?;
+    Class::from_code(code).ok_or_else(|| StoreError::Damaged(format!("{code} is not a class of events")))
 }
 
 fn group_at(row: &Row<'_>, column: usize) -> Result<Uuid, StoreError> {

@@ -216,7 +216,8 @@ pub(super) fn read_epochs(connection: &Connection, facts: &Facts) -> Result<Epoc
 
 /// Replaces the epochs.
 pub(super) fn write_epochs(connection: &Connection, epochs: &Epochs) -> Result<(), StoreError> {
-    let pairs = epochs.begun().iter().flat_map(|(first, epoch)| [first.0.to_be_bytes(), *epoch.as_bytes()]);
+    let begun = epochs.begun();
+    let pairs = begun.iter().flat_map(|(first, epoch)| [first.0.to_be_bytes(), *epoch.as_bytes()]);
     let begun: Vec<u8> = pairs.flatten().collect();
     let checksum = epochs_checksum(&begun);
     connection.execute("INSERT OR REPLACE INTO epochs VALUES (1, ?1, ?2)", (begun, checksum))?;

@@ -30,7 +30,7 @@ async fn channels(rig: &Rig) -> Vec<String> {
 
 async fn a_user_is_the_same_after_a_restart(store: Store) {
     let rig = Rig::start(store).await;
-    let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now());
+    let came = UserIntent::Presence(PresenceStatus::Connected, rig.tracker.clock().now(), None);
     rig.tracker.ask_user(&user("ann"), came).await.unwrap();
     join(&rig, "ann", &["a", "b"]).await;
     rig.tracker.append(vec![message(&user("ann"), "text".into())], None).await.unwrap();
@@ -56,7 +56,7 @@ async fn one_who_had_texts_before_can_become_known_also_all_at_once(store: Store
     assert!(rig.tracker.user("u0").is_none());
     let now = rig.tracker.clock().now();
     let come =
-        users.iter().map(|user| rig.tracker.ask_user(user, UserIntent::Presence(PresenceStatus::Connected, now)));
+        users.iter().map(|user| rig.tracker.ask_user(user, UserIntent::Presence(PresenceStatus::Connected, now, None)));
     for answer in futures_util::future::join_all(come).await {
         answer.unwrap();
     }
@@ -112,7 +112,7 @@ async fn notifications_are_trimmed_by_their_age(store: Store) {
     for _ in 0..4 {
         tokio::time::sleep(INBOX_MAX_AGE / 4).await;
         for status in [PresenceStatus::Connected, PresenceStatus::Disconnected] {
-            let presence = UserIntent::Presence(status, rig.tracker.clock().now());
+            let presence = UserIntent::Presence(status, rig.tracker.clock().now(), None);
             rig.tracker.ask_user(&user("ann"), presence).await.unwrap();
         }
     }

@@ -1,0 +1,153 @@
+//! Where the database is: the URL of the setting, and what is added to it. The password leaves this module only inside
+//! the configuration of connections.
+
+use std::{fs, path::Path, time::Duration};
+
+use tokio_postgres::{
+    Config,
+    config::{Host, SslMode, TargetSessionAttrs},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::DatabaseRefused;
+
+/// How long a connection may take to be made, on each host.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long what was sent may stay unacknowledged before the connection counts as dead.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// When a silent connection is probed.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// What each session is told; times in milliseconds. The first two are shorter than a node waits for an answer.
+const SESSION: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 \
+     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
+
+/// How connections are made.
+#[derive(Clone)]
+pub(super) struct Address {
+    pub(super) config: Config,
+    pub(super) tls: MakeRustlsConnect,
+    /// Host, port and name of the database, for messages.
+    pub(super) place: String,
+}
+
+impl Address {
+    /// Reads a URL. Where it has no password, the file that `PGPASSFILE` names may have one.
+    pub(super) fn parse(url: &str) -> Result<Self, DatabaseRefused> {
+        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+        // The library's own error may quote a part of the password.
+        let parsed = url.parse::<Config>().ok().filter(|_| is_url);
+        let mut config = parsed.ok_or_else(|| {
+            DatabaseRefused::Address(
+                "expected postgres://USER:PASSWORD@HOST:PORT/DATABASE; characters such as @ : / ? # % in the \
+                 password must be percent-encoded, such as %40 for @"
+                    .into(),
+            )
+        })?;
+        if config.get_hosts().is_empty() {
+            return Err(DatabaseRefused::Address("it names no host".into()));
+        }
+        let place = place(&config);
+        if config.get_password().is_none()
+            && let Some(file) = std::env::var_os("PGPASSFILE")
+            && let Some(password) = password_in(Path::new(&file), &config)?
+        {
+            config.password(password);
+        }
+        let options = [config.get_options().unwrap_or_default(), SESSION].join(" ");
+        config
+            .options(options)
+            .application_name("progressd")
+            .connect_timeout(CONNECT_MAX)
+            .tcp_user_timeout(UNACKNOWLEDGED_MAX)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            // A standby takes no writes. Of several hosts, the one that does is found.
+            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let tls = tls(config.get_ssl_mode() != SslMode::Disable)?;
+        Ok(Self { config, tls, place })
+    }
+}
+
+fn place(config: &Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(nth, host)| {
+        let port = ports.get(nth).or(ports.first()).unwrap_or(&5432);
+        match host {
+            Host::Tcp(name) => format!("{name}:{port}"),
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    format!("{}/{}", hosts.collect::<Vec<_>>().join(","), config.get_dbname().or(config.get_user()).unwrap_or_default())
+}
+
+/// TLS as the system trusts it. The server must prove who it is.
+fn tls(loads_roots: bool) -> Result<MakeRustlsConnect, DatabaseRefused> {
+    let mut roots = rustls::RootCertStore::empty();
+    if loads_roots {
+        let found = rustls_native_certs::load_native_certs();
+        found.errors.iter().for_each(|error| tracing::warn!(%error, "cannot read some of the system's certificates"));
+        roots.add_parsable_certificates(found.certs);
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(provider.into()).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| DatabaseRefused::Address(format!("TLS cannot be used: {error}")))?;
+    Ok(MakeRustlsConnect::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// The password in a file of lines `host:port:database:user:password`, where `*` stands for anything.
+fn password_in(file: &Path, config: &Config) -> Result<Option<String>, DatabaseRefused> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| DatabaseRefused::Address(format!("cannot read {} (PGPASSFILE): {error}", file.display())))?;
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(name)) => name.clone(),
+        _ => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().unwrap_or(&5432).to_string();
+    let user = config.get_user().unwrap_or_default();
+    let wanted = [&host, &port, config.get_dbname().unwrap_or(user), user];
+    let mut lines = text.lines().filter(|line| !line.starts_with('#')).map(pass_fields);
+    let matching = lines.find(|fields| {
+        fields.len() == 5 && fields.iter().zip(wanted).all(|(field, wanted)| field == "*" || field == wanted)
+    });
+    Ok(matching.and_then(|mut fields| fields.pop()))
+}
+
+/// The fields of a line, separated by colons; a backslash takes the next character as it is.
+fn pass_fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        if character == ':' && fields.len() < 5 {
+            fields.push(String::new());
+        } else if let Some(field) = fields.last_mut() {
+            field.extend(if character == '\\' { characters.next() } else { Some(character) });
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_has_the_password() {
+        for url in ["postgres://me:sec?ret@db/x", "postgres://me:sec%ret@db", "sec ret", "postgres://me:secret@/x"] {
+            // Some of them are understood all the same.
+            let told = Address::parse(url).map_or_else(|error| error.to_string(), |address| address.place);
+            assert!(!told.contains("sec") && !told.contains("ret"), "{url}: {told}");
+        }
+        let address = Address::parse("postgres://me:secret@db.example:6432,b/prod?sslmode=disable").unwrap();
+        assert_eq!(address.place, "db.example:6432,b:5432/prod");
+        assert!(!format!("{:?}", address.config).contains("secret"));
+    }
+
+    #[test]
+    fn a_password_is_found_in_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgpass");
+        fs::write(&file, "# a comment\nother:*:*:*:no\ndb:5432:*:me:a\\:b:c\\\\d\n*:*:*:*:any\n").unwrap();
+        let password = |url: &str| password_in(&file, &url.parse().unwrap()).unwrap();
+        assert_eq!(password("postgres://me@db/x").as_deref(), Some("a:b:c\\d"));
+        assert_eq!(password("postgres://you@db/x").as_deref(), Some("any"));
+    }
+}

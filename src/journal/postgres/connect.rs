@@ -1,0 +1,141 @@
+//! Connections: two pools, one for the reads of all and one for whoever appends, so that neither waits for the other.
+//!
+//! Every wait has an end. After a connection could not be made, none is tried for a while, and callers are told at once.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use deadpool_postgres::{Client, Hook, HookError, Manager, Object, Pool, Runtime};
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{
+    address::Address,
+    error::{DatabaseError, DatabaseRefused},
+    life::Life,
+};
+
+/// Connections for reads.
+const SHARED_MAX: usize = 8;
+/// Connections for whoever appends: one, and one for those whom a lost answer has left behind.
+const OWN_MAX: usize = 2;
+/// How long a caller waits for a connection that is free.
+const FREE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take to be ready: to be made on some hosts, and to be let in.
+const READY_MAX: Duration = Duration::from_secs(12);
+/// How long an answer may take: longer than the database lets a statement run, so that it says why.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
+/// For how long no connection is tried after one could not be made: from, to.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// Which connections to use.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PoolKind {
+    /// Those of all readers.
+    Shared,
+    /// Those of whoever appends.
+    Own,
+}
+
+pub(super) struct Connections {
+    shared: Pool,
+    own: Pool,
+    rest: Mutex<Rest>,
+}
+
+/// When connections are not tried.
+#[derive(Default)]
+struct Rest {
+    until: Option<Instant>,
+    pause: Duration,
+    reason: String,
+}
+
+impl Connections {
+    pub(super) fn new(address: &Address, life: &Arc<Life>) -> Result<Self, DatabaseRefused> {
+        let pool = |size: usize| {
+            let life = Arc::clone(life);
+            let enter = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+                let life = Arc::clone(&life);
+                Box::pin(async move { life.enter(client).await.map_err(|error| HookError::message(error.to_string())) })
+            });
+            let built = Pool::builder(Manager::new(address.config.clone(), address.tls.clone()))
+                .max_size(size)
+                .wait_timeout(Some(FREE_WAIT_MAX))
+                .create_timeout(Some(READY_MAX))
+                .runtime(Runtime::Tokio1)
+                .post_create(enter)
+                .build();
+            built.map_err(|error| DatabaseRefused::Address(error.to_string()))
+        };
+        Ok(Self { shared: pool(SHARED_MAX)?, own: pool(OWN_MAX)?, rest: Mutex::default() })
+    }
+
+    /// Sends one statement, prepared once a connection, and waits for its answer.
+    pub(super) async fn query(
+        &self,
+        kind: PoolKind,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let client = self.client(kind).await?;
+        let silent = || "the database does not answer".to_owned();
+        let statement = match timeout(ANSWER_MAX, client.prepare_cached(sql)).await {
+            Ok(prepared) => prepared.map_err(|error| DatabaseError::before_sending(&error))?,
+            Err(_) => {
+                drop(Object::take(client));
+                return Err(DatabaseError::Away(silent()));
+            }
+        };
+        match timeout(ANSWER_MAX, client.query(&statement, values)).await {
+            Ok(answer) => answer.map_err(|error| DatabaseError::after_sending(&error)),
+            Err(_) => {
+                // Nobody is to wait behind it on this connection.
+                drop(Object::take(client));
+                Err(DatabaseError::Lost(silent()))
+            }
+        }
+    }
+
+    async fn client(&self, kind: PoolKind) -> Result<Client, DatabaseError> {
+        let pool = match kind {
+            PoolKind::Shared => &self.shared,
+            PoolKind::Own => &self.own,
+        };
+        if let Some(reason) = self.resting() {
+            return Err(if pool.is_closed() { DatabaseError::Closed } else { DatabaseError::Away(reason) });
+        }
+        let got = pool.get().await.map_err(DatabaseError::of_pool);
+        let mut rest = self.lock_rest();
+        match &got {
+            Ok(_) => *rest = Rest::default(),
+            Err(DatabaseError::Closed) => {}
+            Err(error) => {
+                let pause = (rest.pause * 2).clamp(PAUSES[0], PAUSES[1]);
+                *rest = Rest { until: Some(Instant::now() + pause), pause, reason: error.to_string() };
+            }
+        }
+        got
+    }
+
+    /// Why no connection is tried now.
+    fn resting(&self) -> Option<String> {
+        let rest = self.lock_rest();
+        rest.until.filter(|until| Instant::now() < *until).map(|_| rest.reason.clone())
+    }
+
+    pub(super) fn close(&self) {
+        self.shared.close();
+        self.own.close();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.own.is_closed()
+    }
+
+    fn lock_rest(&self) -> std::sync::MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

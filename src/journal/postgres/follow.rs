@@ -1,0 +1,161 @@
+//! Hearing of what other nodes append: `LISTEN` as a hint, and a look at intervals as the net under it.
+//!
+//! Nothing runs in the background: whoever follows drives the connection that listens. What is found is read from the log
+//! after the caller's head, in seq order, and seqs are given under the log's lock: so an append that commits late has a
+//! later seq, and nothing is passed over.
+
+use std::{future::poll_fn, pin::pin, time::Duration};
+
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket, tls::MakeTlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    PostgresJournal,
+    address::Address,
+    connect::PoolKind,
+    error::DatabaseError,
+    life::Life,
+    read,
+    record::{self, signed},
+};
+use crate::{event::Seq, journal::Tail};
+
+/// How often the log is looked at without a hint.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How long the connection that listens may take to be made.
+const LISTEN_MAX: Duration = Duration::from_secs(5);
+/// How long after one that could not be made, or broke, another is tried.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) struct LogFollower {
+    address: Address,
+    // Held while somebody follows, and by nobody else.
+    state: Mutex<LogFollowerState>,
+}
+
+struct LogFollowerState {
+    listener: Option<HintListener>,
+    look_at: Instant,
+    listen_at: Instant,
+}
+
+/// A connection on which the database tells of each append.
+struct HintListener {
+    // The connection ends with it.
+    _client: Client,
+    connection: Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
+}
+
+impl LogFollower {
+    pub(super) fn new(address: Address) -> Self {
+        let now = Instant::now();
+        Self { address, state: Mutex::new(LogFollowerState { listener: None, look_at: now, listen_at: now }) }
+    }
+}
+
+impl PostgresJournal {
+    pub(super) async fn others(&self, known_head: Seq, limit: usize) -> Tail {
+        let mut state = self.follower.state.lock().await;
+        loop {
+            state.wait(known_head).await;
+            match self.look(known_head, limit).await {
+                Ok(Tail::Events(events)) if events.is_empty() => {}
+                Ok(found) => return found,
+                // The next look, or the next append, tells more.
+                Err(error) => tracing::debug!(%error, "cannot look for events of other nodes"),
+            }
+            state.look_at = Instant::now() + INTERVAL;
+            state.listen(&self.follower.address).await;
+        }
+    }
+
+    /// What the log has after a seq, if this is the life of the store that the caller knows.
+    async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.connections.query(PoolKind::Shared, read::TAIL, &[&signed(known_head), &limit]).await?;
+        if let Some(row) = rows.first()
+            && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
+        {
+            let rows = self.connections.query(PoolKind::Shared, Life::question(), &[]).await?;
+            self.life.learn(&rows)?;
+            return Ok(Tail::Lapsed);
+        }
+        let tail = read::tail(&rows, known_head)?;
+        if let Tail::Events(events) = &tail {
+            events.last().into_iter().for_each(|last| self.note_head(last.seq));
+        }
+        Ok(tail)
+    }
+}
+
+impl LogFollowerState {
+    /// Waits until there may be something after a seq.
+    async fn wait(&mut self, known_head: Seq) {
+        loop {
+            let hint = async {
+                match &mut self.listener {
+                    Some(listener) => listener.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                hint = hint => match hint {
+                    Some(head) if head > known_head => return,
+                    Some(_) => {}
+                    None => {
+                        self.listener = None;
+                        self.listen_at = Instant::now() + LISTEN_PAUSE;
+                    }
+                },
+                () = sleep_until(self.look_at) => return,
+            }
+        }
+    }
+
+    /// Listens, where nobody does.
+    async fn listen(&mut self, address: &Address) {
+        if self.listener.is_some() || Instant::now() < self.listen_at {
+            return;
+        }
+        // Here, so that it is not tried over and over by who is cut off on the way.
+        self.listen_at = Instant::now() + LISTEN_PAUSE;
+        match timeout(LISTEN_MAX, HintListener::connect(address)).await {
+            Ok(Ok(listener)) => self.listener = Some(listener),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot listen to the database"),
+            Err(_) => tracing::debug!("cannot listen to the database: it does not answer"),
+        }
+    }
+}
+
+impl HintListener {
+    async fn connect(address: &Address) -> Result<Self, tokio_postgres::Error> {
+        let (client, mut connection) = address.config.connect(address.tls.clone()).await?;
+        {
+            let mut listens = pin!(client.batch_execute("LISTEN progressd"));
+            loop {
+                tokio::select! {
+                    listening = &mut listens => break listening?,
+                    message = poll_fn(|context| connection.poll_message(context)) => drop(message.transpose()?),
+                }
+            }
+        }
+        Ok(Self { _client: client, connection })
+    }
+
+    /// The head of the next append that is told; nothing once the connection has ended.
+    async fn next(&mut self) -> Option<Seq> {
+        loop {
+            match poll_fn(|context| self.connection.poll_message(context)).await {
+                Some(Ok(AsyncMessage::Notification(told))) => {
+                    return Some(Seq(told.payload().parse().unwrap_or(u64::MAX)));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The journal in a PostgreSQL database, for any number of nodes: any of them can append, and all of them see one order.
+//!
+//! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
+//! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
+//! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
+//! `follow.rs`. The tables are in `tables.sql`, how they are
+//! made in `open.rs`, the lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
+//!
+//! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
+
+mod address;
+mod append;
+mod connect;
+mod error;
+mod follow;
+mod life;
+mod node;
+mod open;
+mod read;
+mod record;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::DatabaseRefused;
+pub use node::Node;
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio_postgres::types::ToSql;
+
+use self::{
+    address::Address,
+    append::{APPEND, Columns},
+    connect::{Connections, PoolKind},
+    error::DatabaseError,
+    follow::LogFollower,
+    life::Life,
+    record::signed,
+};
+use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
+
+/// How much the journal keeps. All nodes of a store should have the same.
+#[derive(Clone, Debug)]
+pub struct PostgresOptions {
+    /// Events other than ticks kept per channel.
+    pub history: HistoryBounds,
+    /// Events kept in the log, ticks and hidden ones too: a node that was away for more loads its table anew.
+    pub log: usize,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self { history: HistoryBounds::from(1_000), log: 65_536 }
+    }
+}
+
+/// A journal in a PostgreSQL database.
+pub struct PostgresJournal {
+    options: PostgresOptions,
+    life: Arc<Life>,
+    connections: Connections,
+    follower: LogFollower,
+    node: Option<Node>,
+    /// The life in which whoever appends has loaded what they know.
+    adopted: Mutex<Epoch>,
+    /// The highest seq that any answer has named.
+    head: AtomicU64,
+}
+
+impl PostgresJournal {
+    /// Opens the journal in a database, which must be there; its tables are made or upgraded.
+    ///
+    /// # Errors
+    /// When the URL is none, the database does not answer or refuses, or the store is newer or damaged.
+    pub async fn open(url: &str, options: &PostgresOptions) -> Result<Self, DatabaseRefused> {
+        let address = Address::parse(url)?;
+        let opened = open::open(&address).await?;
+        let life = Arc::new(opened.life);
+        let connections = Connections::new(&address, &life)?;
+        let (adopted, head) = (Mutex::new(life.epoch()), AtomicU64::new(opened.head.0));
+        Ok(Self {
+            options: options.clone(),
+            life,
+            connections,
+            follower: LogFollower::new(address),
+            node: None,
+            adopted,
+            head,
+        })
+    }
+
+    /// The same, as this node.
+    #[must_use]
+    pub fn on(self, node: Node) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    async fn query(
+        &self,
+        kind: PoolKind,
+        sql: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<tokio_postgres::Row>, JournalError> {
+        Ok(self.connections.query(kind, sql, values).await?)
+    }
+
+    /// An answer has named this seq: all through it is in the rows.
+    fn note_head(&self, head: Seq) {
+        self.head.fetch_max(head.0, Ordering::AcqRel);
+    }
+
+    fn adopted(&self) -> Epoch {
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn histories(&self, channels: &[ChannelName], after: Seq) -> Result<Vec<History>, JournalError> {
+        let rows = self.query(PoolKind::Shared, read::HISTORIES, &[&texts(channels), &signed(after)]).await?;
+        Ok(read::histories(channels, &rows)?)
+    }
+
+    async fn lasts(&self, kind: PoolKind, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        let rows = self.query(kind, &read::last_sql(), &[&texts(channels)]).await?;
+        Ok(read::in_order(channels, &rows)?)
+    }
+}
+
+#[async_trait]
+impl Journal for PostgresJournal {
+    fn epochs(&self) -> &Epochs {
+        &self.life.epochs
+    }
+
+    fn node(&self) -> Option<&str> {
+        self.node.as_ref().map(Node::name)
+    }
+
+    fn adopt(&self, epoch: Epoch) {
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        self.others(known_head, limit).await
+    }
+
+    fn folded_through(&self) -> Seq {
+        // What is committed is in the rows.
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    async fn head(&self) -> Result<Seq, JournalError> {
+        let rows = self.query(PoolKind::Own, "SELECT head FROM progressd.store", &[]).await?;
+        let row = rows.first().ok_or_else(|| JournalError::Damaged("its row of facts is missing".into()))?;
+        let head = record::seq(row, 0)?;
+        self.note_head(head);
+        Ok(head)
+    }
+
+    async fn check(&self) -> Result<(), JournalError> {
+        self.query(PoolKind::Shared, "UPDATE progressd.checks SET checked_at = now()", &[]).await.map(drop)
+    }
+
+    async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        let answer = {
+            let PostgresOptions { history, log } = self.options;
+            let columns = Columns::new(known_head, self.adopted(), log, history, &groups);
+            self.connections.query(PoolKind::Own, APPEND, &columns.values()).await
+        };
+        match answer {
+            Ok(rows) => {
+                let appended = append::appended(groups, &rows)?;
+                self.note_head(appended.events.last().map_or(known_head, |last| last.seq));
+                Ok(appended)
+            }
+            Err(DatabaseError::Lost(reason)) => {
+                tracing::warn!(reason, "the answer to an append was lost");
+                Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() })
+            }
+            Err(DatabaseError::NewLife) => {
+                let rows = self.query(PoolKind::Own, Life::question(), &[]).await?;
+                self.life.learn(&rows)?;
+                Err(DatabaseError::NewLife.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.query(PoolKind::Shared, read::TAIL, &[&signed(after), &limit]).await?;
+        Ok(read::tail(&rows, after)?)
+    }
+
+    async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
+        let histories = self.histories(std::slice::from_ref(channel), after).await;
+        histories.map(|mut histories| histories.pop().unwrap_or_default())
+    }
+
+    async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
+        self.histories(channels, Seq::ZERO).await
+    }
+
+    async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
+        let states = self.lasts(PoolKind::Shared, std::slice::from_ref(channel)).await;
+        states.map(|mut states| states.pop().flatten())
+    }
+
+    async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
+        self.lasts(PoolKind::Own, channels).await
+    }
+
+    async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
+        let (sql, values) = read::listing(&listing);
+        let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| &**value as &(dyn ToSql + Sync)).collect();
+        let rows = self.query(PoolKind::Shared, &sql, &values).await?;
+        Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
+    }
+
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+        let rows = self.query(PoolKind::Shared, &read::count_sql(member), &[&kind.as_str()]).await?;
+        let counted = rows.iter().map(|row| Ok((record::at(row, 0)?, record::seq(row, 1)?.0)));
+        Ok(counted.collect::<Result<_, DatabaseError>>()?)
+    }
+
+    async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.query(PoolKind::Shared, &read::live_sql(), &[&kind.as_str(), &signed(after), &limit]).await?;
+        Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
+    }
+
+    async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit]).await?;
+        let finished = rows.iter().map(|row| Ok((record::parsed(row, 0)?, record::seq(row, 1)?)));
+        Ok(finished.collect::<Result<_, DatabaseError>>()?)
+    }
+
+    async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
+        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let rows = self.query(PoolKind::Shared, "SELECT progressd.sweep($1, $2)", &[&at.as_millis(), &limit]).await?;
+        let swept = rows.first().map_or(Ok(0), |row| record::at::<i64>(row, 0))?;
+        Ok(swept > 0 && swept == limit)
+    }
+
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let sql = "SELECT progressd.trim_channels($1, $2, $3, $4)";
+        let values: [&(dyn ToSql + Sync); 4] = [&kind.as_str(), &at.as_millis(), &signed(after), &limit];
+        let rows = self.query(PoolKind::Shared, sql, &values).await?;
+        let next = rows.first().map_or(Ok(None), |row| record::at::<Option<i64>>(row, 0))?;
+        Ok(next.and_then(|next| u64::try_from(next).ok()).map(Seq))
+    }
+
+    async fn close(&self) -> Result<(), JournalError> {
+        if self.connections.is_closed() {
+            return Err(DatabaseError::Closed.into());
+        }
+        self.connections.close();
+        Ok(())
+    }
+}
+
+fn texts(channels: &[ChannelName]) -> Vec<String> {
+    channels.iter().map(ToString::to_string).collect()
+}

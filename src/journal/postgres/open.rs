@@ -1,0 +1,84 @@
+//! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
+
+use tokio_postgres::{Client, Transaction};
+
+use super::{
+    address::Address,
+    error::{DatabaseError, DatabaseRefused},
+    life::Life,
+    record,
+};
+use crate::event::{Epoch, Seq};
+
+/// The version of the tables and functions.
+pub(super) const VERSION: i32 = 1;
+
+/// What makes a store of each version from the one before it; the first, from nothing.
+const UPGRADES: [&[&str]; VERSION as usize] = [&[include_str!("tables.sql"), include_str!("append.sql")]];
+
+/// A store, and what is known of it.
+pub(super) struct FoundStore {
+    pub(super) life: Life,
+    pub(super) head: Seq,
+}
+
+/// Makes the store what this version needs, and reads who it is.
+pub(super) async fn open(address: &Address) -> Result<FoundStore, DatabaseRefused> {
+    let place = &address.place;
+    let connected = address.config.connect(address.tls.clone()).await;
+    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
+    // The connection lives as long as the work on it.
+    tokio::select! {
+        opened = open_on(&mut client, place) => opened,
+        ended = connection => {
+            let reason = ended.err().map_or("the connection ended".into(), |error| DatabaseError::before_sending(&error).to_string());
+            Err(DatabaseRefused::Unavailable { place: place.clone(), reason })
+        }
+    }
+}
+
+async fn open_on(client: &mut Client, place: &str) -> Result<FoundStore, DatabaseRefused> {
+    let transaction = client.transaction().await.map_err(|error| failed(&error, place))?;
+    let found = upgrade(&transaction).await.map_err(|error| failed(&error, place))?;
+    if found > VERSION {
+        return Err(DatabaseRefused::Newer { place: place.to_owned(), found, supported: VERSION });
+    }
+    transaction.commit().await.map_err(|error| failed(&error, place))?;
+    let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
+    let row = client.query_one("SELECT head FROM progressd.store", &[]).await.map_err(|error| failed(&error, place))?;
+    let head = record::seq(&row, 0).map_err(|error| error.at_open(place))?;
+    Ok(FoundStore { life, head })
+}
+
+fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {
+    DatabaseError::before_sending(error).at_open(place)
+}
+
+/// Makes what is missing, while no other node does, and answers the version that was found or made.
+async fn upgrade(transaction: &Transaction<'_>) -> Result<i32, tokio_postgres::Error> {
+    // Nodes that start together wait for each other, however long an upgrade takes.
+    transaction.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0").await?;
+    transaction.execute("SELECT pg_advisory_xact_lock(x'70726764'::int, 2)", &[]).await?;
+    let is_there: bool =
+        transaction.query_one("SELECT to_regclass('progressd.store') IS NOT NULL", &[]).await?.try_get(0)?;
+    let found: i32 = match is_there {
+        true => transaction.query_one("SELECT version FROM progressd.store", &[]).await?.try_get(0)?,
+        false => 0,
+    };
+    let from = usize::try_from(found).unwrap_or_default();
+    for steps in UPGRADES.iter().skip(from) {
+        for step in *steps {
+            transaction.batch_execute(step).await?;
+        }
+    }
+    if !is_there {
+        let name = Epoch::random();
+        transaction
+            .execute("INSERT INTO progressd.store VALUES (1, $1, $2, 0, 0, $2, '', '')", &[&VERSION, &name.as_str()])
+            .await?;
+        transaction.execute("INSERT INTO progressd.checks VALUES (1, now())", &[]).await?;
+    } else if found < VERSION {
+        transaction.execute("UPDATE progressd.store SET version = $1", &[&VERSION]).await?;
+    }
+    Ok(found.max(VERSION))
+}

@@ -1,0 +1,127 @@
+//! What holds for the PostgreSQL journal only: its lives, how it meets a database that is away, and that nodes share it.
+
+mod outages;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    event::{Class, Draft, Event},
+    testing::{PostgresDatabase, PostgresServer},
+};
+
+impl PostgresJournal {
+    /// Trims the log to its bound, without the slack that saves deletions.
+    pub(crate) async fn trim_log(&self) {
+        let log = i64::try_from(self.options.log).unwrap();
+        self.query(PoolKind::Own, "SELECT progressd.trim_log($1, $2)", &[&log, &(1_i64 << 40)]).await.unwrap();
+    }
+}
+
+async fn open(url: &str) -> Result<PostgresJournal, DatabaseRefused> {
+    PostgresJournal::open(url, &PostgresOptions::default()).await
+}
+
+/// A store, and its database.
+async fn store() -> (PostgresJournal, PostgresDatabase) {
+    let database = PostgresServer::shared().database().await;
+    (open(&database.url()).await.unwrap(), database)
+}
+
+fn task(number: u128) -> ChannelName {
+    ChannelName::task(Uuid::from_u128(number))
+}
+
+fn group(channel: &ChannelName, class: Class, data: &str) -> Group {
+    let data = Bytes::copy_from_slice(data.as_bytes());
+    let draft = Draft { channel: channel.clone(), name: None, class, data, memo: None, origin: None };
+    Group { id: Uuid::new_v4(), at: Timestamp::from_millis(1), expects: Vec::new(), drafts: vec![draft] }
+}
+
+async fn add(journal: &PostgresJournal, channel: &ChannelName, class: Class, data: &str) -> Vec<Event> {
+    let head = journal.head().await.unwrap();
+    journal.append(head, vec![group(channel, class, data)]).await.unwrap().events
+}
+
+#[tokio::test]
+async fn nodes_that_start_together_make_one_store() {
+    let database = PostgresServer::shared().database().await;
+    let url = database.url();
+    let nodes = futures_util::future::join_all((0..4).map(|_| open(&url))).await;
+    let names: Vec<_> = nodes.iter().map(|node| node.as_ref().unwrap().epochs().clone()).collect();
+    assert!(names.iter().all(|epochs| *epochs == names[0]), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused_and_stays_what_it_is() {
+    let (journal, database) = store().await;
+    journal.close().await.unwrap();
+    database.execute("UPDATE progressd.store SET version = 99").await;
+    let refused = open(&database.url()).await.err().unwrap();
+    assert!(matches!(refused, DatabaseRefused::Newer { found: 99, supported: open::VERSION, .. }), "{refused}");
+    assert!(refused.to_string().contains("use the newer progressd"), "{refused}");
+}
+
+#[tokio::test]
+async fn one_node_hears_of_the_other_with_its_own_append() {
+    let (one, database) = store().await;
+    let two = open(&database.url()).await.unwrap();
+    add(&one, &task(1), Class::Change, "one").await;
+    let appended = two.append(Seq::ZERO, vec![group(&task(2), Class::Change, "two")]).await.unwrap();
+    let heard: Vec<_> = appended.events.iter().map(|event| (event.seq.0, &event.draft.data[..])).collect();
+    assert_eq!(heard, [(1, &b"one"[..]), (2, b"two")]);
+}
+
+#[tokio::test]
+async fn what_no_index_can_hold_is_kept_all_the_same() {
+    let (journal, _database) = store().await;
+    let long = format!(r#"{{"status":"{}","kind":"a\u0000b"}}"#, "x".repeat(10_000));
+    add(&journal, &task(1), Class::Change, &long).await;
+    assert_eq!(journal.last(&task(1)).await.unwrap().unwrap().visible.unwrap().draft.data, long);
+    let members = vec![(Member::Kind, vec!["a\0b".to_owned()])];
+    let listing = Listing { kind: ChannelKind::Task, members, created_before: None, limit: 9 };
+    assert_eq!(journal.list(listing).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_life_begins_when_a_standby_is_promoted() {
+    let (journal, database) = store().await;
+    let seen = add(&journal, &task(1), Class::Change, "{}").await[0].seq;
+    let lost = [Seq(2), Seq(3)].map(|seq| journal.epochs().cursor(seq));
+    let kept = journal.epochs().cursor(seen);
+    let held = journal.epochs().clone();
+    // As the new primary sees it: its WAL goes on in another timeline than the store was last used in.
+    database.execute("UPDATE progressd.store SET timeline = '00000000'").await;
+    let other = open(&database.url()).await.unwrap();
+    assert!(other.epochs().know(kept) && !lost.iter().any(|lost| other.epochs().know(*lost)));
+
+    // A node that was there all the time hears of it with its next append, as do those who hold its epochs.
+    let stale = journal.append(seen, vec![group(&task(1), Class::Change, "{}")]).await;
+    assert!(matches!(stale, Err(JournalError::Lapsed)), "{stale:?}");
+    assert_eq!((&held, journal.epochs()), (other.epochs(), other.epochs()));
+    // Until it has loaded what is there, nothing is appended that may be decided upon what was lost.
+    let stale = journal.append(seen, Vec::new()).await;
+    assert!(matches!(stale, Err(JournalError::Lapsed)), "{stale:?}");
+    assert_eq!(journal.follow(seen, 9).await, Tail::Lapsed);
+    journal.adopt(held.of(Seq(u64::MAX)));
+    assert_eq!(add(&journal, &task(1), Class::Change, "{}").await[0].seq, Seq(2));
+    // It is the same life for whoever comes now.
+    assert_eq!(open(&database.url()).await.unwrap().epochs(), &held);
+}
+
+#[tokio::test]
+async fn the_log_is_trimmed_in_slices_while_it_grows() {
+    let database = PostgresServer::shared().database().await;
+    let options = PostgresOptions { log: 100, ..PostgresOptions::default() };
+    let journal = PostgresJournal::open(&database.url(), &options).await.unwrap();
+    let mut head = Seq::ZERO;
+    for _ in 0..3 {
+        let groups = (0..500).map(|number| group(&task(number % 7), Class::Tick, "{}")).collect();
+        head = journal.append(head, groups).await.unwrap().events.last().unwrap().seq;
+    }
+    assert_eq!(journal.tail(Seq(1_399), 1).await.unwrap(), Tail::Lapsed);
+    assert!(matches!(journal.tail(Seq(1_400), 1_000).await.unwrap(), Tail::Events(events) if events.len() == 100));
+}

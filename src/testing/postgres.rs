@@ -1,0 +1,224 @@
+//! A PostgreSQL server for tests: started when the first test needs it, stopped when the process has ended, however that
+//! was.
+//!
+//! A guard process holds the other end of a pipe: when this process is gone, the guard stops the server and removes its
+//! files. Databases are used again, empty, since making one takes longer than most tests.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio_postgres::NoTls;
+
+/// Where Debian keeps its servers, one directory a version.
+const SERVERS: &str = "/usr/lib/postgresql";
+/// What a server is told. Commits are durable as in production; only its memory is small.
+const SETTINGS: &str = "-c listen_addresses= -c max_connections=400 -c shared_buffers=32MB -c wal_level=minimal \
+     -c max_wal_senders=0 -c max_wal_size=256MB";
+
+/// A server with its own directory, on a socket in it.
+#[derive(Debug)]
+pub struct PostgresServer {
+    directory: PathBuf,
+    free: Mutex<Vec<String>>,
+    made: AtomicUsize,
+    // Its standard input is open as long as this process lives.
+    guard: Mutex<Child>,
+}
+
+/// A database with nothing of a store in it, for one test.
+#[derive(Debug)]
+pub struct PostgresDatabase {
+    server: &'static PostgresServer,
+    name: String,
+}
+
+impl PostgresServer {
+    /// The server of this process.
+    pub fn shared() -> &'static Self {
+        static SERVER: OnceLock<PostgresServer> = OnceLock::new();
+        SERVER.get_or_init(Self::start)
+    }
+
+    /// Starts a server of its own. Blocks for a second or two.
+    ///
+    /// # Panics
+    /// When there is none, or it does not start.
+    pub fn start() -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("progressd-pg-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).expect("a directory for the server");
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("a directory for the server");
+        let guard = Mutex::new(guard(&directory));
+        let server = Self { directory, free: Mutex::default(), made: AtomicUsize::new(0), guard };
+        let data = server.data();
+        run(as_user("initdb")
+            .args(["--auth=trust", "--username=progressd", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(&data));
+        server.start_again();
+        server
+    }
+
+    /// Starts it after [`PostgresServer::stop`].
+    pub fn start_again(&self) {
+        let options = format!("{SETTINGS} -k {}", self.directory.display());
+        run(self.control("start").args(["-w", "-t", "60", "-o", &options, "-l"]).arg(self.directory.join("log")));
+    }
+
+    /// Stops it as though its machine had lost power.
+    pub fn stop(&self) {
+        run(self.control("stop").args(["-m", "immediate"]));
+    }
+
+    /// The URL of a database on it.
+    pub fn url(&self, database: &str) -> String {
+        let host = self.directory.display().to_string().replace('/', "%2F");
+        format!("postgres://progressd@{host}/{database}?sslmode=disable")
+    }
+
+    /// A database for one test.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn database(&'static self) -> PostgresDatabase {
+        let used = self.free().pop();
+        let name = match used {
+            Some(name) => {
+                let others = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+                );
+                self.execute(&name, &others).await;
+                self.execute(&name, "DROP SCHEMA IF EXISTS progressd CASCADE").await;
+                name
+            }
+            None => {
+                let name = format!("test{}", self.made.fetch_add(1, Ordering::Relaxed));
+                self.execute("postgres", &format!("CREATE DATABASE {name}")).await;
+                name
+            }
+        };
+        PostgresDatabase { server: self, name }
+    }
+
+    /// Does something in a database.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn execute(&self, database: &str, sql: &str) {
+        self.try_execute(database, sql).await.expect(sql);
+    }
+
+    /// Does something in a database that may refuse it, or break the connection.
+    ///
+    /// # Errors
+    /// When it does.
+    pub async fn try_execute(&self, database: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
+        let (client, connection) = tokio_postgres::connect(&self.url(database), NoTls).await?;
+        let work = async {
+            // Dropped when it is done, which ends the connection.
+            let client = client;
+            client.batch_execute(sql).await
+        };
+        tokio::join!(work, connection).0
+    }
+
+    /// Stops it for good, and removes its files. The server of the process ends with the process.
+    pub fn end(&self) {
+        let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(guard.stdin.take());
+        let _ended = guard.wait();
+    }
+
+    fn control(&self, verb: &str) -> Command {
+        let mut command = as_user("pg_ctl");
+        command.arg(verb).arg("-D").arg(self.data());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl PostgresDatabase {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.server.url(&self.name)
+    }
+
+    /// Does something in it.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn execute(&self, sql: &str) {
+        self.server.execute(&self.name, sql).await;
+    }
+
+    /// Does something in it that it may refuse, or that breaks the connection.
+    ///
+    /// # Errors
+    /// When it does.
+    pub async fn try_execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.server.try_execute(&self.name, sql).await
+    }
+}
+
+impl Drop for PostgresDatabase {
+    fn drop(&mut self) {
+        self.server.free().push(std::mem::take(&mut self.name));
+    }
+}
+
+/// A program of the newest server that is installed, as a user other than root: as root it would refuse.
+fn as_user(program: &str) -> Command {
+    let versions = fs::read_dir(SERVERS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
+    let newest = versions.filter(|bin| bin.join(program).exists()).max();
+    let path = newest.expect("PostgreSQL is not installed: run scripts/setup test").join(program);
+    if !is_root() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(path);
+    command
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Waits until this process is gone; then stops the server and removes its files.
+fn guard(directory: &Path) -> Child {
+    let stop = format!("{:?}", as_user("pg_ctl").args(["stop", "-m", "immediate", "-D"]).arg(directory.join("data")));
+    let script = format!("read -r _; {stop} >/dev/null 2>&1; rm -rf '{}'", directory.display());
+    Command::new("setsid")
+        .args(["sh", "-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a guard for the server")
+}
+
+fn run(command: &mut Command) {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+    let ended = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(ended.success(), "{command:?} ended with {ended}");
+}
