@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::value::{
-    List, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types, memory_size,
-    origins, secret, size, text, yes_or_no,
+    List, Networks, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
+    memory_size, networks, origins, secret, size, text, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -99,6 +99,10 @@ pub struct HttpConfig {
     /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
     pub allowed_origins: List,
+    /// Addresses and networks of reverse proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8: their Forwarded or
+    /// X-Forwarded-For, -Proto and -Host headers say who the client is; those of others are ignored
+    #[arg(long, value_name = "NETWORK,…", value_parser = networks, default_value = "")]
+    pub trusted_proxies: Networks,
     /// Maximum size of a page of a list, with the input and metadata of its tasks; a page ends before it grows further;
     /// at most 16MiB
     #[arg(long = "max-page", value_name = "SIZE", value_parser = memory_size, default_value = "4MiB")]

@@ -5,9 +5,12 @@
 
 mod admission;
 mod assets;
+mod client;
+mod credentials;
 mod event_streams;
 mod extract;
 mod files;
+mod forwarded;
 mod groups;
 mod guard;
 mod json_problem;
@@ -22,6 +25,7 @@ mod progress;
 mod refusals;
 mod room;
 mod seeds;
+mod session;
 mod streams;
 mod task_list;
 mod tasks;
@@ -85,6 +89,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(tickets::router())
+        .merge(session::router())
         .merge(topics::router())
         .merge(users::router())
         .merge(notifications::router())

@@ -28,7 +28,9 @@ use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
-    App, admission, guard,
+    App, admission,
+    client::Client,
+    guard,
     problem::{Cause, Code, Problem, kinds},
     refusals,
 };
@@ -81,22 +83,28 @@ where
         self.route.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
         let app = self.app.clone();
         let id = request_id(request.headers());
         let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
         let method = method_name(request.method());
         let shown_id = id.to_str().unwrap_or_default();
-        let span = tracing::info_span!("request", request.id = shown_id, http.method = method, http.route = route);
-        let checked = guard::check(&request, &app.config.http);
-        let answer = match checked.answer {
+        let (client, proxies) = Client::of(request.headers(), request.extensions(), &app.config.http.trusted_proxies);
+        let span = tracing::info_span!(
+            "request",
+            request.id = shown_id,
+            client.address = %client.address,
+            http.method = method,
+            http.route = route
+        );
+        let checked = guard::check(&request, &client, &app.config.http);
+        request.extensions_mut().insert(client);
+        let refusal = proxies.err().map(IntoResponse::into_response).or(checked.answer);
+        let answer = match refusal {
             // A refused request reaches no handler and no body.
-            Some(answer) => Either::Left(Either::Left(ready(answer))),
-            None if app.access.is_on() => {
-                Either::Left(Either::Right(admission::admit(app.clone(), self.route.clone(), request)))
-            }
-            None => Either::Right(self.route.call(request).map(|Ok(answer)| answer)),
+            Some(answer) => Either::Left(ready(answer)),
+            None => Either::Right(admission::admit(app.clone(), self.route.clone(), request)),
         };
         let answered = async move {
             let mut response = caught(answer).await;

@@ -21,6 +21,7 @@ mod people;
 mod people_crash;
 mod power_cut;
 mod problems;
+mod proxies;
 mod readme;
 mod seeds;
 mod support;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     event::{ChannelKind, Class},
-    people::{NewNotification, PresenceStatus, UserIntent, message},
+    people::{NewNotification, Notification, PresenceStatus, UserIntent, message},
 };
 
 fn user(user_id: &str) -> ChannelName {
@@ -68,11 +68,14 @@ async fn who_was_away_for_long_is_forgotten_with_what_waited(store: Store) {
     rig.tracker.notify(&user("ann"), note("n")).await.unwrap();
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("g")).await.unwrap();
+    // Not just when it is looked for.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     rig.tracker.append(vec![message(&user("never"), "text".into())], None).await.unwrap();
     assert_eq!(channels(&rig).await, ["user:ann", "user:never", "inbox:ann", "group:a"]);
     tokio::time::sleep(USER_RETENTION - Duration::from_secs(3_600)).await;
     rig.tracker.notify(&user("bob"), note("n")).await.unwrap();
     assert!(rig.tracker.user("ann").is_some());
+    assert!(channels(&rig).await.contains(&"user:never".to_owned()));
     tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
     assert_eq!(channels(&rig).await, ["user:bob", "inbox:bob"]);
     assert!(rig.tracker.user("ann").is_none() && rig.tracker.members("a", None, 10).is_empty());
@@ -96,6 +99,64 @@ async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
     rig.tracker.ask_user(&user("ann"), UserIntent::Seen(Seq(1))).await.unwrap();
     let known = rig.tracker.user("ann").unwrap();
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
+}
+
+/// What another node does: bob joins the group a and is sent a message there.
+fn joined_elsewhere(rig: &Rig) -> Group {
+    let now = rig.tracker.clock().now();
+    let mut bob = crate::people::UserState::new(now);
+    bob.groups.insert("a".into(), rig.tracker.head());
+    let memo = serde_json::to_vec(&bob).unwrap();
+    let hidden = Draft { memo: Some(memo.into()), class: Class::Hidden, ..message(&user("bob"), "".into()) };
+    let told = Notification::new(note("to bob"), now).draft(ChannelName::group("a").unwrap());
+    Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts: vec![hidden, told] }
+}
+
+async fn kept(rig: &Rig, group: &str) -> usize {
+    rig.journal.read(&ChannelName::group(group).unwrap(), Seq::ZERO).await.unwrap().events.len()
+}
+
+async fn what_was_sent_to_a_group_without_members_is_forgotten(store: Store) {
+    let rig = Rig::start(store).await;
+    let a = ChannelName::group("a").unwrap();
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&a, note("before")).await.unwrap();
+    join(&rig, "ann", &[]).await;
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(channels(&rig).await, ["user:ann"]);
+    // A group of the same name is another group.
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&a, note("after")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(kept(&rig, "a").await, 1);
+}
+
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages(store: Store) {
+    let rig = Rig::start(store).await;
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
+    rig.journal.foreign_before_next_append(joined_elsewhere(&rig));
+    join(&rig, "ann", &[]).await;
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(kept(&rig, "a").await, 2);
+}
+
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages(store: Store) {
+    for is_known_before in [false, true] {
+        let rig = Rig::start(store).await;
+        join(&rig, "ann", &["a"]).await;
+        rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
+        join(&rig, "ann", &[]).await;
+        let group = joined_elsewhere(&rig);
+        if is_known_before {
+            // It is in the journal, and this node has not followed it.
+            rig.journal.foreign(group).await;
+        } else {
+            rig.journal.foreign_before_next_append(group);
+        }
+        tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+        assert_eq!(kept(&rig, "a").await, 2, "{is_known_before}");
+    }
 }
 
 async fn a_page_of_an_inbox_is_bounded_in_count_and_in_bytes(store: Store) {
@@ -154,6 +215,9 @@ on_each_store! {
         one_who_had_texts_before_can_become_known_also_all_at_once,
         who_was_away_for_long_is_forgotten_with_what_waited,
         a_user_whom_another_node_changed_is_decided_again,
+        what_was_sent_to_a_group_without_members_is_forgotten,
+        a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,
+        a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages,
         a_page_of_an_inbox_is_bounded_in_count_and_in_bytes,
         the_users_and_members_of_one_batch_count,
     }
