@@ -22,8 +22,20 @@ impl Binary {
 
     /// The same, with more in its environment.
     pub(crate) fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_progressd"))
-            .envs(environment.iter().copied())
+        let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        command.envs(environment.iter().copied());
+        Self::spawn(&mut command, data, arguments)
+    }
+
+    /// The same, where it may have so many files open.
+    pub(crate) fn start_with_files(data: &Path, files: usize) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_progressd")]);
+        Self::spawn(&mut command, data, &[])
+    }
+
+    fn spawn(command: &mut Command, data: &Path, arguments: &[&str]) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
             .arg(data)
             .args(arguments)
