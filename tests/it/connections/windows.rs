@@ -1,6 +1,6 @@
 //! Clients of HTTP/2 that open their windows as little as they like.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, join_all, select_all};
@@ -11,7 +11,7 @@ use h2::{
 use progressd::config::ConnectionConfig;
 
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::fixture::{SHORT, Server, patient, soon};
 use crate::support::{TestApp, binary::Binary};
@@ -133,6 +133,8 @@ async fn a_connection_that_takes_nothing_holds_few_pages_and_files() {
 
 /// Files that the binary may have open.
 const OPEN_FILES: usize = 128;
+/// How long others may wait for it: less than until streams of which nothing is taken are reset.
+const REACHED_MAX: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn connections_that_take_nothing_leave_files_for_others() {
@@ -162,7 +164,8 @@ async fn connections_that_take_nothing_leave_files_for_others() {
     for _ in 0..20 {
         // Each on a connection of its own.
         for path in ["/readyz", "/api/tasks"] {
-            assert_eq!(reqwest::get(server.base() + path).await.expect("it answers").status(), 200);
+            let answer = timeout(REACHED_MAX, reqwest::get(server.base() + path)).await;
+            assert_eq!(answer.expect("it is reached").expect("it answers").status(), 200);
         }
     }
     assert!(begun.iter().all(|answer| answer.status() == 200));
