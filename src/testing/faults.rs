@@ -307,6 +307,17 @@ impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
         self.store.journal().sweep(at, limit).await
     }
 
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let _busy = self.busy();
+        self.store.journal().trim(kind, at, after, limit).await
+    }
+
     async fn close(&self) -> Result<(), JournalError> {
         let _busy = self.busy();
         self.store.journal().close().await

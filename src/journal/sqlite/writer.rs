@@ -28,6 +28,7 @@ use super::{
     read,
     schema::{self, Facts},
     sweep::{self, Swept},
+    trim::{self, Outdated},
     trust::Trust,
 };
 use crate::{
@@ -173,6 +174,9 @@ impl JournalWriter {
             Work::Sweep { found, answer } => {
                 let _ = answer.send(self.sweep(found));
             }
+            Work::Trim { found, answer } => {
+                let _ = answer.send(self.trim(&found));
+            }
             Work::Close { .. } => {}
             #[cfg(test)]
             Work::Test(act) => act(self),
@@ -299,6 +303,13 @@ impl JournalWriter {
         let connection = self.connection.as_mut().ok_or_else(gone)?;
         let swept = sweep::sweep(connection, &mut self.edge, found);
         Ok(swept.inspect_err(|error| self.note_failure(error))?)
+    }
+
+    fn trim(&mut self, found: &Outdated) -> Result<(), JournalError> {
+        self.ready_to_write()?;
+        let connection = self.connection.as_mut().ok_or_else(gone)?;
+        let trimmed = trim::trim(connection, found);
+        Ok(trimmed.inspect_err(|error| self.note_failure(error))?)
     }
 
     pub(super) fn publish(&self) {

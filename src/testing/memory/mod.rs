@@ -43,6 +43,8 @@ struct MemoryStore {
     log_max: usize,
     /// All events of each channel since it was swept.
     channels: HashMap<ChannelName, Vec<Event>>,
+    /// Up to where some were trimmed because of their age.
+    trimmed: HashMap<ChannelName, Seq>,
     /// The newest events of all channels, without a gap up to `head`.
     log: VecDeque<Event>,
     epochs: Epochs,
@@ -73,6 +75,7 @@ impl MemoryJournal {
             history_max: history_max.into(),
             log_max,
             channels: HashMap::new(),
+            trimmed: HashMap::new(),
             log: VecDeque::new(),
             head: Seq::ZERO,
             folded_through: Seq::ZERO,
@@ -241,8 +244,29 @@ impl Journal for StoreInMemory {
         old.sort_unstable();
         let limit = limit.min(SWEEP_MAX);
         let swept: HashSet<Seq> = old.iter().take(limit).map(|(_, seq)| *seq).collect();
-        store.channels.retain(|_, events| events.last().is_some_and(|last| !swept.contains(&last.seq)));
+        let MemoryStore { channels, trimmed, .. } = &mut *store;
+        channels.retain(|_, events| events.last().is_some_and(|last| !swept.contains(&last.seq)));
+        trimmed.retain(|channel, _| channels.contains_key(channel));
         Ok(old.len() > limit)
+    }
+
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let mut older = Vec::new();
+        for stored in self.live(kind, after, usize::MAX).await? {
+            let state = self.open_store()?.state(&stored.channel);
+            older.extend(state.and_then(|state| model::older(&state, at)).map(|through| (stored, through)));
+        }
+        let limit = limit.min(SWEEP_MAX);
+        let next = limit.checked_sub(1).and_then(|last| older.get(last)).map(|(last, _)| last.created);
+        let trimmed = older.into_iter().take(limit).map(|(stored, through)| (stored.channel, through));
+        self.open_store()?.trimmed.extend(trimmed);
+        Ok(next)
     }
 
     async fn close(&self) -> Result<(), JournalError> {
@@ -309,10 +333,11 @@ impl MemoryStore {
     }
 
     fn state(&self, channel: &ChannelName) -> Option<model::ChannelModel> {
-        model::state(self.channels.get(channel)?, self.history_max)
+        let trimmed = self.trimmed.get(channel).copied().unwrap_or_default();
+        model::state(self.channels.get(channel)?, self.history_max, trimmed)
     }
 
     fn states(&self) -> impl Iterator<Item = model::ChannelModel> {
-        self.channels.values().filter_map(|events| model::state(events, self.history_max))
+        self.channels.keys().filter_map(|channel| self.state(channel))
     }
 }

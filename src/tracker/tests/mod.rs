@@ -64,6 +64,7 @@ pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
 pub(super) const USER_RETENTION: Duration = Duration::from_secs(10 * 3_600);
 const TOPIC_RETENTION: Duration = Duration::from_secs(10 * 3_600);
 const PENDING_MAX: Duration = Duration::from_secs(10 * 3_600);
+pub(super) const INBOX_MAX_AGE: Duration = Duration::from_secs(20 * 3_600);
 const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, pending_max: PENDING_MAX, ..Policy::WIDE };
 
 /// A tracker on a journal that can be made to fail.
@@ -106,7 +107,8 @@ impl Rig {
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let people = PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() };
+        let people =
+            PeopleConfig { user_retention: USER_RETENTION, inbox_max_age: INBOX_MAX_AGE, ..PeopleConfig::default() };
         let topics = TopicConfig { topic_retention: TOPIC_RETENTION, ..TopicConfig::default() };
         let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people, topics };
         let stage = Shutdown::default().tracker;

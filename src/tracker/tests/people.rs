@@ -101,6 +101,30 @@ async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
 }
 
+async fn notifications_are_trimmed_by_their_age(store: Store) {
+    let rig = Rig::start(store).await;
+    join(&rig, "ann", &["a"]).await;
+    let inbox = ChannelName::inbox("ann").unwrap();
+    let kept = async || {
+        let kept = rig.journal.read_many(&[inbox.clone(), ChannelName::group("a").unwrap()]).await.unwrap();
+        kept.iter().map(|history| history.events.len()).collect::<Vec<_>>()
+    };
+    rig.tracker.notify(&user("ann"), note("old")).await.unwrap();
+    rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("old")).await.unwrap();
+    // So that she is not forgotten herself.
+    for _ in 0..4 {
+        tokio::time::sleep(INBOX_MAX_AGE / 4).await;
+        for status in [PresenceStatus::Connected, PresenceStatus::Disconnected] {
+            let presence = UserIntent::Presence(status, rig.tracker.clock().now());
+            rig.tracker.ask_user(&user("ann"), presence).await.unwrap();
+        }
+    }
+    rig.tracker.notify(&user("ann"), note("new")).await.unwrap();
+    assert_eq!(kept().await, [2, 1]);
+    tokio::time::sleep(Duration::from_secs(3_601)).await;
+    assert_eq!(kept().await, [1, 0]);
+}
+
 /// What another node does: bob joins the group a and is sent a message there.
 fn joined_elsewhere(rig: &Rig) -> Group {
     let now = rig.tracker.clock().now();
@@ -215,9 +239,10 @@ on_each_store! {
         one_who_had_texts_before_can_become_known_also_all_at_once,
         who_was_away_for_long_is_forgotten_with_what_waited,
         a_user_whom_another_node_changed_is_decided_again,
-        what_was_sent_to_a_group_without_members_is_forgotten,
-        a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,
+        notifications_are_trimmed_by_their_age,
         a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages,
+        a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,
+        what_was_sent_to_a_group_without_members_is_forgotten,
         a_page_of_an_inbox_is_bounded_in_count_and_in_bytes,
         the_users_and_members_of_one_batch_count,
     }

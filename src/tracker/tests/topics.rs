@@ -96,11 +96,36 @@ async fn the_past_of_all_topics_is_exact_or_declared_trimmed(store: Store) {
     }
 }
 
+async fn who_watches_all_topics_is_reset_where_events_of_a_deleted_topic_are_lacking(store: Store) {
+    let mut rig = Rig::start(store).await;
+    for name in ["a", "b", "a"] {
+        rig.put(name).await.unwrap();
+    }
+    // Just before it is deleted, another node publishes there.
+    let drafts = vec![value(&topic("b"), None, "{}".into())];
+    let at = rig.tracker.clock().now();
+    rig.journal.foreign_before_next_append(Group { id: Uuid::now_v7(), at, expects: Vec::new(), drafts });
+    rig.tracker.delete_topic(&topic("b")).await.unwrap();
+    assert_eq!(rig.topics(), ["a"]);
+    rig.put("c").await.unwrap();
+    for _ in 0..2 {
+        for cursor in 0..=7 {
+            let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
+            let all = [ChannelName::all_topics().clone()];
+            let (joined, _) = rig.tracker.watch_several(&all, &[], resume).await.unwrap();
+            assert_eq!(matches!(joined.channels[0].1, Join::Resumed), cursor >= 4, "{cursor}");
+        }
+        rig = rig.restarted().await;
+        assert_eq!(rig.topics(), ["a", "c"]);
+    }
+}
+
 on_each_store! {
     running {
         a_topic_that_is_not_quiet_any_more_is_not_forgotten,
         there_are_no_more_topics_than_allowed_also_within_a_batch,
         the_past_of_all_topics_is_exact_or_declared_trimmed,
+        who_watches_all_topics_is_reset_where_events_of_a_deleted_topic_are_lacking,
     }
     paused {
         quiet_topics_are_forgotten_after_a_while,
