@@ -169,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_was_left_is_given_to_the_next() {
+        let (mut slots, (woken, wakers)) = (WakerSlots::default(), crowd(2));
+        let (one, two) = (slots.enter(), slots.enter());
+        slots.wait(one, &wakers[0]);
+        slots.wait(two, &wakers[1]);
+        slots.leave(one);
+        assert_eq!(slots.enter(), one);
+        slots.take().into_iter().for_each(Waker::wake);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "nobody waits there any more");
+    }
+
+    #[test]
     fn a_few_are_woken_at_once() {
         let (woken, wakers) = crowd(SLICE);
         drop(Wake::new(wakers, Some(Arc::default())));

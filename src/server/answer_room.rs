@@ -9,15 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::open_files::OTHER_FILES;
+use super::open_files;
 
 /// Bytes of large answers that are in memory at once: of one connection, and of all.
 const CONNECTION_BYTES_MAX: usize = 16 << 20;
 const BYTES_MAX: usize = 512 << 20;
 
-/// Files that are open at once for downloads and uploads: of one connection, and of all.
+/// Files that are open at once for downloads and uploads: of one connection. Those of all are bounded by the process's
+/// limit ([`open_files::answers_max`]).
 const CONNECTION_FILES_MAX: usize = 16;
-const FILES_MAX: usize = OTHER_FILES / 4 * 3;
 
 /// How long a request waits for room before it is turned away.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ impl Share {
 impl Default for AnswerRoom {
     fn default() -> Self {
         let connection = Share::new(CONNECTION_BYTES_MAX, CONNECTION_FILES_MAX);
-        Self { connection, all: Share::new(BYTES_MAX, FILES_MAX) }
+        Self { connection, all: Share::new(BYTES_MAX, open_files::answers_max()) }
     }
 }
 
@@ -128,13 +128,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_connections_together_leave_files_to_the_rest() {
         let room = AnswerRoom::default();
-        let mut held = Vec::new();
-        for _ in 0..FILES_MAX / CONNECTION_FILES_MAX {
-            let connection = room.of_connection();
-            for _ in 0..CONNECTION_FILES_MAX {
-                held.push(connection.file().await.expect("room"));
+        let (mut held, mut connection) = (Vec::new(), room.of_connection());
+        for nth in 1..=open_files::answers_max() {
+            held.push(connection.file().await.expect("room"));
+            if nth % CONNECTION_FILES_MAX == 0 {
+                assert!(connection.file().await.is_none());
+                connection = room.of_connection();
             }
-            assert!(connection.file().await.is_none());
         }
         assert!(room.of_connection().file().await.is_none());
         held.pop();

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Open files that are not connections: the journal, uploads being written, files being read, the runtime's own.
-pub(super) const OTHER_FILES: usize = 512;
+const OTHER_FILES: usize = 512;
 
 /// Raises the limit of open files as far as allowed, and gives the number of connections that it leaves room for, at
 /// most `max_connections`. Fewer is a warning in the log: beyond the limit, accepting would only fail.
@@ -22,6 +22,14 @@ pub fn fit_open_files(max_connections: usize) -> usize {
          LimitNOFILE)"
     );
     usize::try_from(fits).map_or(max_connections, |fits| fits.min(max_connections))
+}
+
+/// Files that may be open at once for downloads and uploads: most of those that are not connections, and where the limit
+/// is low, a quarter of it.
+pub(super) fn answers_max() -> usize {
+    let most = OTHER_FILES / 4 * 3;
+    let limit = getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok());
+    limit.map_or(most, |limit| most.min(limit / 4).max(1))
 }
 
 /// Raises the soft limit to `wanted`, or to the hard limit where that is lower; gives the limit reached.

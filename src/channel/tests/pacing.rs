@@ -62,6 +62,19 @@ async fn the_first_tick_leaves_at_once_and_the_last_is_never_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn channels_whose_ticks_are_due_together_all_get_them() {
+    let mut clocked = Clocked::start();
+    let mut received = [clocked.watch(1).await, clocked.watch(2).await, clocked.watch(3).await];
+    for (at, seq) in [(0, 1), (10, 4)] {
+        clocked.at(at).await;
+        (1..=3).for_each(|nth| clocked.publish(nth, seq + nth as u64 - 1, TICK));
+    }
+    for (nth, received) in (1..).zip(&mut received) {
+        assert_eq!(drained(&clocked, received).await, [(nth, 0), (nth + 3, 50)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_tick_leaves_before_any_later_event() {
     let mut clocked = Clocked::start();
     let mut received = clocked.watch(1).await;

@@ -225,3 +225,24 @@ async fn after_a_gap_a_stream_of_several_is_interrupted_and_not_at_its_end() {
     registry.hang_up_all();
     assert!(matches!(poll_all(&mut subscriber), (_, Some(Delivery::Interrupted))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_woken_by_any_channel_and_when_a_tick_is_due() {
+    let registry = registry(100);
+    let (_, mut subscriber) = connect(&registry, &[], Resume::First).await;
+    let (sender, mut received) = tokio::sync::mpsc::channel(10);
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Delivery::Frame(frame) = subscriber.next().await {
+            sender.send((frame.seq().0, began.elapsed().as_millis())).await.unwrap();
+        }
+    });
+    tokio::task::yield_now().await;
+    for (channel, seq, class, at) in [(3, 1, Class::Change, 0), (2, 2, Class::Tick, 50), (3, 3, Class::Change, 50)] {
+        publish_on(&registry, &task(channel), seq, class);
+        registry.publish_through(Seq(seq));
+        let next = tokio::time::timeout(Duration::from_secs(60), received.recv()).await;
+        assert_eq!(next, Ok(Some((seq, at))));
+    }
+}

@@ -221,6 +221,26 @@ pub(super) async fn a_channel_begins_anew_after_its_tombstone<S: Store>() {
     }
 }
 
+pub(super) async fn nothing_of_a_topic_outlives_its_deletion<S: Store>() {
+    let topic = ChannelName::topic("t").unwrap();
+    for fold_between in [false, true] {
+        let mut store = S::open(1, 100);
+        add(store.journal(), &topic, Class::Change, "value").await;
+        store.fold().await;
+        // It begins anew without a value, and more is told than is kept.
+        for class in [Class::Tombstone, Class::Notice, Class::Notice] {
+            add(store.journal(), &topic, class, "{}").await;
+            if fold_between {
+                store.fold().await;
+            }
+        }
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &topic).await, (3, vec![4]), "{moment:?}");
+        }
+    }
+}
+
 pub(super) async fn sweeps_old_tombstones_and_nothing_else<S: Store>() {
     for moment in MOMENTS {
         let mut store = S::open(10, 100).await;

@@ -293,6 +293,7 @@ hold_to_contract! {
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,
         a_channel_begins_anew_after_its_tombstone,
+        nothing_of_a_topic_outlives_its_deletion,
         sweeps_old_tombstones_and_nothing_else,
         sweeps_no_more_than_it_is_asked_to,
         sweeps_no_channel_that_has_begun_anew,

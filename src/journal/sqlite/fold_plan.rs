@@ -179,8 +179,12 @@ impl FoldPlan {
         if self.record.stored.channel.kind() == ChannelKind::Topic {
             let is_value = |event: &&Event| event.class() == Class::Change && event.seq <= floor;
             let gained = self.kept.iter().rfind(is_value).map(|event| event.seq);
-            let value = gained.map_or_else(|| past.newest_change(floor), |seq| Ok(Some(seq)))?;
-            self.value = value.unwrap_or_default();
+            self.value = match gained {
+                Some(value) => value,
+                // What the history has is of an earlier life.
+                None if self.cleared => Seq::ZERO,
+                None => past.newest_change(floor)?.unwrap_or_default(),
+            };
         }
         self.kept.retain(|event| event.seq > floor || event.seq == self.value);
         self.record.stored.floor = floor;

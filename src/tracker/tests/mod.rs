@@ -105,8 +105,18 @@ impl Rig {
         queue_length: usize,
         clock: Clock,
     ) -> Self {
-        let limits =
-            StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
+        Self::paced(policy, journal, queue_length, clock, Duration::ZERO).await
+    }
+
+    /// The same, where ticks come no more often than this.
+    pub(super) async fn paced(
+        policy: Policy,
+        journal: FaultyJournal<dyn TestStore>,
+        queue_length: usize,
+        clock: Clock,
+        tick_interval: Duration,
+    ) -> Self {
+        let limits = StreamLimits { history: 100.into(), tick_interval, streams: 100, streams_per_channel: 100 };
         let people =
             PeopleConfig { user_retention: USER_RETENTION, inbox_max_age: INBOX_MAX_AGE, ..PeopleConfig::default() };
         let topics = TopicConfig { topic_retention: TOPIC_RETENTION, ..TopicConfig::default() };

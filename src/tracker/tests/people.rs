@@ -68,11 +68,14 @@ async fn who_was_away_for_long_is_forgotten_with_what_waited(store: Store) {
     rig.tracker.notify(&user("ann"), note("n")).await.unwrap();
     join(&rig, "ann", &["a"]).await;
     rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("g")).await.unwrap();
+    // Not just when it is looked for.
+    tokio::time::sleep(Duration::from_millis(5)).await;
     rig.tracker.append(vec![message(&user("never"), "text".into())], None).await.unwrap();
     assert_eq!(channels(&rig).await, ["user:ann", "user:never", "inbox:ann", "group:a"]);
     tokio::time::sleep(USER_RETENTION - Duration::from_secs(3_600)).await;
     rig.tracker.notify(&user("bob"), note("n")).await.unwrap();
     assert!(rig.tracker.user("ann").is_some());
+    assert!(channels(&rig).await.contains(&"user:never".to_owned()));
     tokio::time::sleep(Duration::from_secs(3 * 3_600)).await;
     assert_eq!(channels(&rig).await, ["user:bob", "inbox:bob"]);
     assert!(rig.tracker.user("ann").is_none() && rig.tracker.members("a", None, 10).is_empty());
@@ -128,8 +131,7 @@ fn joined_elsewhere(rig: &Rig) -> Group {
     let mut bob = crate::people::UserState::new(now);
     bob.groups.insert("a".into(), rig.tracker.head());
     let memo = serde_json::to_vec(&bob).unwrap();
-    let hidden =
-        Draft { memo: Some(memo.into()), class: crate::event::Class::Hidden, ..message(&user("bob"), "".into()) };
+    let hidden = Draft { memo: Some(memo.into()), class: Class::Hidden, ..message(&user("bob"), "".into()) };
     let told = Notification::new(note("to bob"), now).draft(ChannelName::group("a").unwrap());
     Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts: vec![hidden, told] }
 }

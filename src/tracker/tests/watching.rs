@@ -151,6 +151,19 @@ async fn counts_that_were_shown_for_a_moment_are_corrected(store: Store) {
     }
 }
 
+async fn a_tick_that_is_held_comes_by_itself(store: Store) {
+    let interval = Duration::from_millis(50);
+    let rig = Rig::paced(POLICY, store.open(), 4_096, Clock::runtime(), interval).await;
+    let id = rig.started().await;
+    let (_, mut watcher) = rig.watch(id, Resume::First).await;
+    rig.report(id, r#"{"progress":10}"#).await.unwrap();
+    assert_eq!(shown(&mut watcher).0, [Some(10.0)]);
+    rig.report(id, r#"{"progress":20}"#).await.unwrap();
+    assert_eq!(shown(&mut watcher).0, []);
+    let held = tokio::time::timeout(interval * 2, watcher.next()).await;
+    assert!(matches!(&held, Ok(Delivery::Frame(frame)) if frame.class() == crate::event::Class::Tick), "{held:?}");
+}
+
 on_each_store! {
     running {
         who_resumes_gets_what_it_missed_from_the_journal,
@@ -163,6 +176,7 @@ on_each_store! {
         watchers_that_join_while_reports_are_made_see_every_step,
     }
     paused {
+        a_tick_that_is_held_comes_by_itself,
         counts_that_were_shown_for_a_moment_are_corrected,
     }
 }

@@ -1,6 +1,6 @@
 //! Clients of HTTP/2 that open their windows as little as they like.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, join_all, select_all};
@@ -11,7 +11,7 @@ use h2::{
 use progressd::config::ConnectionConfig;
 
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::fixture::{SHORT, Server, patient, soon};
 use crate::support::{TestApp, binary::Binary};
@@ -129,6 +129,46 @@ async fn a_connection_that_takes_nothing_holds_few_pages_and_files() {
     };
     soon(saved).await;
     assert_begun(&app, &format!("{path}/file"), 32, 16).await;
+}
+
+/// Files that the binary may have open.
+const OPEN_FILES: usize = 128;
+/// How long others may wait for it: less than until streams of which nothing is taken are reset.
+const REACHED_MAX: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn connections_that_take_nothing_leave_files_for_others() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Binary::start_with_files(data.path(), OPEN_FILES);
+    let part = reqwest::multipart::Part::text("x".repeat(100_000)).file_name("a");
+    let form = reqwest::multipart::Form::new().part("file", part);
+    let upload = reqwest::Client::new().post(format!("{}/api/tasks/upload", server.base())).multipart(form).send();
+    let path = upload.await.expect("it answers").headers()["location"].to_str().expect("a path").to_owned() + "/file";
+    let saved = async {
+        while reqwest::get(server.base() + &path).await.expect("it answers").status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(saved).await;
+    let address = server.base().strip_prefix("http://").expect("a URL").parse().expect("an address");
+    // Each connection may have 16 files open, and all of them a quarter of what the process may have.
+    let clients: Vec<_> = join_all((0..12).map(|_| client(address, 0))).await;
+    let mut waiting: Vec<_> = clients.iter().flat_map(|client| (0..16).map(|_| ask(client, &path))).collect();
+    let mut begun = Vec::new();
+    for _ in 0..OPEN_FILES / 4 {
+        let (answer, _, others) = soon(select_all(waiting)).await;
+        begun.push(answer.expect("a head"));
+        waiting = others;
+    }
+    assert_eq!(waiting.iter_mut().filter_map(|answer| answer.now_or_never()).count(), 0, "more files are open");
+    for _ in 0..20 {
+        // Each on a connection of its own.
+        for path in ["/readyz", "/api/tasks"] {
+            let answer = timeout(REACHED_MAX, reqwest::get(server.base() + path)).await;
+            assert_eq!(answer.expect("it is reached").expect("it answers").status(), 200);
+        }
+    }
+    assert!(begun.iter().all(|answer| answer.status() == 200));
 }
 
 /// Four pages, each of which took about four times its size while it was built, with what the store keeps of

@@ -30,6 +30,14 @@ impl Binary {
         Self::launch(command, data, &[&["--listen", "127.0.0.1:0"], arguments].concat(), None)
     }
 
+    /// The same, where it may have so many files open.
+    pub(crate) fn start_with_files(data: &Path, files: usize) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_progressd")]);
+        command.args(["serve", "--log", "error"]);
+        Self::launch(command, data, &["--listen", "127.0.0.1:0"], None)
+    }
+
     /// Starts it on an address, and keeps what it logs, as JSON.
     pub(crate) fn start_logging(data: &Path, listen: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));

@@ -216,3 +216,28 @@ async fn a_fold_that_fails_is_logged_once_and_once_more_when_it_recovers() {
     assert_eq!((full.lines().count(), full.matches("disk is full").count()), (1, 1), "{full}");
     assert_eq!((room.lines().count(), room.matches("folds its log into its tables again").count()), (1, 1), "{room}");
 }
+
+#[tokio::test]
+async fn after_an_error_nothing_is_read_until_it_is_known_what_is_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    let (tell, told) = oneshot::channel();
+    with_writer(&journal, move |writer| {
+        let can_read = |writer: &JournalWriter| {
+            let mut ran = false;
+            let note = |_: &Connection| {
+                ran = true;
+                Ok(())
+            };
+            writer.pool.write_aside(note).unwrap();
+            ran
+        };
+        let before = can_read(writer);
+        writer.distrust(&StoreError::Sqlite(rusqlite::Error::InvalidQuery));
+        let failed = can_read(writer);
+        writer.settle().unwrap();
+        tell.send([before, failed, can_read(writer)]).unwrap();
+    })
+    .await;
+    assert_eq!(told.await.unwrap(), [true, false, true]);
+}
