@@ -21,7 +21,7 @@ use super::{
     extract::valid,
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    refusals::{Refusals, refuses},
+    refusals::{Refusals, refusals, refuses},
     room::Room,
     tasks::json_response,
     urlencoded::read_query,
@@ -106,9 +106,6 @@ impl FromRequestParts<App> for Watched {
         if names.len() > CHANNELS_MAX {
             return Err(Problem::invalid("channel", format!("must be given at most {CHANNELS_MAX} times")));
         }
-        if names.is_empty() {
-            names.push(ChannelName::all_topics().clone());
-        }
         let dialect = match dialect {
             StreamDialect::Progress => Dialect::Progress,
             StreamDialect::Named => Dialect::Named,
@@ -127,13 +124,19 @@ fn read_channel(text: &str) -> Result<ChannelName, Problem> {
 
 /// A channel that clients may name; a bare name is that of a topic.
 pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
-    let is_public =
-        |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User | ChannelKind::Topic);
+    use ChannelKind::{Group, Task, Topic, User};
+    let is_public = |name: &ChannelName| matches!(name.kind(), Task | User | Group | Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
     name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
-        Problem::invalid("channel", "must be task: and a UUID, user: and a name, or the name of a topic")
+        let detail = "must be task: and a UUID, user: or group: and a name, or the name of a topic";
+        Problem::invalid("channel", detail)
     })
 }
+
+refusals!(
+    /// A channel that the principal may not watch looks as if it were not there.
+    Hides: kinds::TOPIC_NOT_FOUND, kinds::USER_NOT_FOUND
+);
 
 /// A batch of events.
 #[derive(Serialize, ToSchema)]
@@ -164,11 +167,12 @@ struct BatchEvent {
 /// Watches several channels.
 ///
 /// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}&channel={topic}`. A name
-/// alone is a topic, as `topic:{name}` is; without `channel`, all topics are watched, and only what happens from now on
-/// or after the cursor is sent. First the current state of each, then every change in one sequence; frequent changes of a task are merged to the latest. A cursor
-/// resumes all of them exactly; `event: reset` names a channel on which it cannot be used. The stream ends when all its
-/// tasks have ended. With `Accept: application/json` the same URL is a long poll: it answers as soon as there is
-/// something, at the latest after `Prefer: wait=` seconds (30 when absent).
+/// alone is a topic, as `topic:{name}` is; `group:{name}` is what is sent to a group. Without `channel`, a person watches
+/// themselves, the holder of a ticket its channels, and all others all topics, of which only what happens from now on or
+/// after the cursor is sent. First the current state of each, then every change in one sequence; frequent changes of a
+/// task are merged to the latest. A cursor resumes all of them exactly; `event: reset` names a channel on which it cannot
+/// be used. The stream ends when all its tasks have ended. With `Accept: application/json` the same URL is a long poll: it
+/// answers as soon as there is something, at the latest after `Prefer: wait=` seconds (30 when absent).
 #[utoipa::path(
     get, path = "/api/stream", operation_id = "watchChannels", tag = "streams",
     params(
@@ -181,11 +185,11 @@ struct BatchEvent {
         (status = 200, description = "The stream, or a batch of events", content(
             (String = "text/event-stream"), (EventBatch = "application/json"))),
         (status = 204, description = "The client has seen the end of every channel"),
-        Refusals<(Watched, AcceptsStream, Finds, Room)>))]
+        Refusals<(Watched, AcceptsStream, Finds, Hides, Room)>))]
 async fn watch(
     State(app): State<App>,
     principal: Principal,
-    watched: Watched,
+    mut watched: Watched,
     room: Room,
     headers: HeaderMap,
     method: Method,
@@ -194,6 +198,9 @@ async fn watch(
     let is_poll = wants_json(&headers);
     if !is_poll {
         accepts?;
+    }
+    if watched.channels.is_empty() {
+        watched.channels = all_of(&principal)?;
     }
     if let Err(problem) = check_known(&app, &principal, &watched.channels).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
@@ -223,6 +230,16 @@ async fn watch(
         heartbeat: Heartbeat::comment(app.config.streams.keep_alive),
     };
     Ok(event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone())))
+}
+
+/// What a principal watches who names no channel: a person themselves, the holder of a ticket what it is for, and all
+/// others all topics.
+fn all_of(principal: &Principal) -> Result<Vec<ChannelName>, Problem> {
+    Ok(match principal {
+        Principal::Person(id) => vec![ChannelName::user(id).map_err(Problem::internal)?],
+        Principal::Ticket(channels) => channels.to_vec(),
+        _ => vec![ChannelName::all_topics().clone()],
+    })
 }
 
 /// Watches channels, and what these users are notified of; they are connected as long as it is watched. A client that
