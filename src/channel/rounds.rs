@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Channel, Delivery, Seat};
 use crate::{
-    event::{Class, Seq},
+    event::{ChannelKind, Class, Seq},
     wire::Frame,
 };
 
@@ -186,6 +186,10 @@ impl Seat {
         waiting.frames = state.log.after(self.position).cloned().chain(held).collect();
         waiting.frames.retain(|frame| frame.seq() > self.position);
         waiting.is_over = waiting.frames.is_empty() && (state.closed || state.log.has_ended_at(self.position));
+        // A topic that was deleted may begin anew, and this place would not see it. The id of a task is not used again.
+        if state.closed && waiting.is_over && waiting.end.is_none() && self.channel.name().kind() != ChannelKind::Task {
+            waiting.end = Some(Delivery::HungUp);
+        }
         waiting.has_more = waiting.frames.last().is_some_and(|last| last.seq() > through);
         waiting.frames.retain(|frame| frame.seq() <= through);
         // A tick that a newer one replaces before it was given is given no more.

@@ -14,7 +14,7 @@ mod state;
 mod table;
 
 pub use decide::{Census, GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal, UserChange, UserIntent, decide};
-pub use notification::{NewNotification, Notification};
+pub use notification::{NewNotification, Notification, one_line};
 pub use state::{PresenceStatus, Profile, UserState};
 pub use table::{MembershipChange, PeopleTable};
 

@@ -95,7 +95,11 @@ impl Notification {
     }
 }
 
-fn one_line(value: &str, _: &()) -> garde::Result {
+/// Lets through what is one line.
+///
+/// # Errors
+/// When there is a control character.
+pub fn one_line(value: &str, _: &()) -> garde::Result {
     let is_control = value.chars().any(char::is_control);
     if is_control { Err(garde::Error::new("must not contain control characters")) } else { Ok(()) }
 }

@@ -108,6 +108,8 @@ pub struct MemberWatcher {
     subscriber: Subscriber,
     tracker: Tracker,
     followed: Vec<Follower>,
+    /// Those that are watched whatever groups the users are in.
+    chosen: Vec<ChannelName>,
     /// The channels of inboxes and groups, each from where it is theirs.
     joined: HashMap<ChannelName, Seq>,
     moving: Option<Moving>,
@@ -154,7 +156,8 @@ impl Tracker {
         let versions = followed.iter().map(Follower::version).collect();
         let theirs = self.wanted(&followed);
         let joined = joined_since(&theirs);
-        let wanted: Vec<_> = channels.into_iter().map(Wanted::state).chain(theirs).collect();
+        let others = channels.iter().copied().filter(|channel| !joined.contains_key(*channel));
+        let wanted: Vec<_> = others.map(Wanted::state).chain(theirs).collect();
         let load = async |missing: &[ChannelName]| self.load_many(missing).await;
         let (joins, mut subscriber) = self.shared.registry.open_several(&wanted, resume, load).await?;
         subscriber.reseat(|_| true, Vec::new(), versions);
@@ -164,6 +167,7 @@ impl Tracker {
                 subscriber,
                 tracker: self.clone(),
                 followed,
+                chosen: channels.into_iter().cloned().collect(),
                 joined,
                 moving: None,
                 on_taken: None,
@@ -247,7 +251,8 @@ impl MemberWatcher {
         let versions = self.followed.iter().map(Follower::version).collect();
         let mut wanted = self.tracker.wanted(&self.followed);
         let joined = joined_since(&wanted);
-        wanted.retain(|wanted| self.joined.get(&wanted.channel) != joined.get(&wanted.channel));
+        let is_new = |channel: &ChannelName| self.joined.get(channel) != joined.get(channel);
+        wanted.retain(|wanted| is_new(&wanted.channel) && !self.chosen.contains(&wanted.channel));
         for waiting in wanted.iter_mut().filter_map(|wanted| wanted.waiting.as_mut()) {
             // What was sent since they joined is new here, whatever was seen elsewhere.
             waiting.seen = waiting.joined;
@@ -262,7 +267,9 @@ impl MemberWatcher {
 
     fn finish_move(&mut self, moving: Moving, entered: Vec<Seat>) {
         let (before, after) = (&self.joined, &moving.joined);
-        let stays = |channel: &Channel| before.get(channel.name()) == after.get(channel.name());
+        let is_same = |channel: &ChannelName| before.get(channel) == after.get(channel);
+        let chosen = &self.chosen;
+        let stays = |channel: &Channel| is_same(channel.name()) || chosen.contains(channel.name());
         self.subscriber.reseat(stays, entered, moving.versions);
         self.joined = moving.joined;
     }

@@ -45,7 +45,9 @@ impl Tracker {
         let key = key_of(group, &new);
         let notification = Notification::new(new, self.shared.clock.now());
         let answer = self.ask(Ask::Events(EventAsk::Group(group.clone(), notification.clone()), key)).await?;
-        Ok((notification, answer.seq))
+        // Where nothing is sent, because there are no members, whoever resumes from here misses nothing.
+        let seq = if answer.seq == Seq::ZERO { self.head() } else { answer.seq };
+        Ok((notification, seq))
     }
 
     /// What is known of a user.

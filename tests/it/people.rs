@@ -107,6 +107,29 @@ impl TestApp {
 }
 
 #[tokio::test]
+async fn a_group_is_watched_by_its_name_also_beside_a_member() {
+    let app = TestApp::in_process().await;
+    app.join("ann", &["g"]).await;
+    app.join("bob", &["g"]).await;
+    app.notify_group("g", "before").await;
+    let told = async |events: &mut Events| {
+        let told: Value = serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+        assert_eq!(told["channel"], "group:g");
+        told["data"]["title"].as_str().unwrap().to_owned()
+    };
+    let mut alone = app.get("/api/stream?channel=group:g").events().await;
+    let mut beside = app.get("/api/stream?channel=group:g&channel=user:ann").events().await;
+    assert_eq!(told(&mut beside).await, "before", "it waits for the member");
+    for (groups, title) in [(&["g"][..], "a member"), (&[], "a member no more"), (&["g"], "a member again")] {
+        app.join("ann", groups).await;
+        app.notify_group("g", title).await;
+        assert_eq!(told(&mut alone).await, title);
+        assert_eq!(told(&mut beside).await, title, "once");
+    }
+    assert!(alone.waiting().is_none() && beside.waiting().is_none());
+}
+
+#[tokio::test]
 async fn a_stream_follows_the_groups_of_its_user() {
     let app = TestApp::in_process().await;
     app.join("ann", &["a"]).await;
@@ -132,6 +155,7 @@ async fn a_stream_follows_the_groups_of_its_user() {
     assert_eq!((&group["members"], &group["connected"]), (&json!(2), &json!(1)));
     let nobody = app.notify_group("nobody", "n").await;
     assert_eq!((&nobody["members"], &nobody["connected"]), (&json!(0), &json!(0)));
+    assert_eq!(nobody["cursor"], app.service.app.tracker.cursor(app.service.app.tracker.head()).to_string());
     let mut bob = app.listen("bob", "").await;
     assert_eq!(titles(&mut bob, 4).await, ["a1", "b1", "b2", "a2"]);
     for (groups, refusal) in [
@@ -263,6 +287,10 @@ async fn a_mention_is_a_notification() {
     let notification: Value = serde_json::from_str(&events.next().await.unwrap().data).unwrap();
     assert_eq!((&notification["type"], &notification["message"]), (&json!("mention"), &json!("Have a look")));
     assert_eq!(notification["data"], json!({ "mentionedBy": "bob" }));
+    for by in ["Ünal Öz", &"x".repeat(128)] {
+        let mention = json!({ "text": "Have a look", "mentionedBy": by });
+        assert_eq!(app.post("/api/users/ann/mention").json(&mention).send().await.status(), 200, "{by}");
+    }
     let unsigned = app.post("/api/users/ann/mention").json(&json!({ "text": "t", "mentionedBy": "a\nb" })).send().await;
     assert_eq!(unsigned.refusal(), "422 invalid mentionedBy");
 }

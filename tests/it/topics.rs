@@ -195,6 +195,22 @@ async fn what_is_out_of_bounds_is_refused() {
 }
 
 #[tokio::test]
+async fn a_topic_that_is_deleted_ends_its_streams_also_those_of_several() {
+    let app = TestApp::in_process().await;
+    app.put("a", json!({ "data": 0 })).await;
+    app.put("b", json!({ "data": 0 })).await;
+    let mut both = app.get("/api/stream?channel=a&channel=b").events().await;
+    let _a = told(&mut both).await;
+    let (_, cursor) = told(&mut both).await;
+    app.request("DELETE", "/api/topics/a").send().await;
+    app.put("a", json!({ "data": "anew" })).await;
+    assert!(both.next().await.is_none(), "it ends: what comes on the topic now is not that of the one before");
+    let mut again = app.get("/api/stream?channel=a&channel=b").header("last-event-id", &cursor).events().await;
+    assert_eq!(again.next().await.unwrap().event, "reset");
+    assert_eq!(told(&mut again).await.0, json!({ "channel": "topic:a", "data": "anew" }));
+}
+
+#[tokio::test]
 async fn topics_are_watched_together_or_all_at_once() {
     let app = TestApp::with(|config| config.topics.topic_history = 3).await;
     app.put("a", json!({ "data": 0 })).await;

@@ -100,11 +100,30 @@ it("sends to a user, a group and a topic, and shows what arrives in every tab", 
   await close();
 });
 
+it("listens to a group, alone and beside a member of it", async () => {
+  await api.send("PUT", "/api/users/carol/groups", ["support"]);
+  const { page, complaints, close } = await openPage(browser, server.origin);
+  await listen(page, "group", "support");
+  await send(page, "group", "support", "to whoever helps");
+  await outcome(page, "Sent to support: 1 in the group, 0 connected.").waitFor();
+  await messages(page).getByText("to whoever helps").waitFor();
+  await listen(page, "user", "carol");
+  await user(page, "carol").waitFor();
+  await send(page, "group", "support", "to carol too");
+  await messages(page).getByText("to carol too").waitFor();
+  await send(page, "group", "support", "the last");
+  await messages(page).getByText("the last").waitFor();
+  for (const text of ["to whoever helps", "to carol too"])
+    expect(await messages(page).getByText(text).count()).toBe(1);
+  await page.getByRole("button", { name: "Stop listening to user carol" }).click();
+  await page.getByRole("button", { name: "Stop listening to group support" }).click();
+  await user(page, "carol").waitFor({ state: "detached" });
+  expect(complaints).toEqual([]);
+  await close();
+});
+
 it("says what is wrong with a message, and keeps it", async () => {
   const { page, close } = await openPage(browser, server.origin);
-  await address(page, "group", "ops");
-  await page.getByRole("button", { name: "Listen", exact: true }).click();
-  await outcome(page, "A group is heard by its members").waitFor();
   await address(page, "user", "not a name", "text");
   await page.getByRole("button", { name: "Listen", exact: true }).click();
   expect(

@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Watches what this process uses.
 ///
-/// `metrics` once a second: `cpu_usage` in percent of one core since the event before; in bytes, the memory that is
+/// `metrics` once a second, the first after one: `cpu_usage` in percent of one core over that second; in bytes, the memory that is
 /// resident and not of files (`alloc`), the most that was resident (`total_alloc`), and what is resident now (`sys`);
 /// and the number of the runtime's tasks (`goroutines`).
 #[utoipa::path(
@@ -42,7 +42,7 @@ pub(super) async fn watch(State(app): State<App>, _accepts: AcceptsStream, metho
         Ok(permit) => permit,
         Err(error) => return refused(&error.into()),
     };
-    let watcher = Periodic::at_once(EVERY, Waiting::new(app.draining.clone(), permit), samples(app.tracker.clock()));
+    let watcher = Periodic::after(EVERY, Waiting::new(app.draining.clone(), permit), samples(app.tracker.clock()));
     event_stream(StreamBody::opened(Vec::new(), watcher, named(&app), app.metrics.clone()))
 }
 

@@ -21,8 +21,8 @@ use super::super::{
 };
 use crate::{
     access::{Principal, Ties, may_watch},
-    event::{ChannelName, Name, Resume},
-    people::NewNotification,
+    event::{ChannelName, NAME_BYTES_MAX, Name, Resume},
+    people::{NewNotification, one_line},
     stream::{Heartbeat, StreamBody, Style},
     wire::{self, Dialect},
 };
@@ -130,9 +130,10 @@ pub(in super::super) struct Mention {
     #[garde(length(bytes, min = 1, max = 4096))]
     #[schema(min_length = 1, max_length = 4096)]
     text: String,
-    /// Who wrote it.
-    #[garde(skip)]
-    mentioned_by: Name,
+    /// Who wrote it: one line, up to 128 bytes.
+    #[garde(length(bytes, min = 1, max = NAME_BYTES_MAX), custom(one_line))]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
+    mentioned_by: String,
 }
 
 /// A word that it is done.
@@ -152,9 +153,8 @@ pub(in super::super) struct Success {
 pub(in super::super) async fn mention(
     State(app): State<App>,
     User(user): User,
-    Json(Mention { text, mentioned_by }): Json<Mention>,
+    Json(Mention { text, mentioned_by: by }): Json<Mention>,
 ) -> Result<axum::Json<Success>, Problem> {
-    let by = String::from(mentioned_by);
     let new = NewNotification {
         title: format!("{by} mentioned you"),
         message: text,

@@ -23,16 +23,7 @@ pub(super) struct Periodic<W> {
 impl<W> Periodic<W> {
     /// First after one interval.
     pub(super) fn after(every: Duration, watcher: W, tell: impl FnMut() -> Bytes + Send + 'static) -> Self {
-        Self::from(Instant::now() + every, every, watcher, tell)
-    }
-
-    /// First at once.
-    pub(super) fn at_once(every: Duration, watcher: W, tell: impl FnMut() -> Bytes + Send + 'static) -> Self {
-        Self::from(Instant::now(), every, watcher, tell)
-    }
-
-    fn from(first: Instant, every: Duration, watcher: W, tell: impl FnMut() -> Bytes + Send + 'static) -> Self {
-        let mut interval = interval_at(first, every);
+        let mut interval = interval_at(Instant::now() + every, every);
         // Who could not take it in time is told the latest only.
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { watcher, interval, tell: Box::new(tell) }

@@ -224,7 +224,7 @@ pub(super) async fn a_channel_begins_anew_after_its_tombstone<S: Store>() {
 pub(super) async fn nothing_of_a_topic_outlives_its_deletion<S: Store>() {
     let topic = ChannelName::topic("t").unwrap();
     for fold_between in [false, true] {
-        let mut store = S::open(1, 100);
+        let mut store = S::open(1, 100).await;
         add(store.journal(), &topic, Class::Change, "value").await;
         store.fold().await;
         // It begins anew without a value, and more is told than is kept.

@@ -110,10 +110,7 @@ export function startPeople({ client, session }: Visit, page: PeopleElements): v
   }
 
   page.onMessage((outgoing) => void send(outgoing));
-  page.onListen((channel) => {
-    if (!channel.startsWith("group:")) listening.add(channel);
-    else page.form.showOutcome("A group is heard by its members: listen to one of them.", false);
-  });
+  page.onListen(listening.add);
   page.onStop(listening.remove);
   if (own !== undefined) page.showOwnOnly();
   joinHub({ ...tabsOf(HUB), open, onChanges, onLink });
