@@ -21,6 +21,7 @@ use crate::{
         Journal,
         sqlite::{SqliteJournal, SqliteOptions},
     },
+    limits::Limits,
     presence::Presence,
     server,
     shutdown::{Shutdown, Signals},
@@ -50,7 +51,7 @@ impl Service {
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
-            policy: Policy::from(&config.tasks),
+            policy: Policy::new(&config.tasks, &config.limits),
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
@@ -65,7 +66,9 @@ impl Service {
         let access = Access::load(&config.access, &config.data_dir)?;
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = App::from(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
+        let limits = Limits::new(&config.limits, &metrics);
+        let config = Arc::new(config);
+        let app = App::from(AppParts { tracker, presence, jobs, access, limits, config, metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 

@@ -80,6 +80,7 @@ impl KeyRing {
             principal: Principal::Program(Arc::clone(&known.scopes)),
             expires_at: known.expires_at,
             key: Some(id.clone()),
+            ticket: None,
             revoked: Some(Arc::clone(&known.revoked)),
         })
     }

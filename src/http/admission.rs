@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::{
     App,
     extract::single,
+    limits::{self, Usage},
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, kinds},
     progress::refused,
@@ -32,6 +33,7 @@ use super::{
 use crate::{
     access::{Denied, Needs, Pass, Principal, Subject, Verdict, judge, needs},
     event::ChannelName,
+    limits::Consumer,
     stream::Leash,
     task::{Entry, NewTask},
     tracker::{Found, TaskFilter},
@@ -43,8 +45,20 @@ const TICKET: &str = "ticket=";
 const ONE_CREDENTIAL: &str = "must not be given beside another credential";
 const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
-/// Lets a request through to its route if the table allows it.
+/// Lets a request through to its route if the limits of its client and the table allow it.
 pub(super) async fn admit<S>(app: App, route: S, request: Request) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let (usage, address) = (Usage::of(&request), limits::address(request.extensions()));
+    let admitted = async {
+        if app.access.is_on() { recognized(&app, route, request, usage).await } else { answered(route, request).await }
+    };
+    limits::within(&app, address.map(Consumer::at), usage, admitted).await
+}
+
+/// Lets a request through to its route if the table allows it.
+async fn recognized<S>(app: &App, route: S, request: Request, usage: Usage) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
@@ -58,15 +72,16 @@ where
     };
     let is_stream = needs == Needs::Watch || request.method() == Method::GET && wants_stream(request.headers());
     let (mut parts, body) = request.into_parts();
-    let pass = match checked(&app, &mut parts, needs, path.as_str(), is_stream).await {
+    let pass = match checked(app, &mut parts, needs, path.as_str(), is_stream).await {
         Ok(pass) => pass,
         Err(problem) if is_stream => return refused(&problem),
         Err(problem) => return problem.into_response(),
     };
     parts.extensions.insert(pass.principal.clone());
     parts.extensions.insert(pass.clone());
-    let response = answered(route, Request::from_parts(parts, body)).await;
-    leashed(&app, pass, response)
+    let answer = answered(route, Request::from_parts(parts, body));
+    let response = limits::within(app, limits::principal(&pass), usage, answer).await;
+    leashed(app, pass, response)
 }
 
 async fn answered<S>(route: S, request: Request) -> Response
@@ -94,7 +109,7 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
         (None, None) => Ok(Pass::of(Principal::Nobody)),
     };
     let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
-    let pass = recognized.map_err(invalid)?;
+    let pass = recognized.map_err(|denied| limits::failed(app, &request.extensions, invalid(denied)))?;
     let subject = subject(app, request, path, &pass.principal).await?;
     let verdict = match judge(needs, &pass.principal, &subject) {
         // A path that names no channel is not one whose channels are in the query.
@@ -103,6 +118,9 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
     };
     match verdict {
         Verdict::Allowed => Ok(pass),
+        Verdict::NeedsCredential if request.headers.contains_key(LEASE_TOKEN) => {
+            Err(limits::failed(app, &request.extensions, Problem::new(&kinds::CREDENTIAL_REQUIRED)))
+        }
         Verdict::NeedsCredential => Err(Problem::new(&kinds::CREDENTIAL_REQUIRED)),
         Verdict::NeedsScope(scope) => {
             Err(Problem::new(&kinds::NOT_ALLOWED).with_detail(format!("This needs an API key with the scope {scope}.")))

@@ -10,6 +10,7 @@ mod files;
 mod groups;
 mod guard;
 mod json;
+mod limits;
 mod multipart;
 mod negotiate;
 mod notifications;
@@ -42,7 +43,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{access::Access, config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
+use crate::{
+    access::Access, config::Config, jobs::Jobs, limits::Limits, presence::Presence, telemetry::Metrics,
+    tracker::Tracker,
+};
 pub(crate) use problem::refuse_head;
 use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
@@ -61,6 +65,8 @@ pub struct AppParts {
     pub jobs: Jobs,
     /// Who may do what.
     pub access: Access,
+    /// How much one client may use.
+    pub limits: Limits,
     /// The settings.
     pub config: Arc<Config>,
     /// Counters.

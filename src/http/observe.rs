@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::{
     App, admission, guard,
-    problem::{Cause, Code, Problem, kinds},
+    problem::{Cause, Code, LimitReached, Problem, kinds},
     refusals,
 };
 use crate::telemetry::RequestLabels;
@@ -93,7 +93,7 @@ where
         let answer = match checked.answer {
             // A refused request reaches no handler and no body.
             Some(answer) => Either::Left(Either::Left(ready(answer))),
-            None if app.access.is_on() => {
+            None if app.access.is_on() || app.limits.are_of_addresses() => {
                 Either::Left(Either::Right(admission::admit(app.clone(), self.route.clone(), request)))
             }
             None => Either::Right(self.route.call(request).map(|Ok(answer)| answer)),
@@ -107,6 +107,9 @@ where
             }
             headers.insert(X_REQUEST_ID, id);
             tell(&response, started);
+            if let Some(LimitReached(setting)) = response.extensions().get() {
+                app.metrics.count_refusal(setting);
+            }
             app.metrics.count_request(&RequestLabels { route, method, status: response.status().as_u16() });
             Ok(response)
         };

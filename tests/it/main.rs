@@ -14,6 +14,7 @@ mod guard;
 mod memory;
 mod names;
 mod jobs;
+mod limits;
 mod openapi;
 mod people;
 mod people_crash;

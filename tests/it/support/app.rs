@@ -114,6 +114,12 @@ impl Asking {
         self
     }
 
+    /// As if it came through a connection from this address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        self.request = self.request.extension(SocketAddr::new(address.parse().unwrap(), 9));
+        self
+    }
+
     pub(crate) fn json(self, body: &serde_json::Value) -> Self {
         self.body("application/json", body.to_string())
     }
