@@ -39,6 +39,8 @@ mod jobs;
 // Which users are connected.
 mod presence;
 
+// The data directory in one archive, and back.
+pub mod backup;
 // The command line.
 pub mod cli;
 // The settings, from flags, environment variables and a file.

@@ -5,6 +5,7 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use progressd::{
     access::{Access, AccessFiles, KeyRecord},
+    backup::{back_up, restore},
     cli::{Cli, Command, KeyCommand},
     config::unknown_variables,
     event::Timestamp,
@@ -15,6 +16,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(settings),
         Command::Key(command) => keys(command),
+        Command::Backup { file, place } => place.path().map_err(Into::into).and_then(|path| back_up(&path, &file)),
+        Command::Restore { file, place } => place.path().map_err(Into::into).and_then(|path| restore(&file, &path)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -68,7 +68,7 @@ impl Service {
         let draining = shutdown.server.stop();
         let limits = Limits::new(&config.limits, &metrics);
         let config = Arc::new(config);
-        let app = App::from(AppParts { tracker, presence, jobs, access, limits, config, metrics, draining });
+        let app = Arc::new(AppParts { tracker, presence, jobs, access, limits, config, metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, shutdown })
     }
 

@@ -13,7 +13,7 @@ use tokio::{io::AsyncReadExt, task::JoinSet};
 
 use crate::{
     client::{Ask, Client, Load, fill},
-    pace::{Paced, REPORTERS},
+    paced::{Paced, REPORTERS},
     server::{Server, Subject},
     table::Figures,
 };

@@ -8,7 +8,7 @@
 
 mod beside;
 mod client;
-mod pace;
+mod paced;
 mod server;
 mod store;
 mod streams;

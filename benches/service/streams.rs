@@ -12,7 +12,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
 
 use crate::{
     client::{Ask, fill},
-    pace::Paced,
+    paced::Paced,
     server::{Server, Subject},
     table::Figures,
 };

@@ -6,7 +6,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
 
 use crate::{
     client::{Ask, Client, Load},
-    pace::Paced,
+    paced::Paced,
     server::{Server, Subject},
     table::Figures,
 };

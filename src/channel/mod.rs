@@ -8,7 +8,8 @@
 //! Ticks are paced here, once for all watchers: the first is released at once, the next after the interval, and a held
 //! tick is always released before a later event. This module must not know what an event says.
 
-mod log;
+mod backlog;
+mod join;
 mod pacer;
 mod registry;
 mod rounds;
@@ -16,7 +17,7 @@ mod subscriber;
 mod view;
 mod waking;
 
-pub use log::{Join, Joined, WaitingSince, Wanted};
+pub use join::{Join, Joined, WaitingSince, Wanted};
 pub use registry::{Registry, StreamLimits, StreamRefused, WatchError};
 pub use rounds::Version;
 
@@ -36,7 +37,7 @@ use crate::{
     event::{ChannelName, Class, Epochs, History, Resume, Seq},
     wire::Frame,
 };
-use log::Backlog;
+use backlog::Backlog;
 
 /// A channel that is being watched.
 #[derive(Debug)]

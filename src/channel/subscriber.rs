@@ -49,7 +49,10 @@ pub trait Watch {
 
 impl Watch for Subscriber {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
-        Self::poll_next(self, context)
+        match &mut self.places {
+            Places::One(seat) => seat.poll_next(context),
+            Places::Several(rounds) => rounds.poll_next(context),
+        }
     }
 }
 
@@ -115,14 +118,6 @@ impl Subscriber {
     /// A frame counts as delivered when this returns it; nothing is lost by not polling again.
     pub async fn next(&mut self) -> Delivery {
         std::future::poll_fn(|context| self.poll_next(context)).await
-    }
-
-    /// The next delivery, or the context's waker is kept for it.
-    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Delivery> {
-        match &mut self.places {
-            Places::One(seat) => seat.poll_next(context),
-            Places::Several(rounds) => rounds.poll_next(context),
-        }
     }
 }
 

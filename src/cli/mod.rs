@@ -1,6 +1,6 @@
 //! The command line of `progressd`. It only parses arguments; what a command does is elsewhere.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -27,6 +27,22 @@ pub enum Command {
     /// Make, list and revoke the API keys of programs, whether the service runs or not
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Write a backup of the data directory, with journal, files and API keys, whether the service runs or not
+    Backup {
+        /// The tar archive to write; one that is there is replaced once the new one is whole
+        file: PathBuf,
+        /// What is backed up.
+        #[command(flatten)]
+        place: DataDirectory,
+    },
+    /// Make a data directory of a backup; watchers that saw more than the backup has are sent a reset
+    Restore {
+        /// The backup
+        file: PathBuf,
+        /// Where to, a directory that is new or empty.
+        #[command(flatten)]
+        place: DataDirectory,
+    },
 }
 
 /// The commands on API keys.

@@ -23,11 +23,11 @@ use uuid::Uuid;
 
 use super::{
     App,
+    event_streams::refused,
     extract::single,
     limits::{self, Usage},
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, kinds},
-    progress::refused,
     refusals,
 };
 use crate::{

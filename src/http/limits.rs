@@ -16,9 +16,9 @@ use utoipa::openapi::{RefOr, path::Operation};
 
 use super::{
     App,
+    event_streams::refused,
     negotiate::{EVENT_STREAM, preferred_wait, wants_stream},
     problem::{Problem, kinds},
-    progress::refused,
     refusals,
 };
 use crate::{

@@ -5,11 +5,12 @@
 
 mod admission;
 mod assets;
+mod event_streams;
 mod extract;
 mod files;
 mod groups;
 mod guard;
-mod json;
+mod json_problem;
 mod limits;
 mod multipart;
 mod negotiate;
@@ -20,7 +21,6 @@ mod openapi;
 pub mod problem;
 mod progress;
 mod refusals;
-mod report;
 mod room;
 mod seeds;
 mod streams;
@@ -32,7 +32,7 @@ mod uploads;
 mod urlencoded;
 mod users;
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -52,10 +52,9 @@ use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
 
 /// The state of handlers: one `Arc`, since a request clones it once for each layer and extractor.
-#[derive(Clone)]
-pub struct App(Arc<AppParts>);
+pub type App = Arc<AppParts>;
 
-/// What [`App`] shares.
+/// What handlers share.
 pub struct AppParts {
     /// The way to the task table.
     pub tracker: Tracker,
@@ -73,20 +72,6 @@ pub struct AppParts {
     pub metrics: Metrics,
     /// Cancelled when the service begins to stop.
     pub draining: CancellationToken,
-}
-
-impl From<AppParts> for App {
-    fn from(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
-impl Deref for App {
-    type Target = AppParts;
-
-    fn deref(&self) -> &AppParts {
-        &self.0
-    }
 }
 
 /// Everything that is served.

@@ -1,6 +1,6 @@
 //! Room for large answers and open files, which a client may leave waiting: see [`AnswerRoom`].
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use futures_util::{Stream, StreamExt};
@@ -14,14 +14,14 @@ use super::{
 use crate::server::{AnswerRoom, Held};
 
 /// An argument of handlers whose answers are large or hold a file.
-pub(super) struct Room(AnswerRoom);
+pub(super) struct Room(Arc<AnswerRoom>);
 
 impl FromRequestParts<App> for Room {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
         // A request that came through no connection has a room of its own.
-        Ok(Self(parts.extensions.get::<AnswerRoom>().cloned().unwrap_or_default()))
+        Ok(Self(parts.extensions.get::<Arc<AnswerRoom>>().cloned().unwrap_or_default()))
     }
 }
 

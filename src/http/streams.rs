@@ -17,14 +17,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
-    extract::{query_problem, valid},
+    event_streams::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
+    extract::valid,
     negotiate::{preferred_wait, wants_json},
     problem::{Finds, Problem, kinds},
-    progress::{AcceptsStream, RETRY, event_stream, head_of, refused, resume},
     refusals::{Refusals, refuses},
     room::Room,
     tasks::json_response,
-    urlencoded::Fields,
+    urlencoded::read_query,
 };
 use crate::{
     access::{Principal, may_watch},
@@ -95,8 +95,7 @@ impl FromRequestParts<App> for Watched {
         let (channels, others): (Vec<&str>, Vec<&str>) =
             query.split('&').partition(|pair| pair.starts_with("channel="));
         let others = others.join("&");
-        let StreamQuery { dialect, .. } =
-            valid(Fields::of_query(&others).and_then(Fields::read).map_err(query_problem)?)?;
+        let StreamQuery { dialect, .. } = valid(read_query(&others)?)?;
         let mut names = Vec::new();
         for channel in channels {
             let name = read_channel(channel.trim_start_matches("channel="))?;

@@ -10,10 +10,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    event_streams::{LastEventId, RETRY, event_stream, refused},
     extract::Query,
     negotiate::wants_stream,
     problem::{Problem, Reads},
-    progress::{LastEventId, RETRY, event_stream, refused},
     refusals::Refusals,
     room::Room,
     tasks::{TaskDocument, document, json_response},

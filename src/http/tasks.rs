@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    extract::State,
+    extract::{FromRequest, Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -18,13 +18,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    App,
-    extract::{IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId},
+    App, event_streams,
+    extract::{BodyType, IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId, body_type, read_body, read_json, valid},
     negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
     problem::{Finds, Problem, Reads, Writes, kinds},
     progress,
-    refusals::{Refusals, refusals},
-    report::ReportBody,
+    refusals::{Refusals, refusals, refuses},
+    urlencoded::read_form,
 };
 use crate::{
     access::Principal,
@@ -207,6 +207,29 @@ async fn report(
     Ok(task_response(&app, StatusCode::OK, &entry, &extra))
 }
 
+/// A report within its bounds: JSON, or form fields for shells.
+struct ReportBody(Report);
+
+impl FromRequest<App> for ReportBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
+        let body_type = body_type(request.headers()).ok_or_else(|| {
+            Problem::new(&kinds::UNSUPPORTED_TYPE)
+                .with_detail("Send JSON as application/json, or form fields as application/x-www-form-urlencoded.")
+        })?;
+        let body = read_body(request.into_body(), app.config.http.max_body_bytes).await?;
+        let report = match body_type {
+            BodyType::Json => read_json(&body)?,
+            BodyType::Form => read_form(&body, "result")?,
+        };
+        valid(report).map(Self)
+    }
+}
+
+refuses!(ReportBody: kinds::MALFORMED, kinds::BODY_TIMED_OUT, kinds::BODY_TOO_LARGE, kinds::UNSUPPORTED_TYPE,
+    kinds::INVALID);
+
 /// Cancels a task.
 ///
 /// A pending task is cancelled at once; a task in work is `cancelling` until its worker has stopped. Cancelling it
@@ -268,7 +291,7 @@ async fn submitted(
     status: impl FnOnce(bool) -> StatusCode,
 ) -> Result<Response, Problem> {
     let answer = match answer {
-        Err(error) if wants_stream(headers) => return Ok(progress::refused(&error.into())),
+        Err(error) if wants_stream(headers) => return Ok(event_streams::refused(&error.into())),
         answer => answer?,
     };
     let made = answer.changed;

@@ -14,10 +14,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     App,
+    event_streams::{AcceptsStream, LastEventId, RETRY, event_stream, head, refused},
     extract::{Json, Query, Topic},
     negotiate::etag_matches,
     problem::{Problem, Reads, Writes, kinds},
-    progress::{AcceptsStream, LastEventId, RETRY, event_stream, head, refused},
     refusals::{Refusals, refusals},
     tasks::json_response,
 };

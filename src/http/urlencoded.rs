@@ -16,10 +16,52 @@ use serde::{
 };
 use serde_json::Value;
 
+use super::problem::{Problem, kinds};
+
 /// Most names in one query or form.
 const FIELDS_MAX: usize = 64;
 /// How much of a name is given back in a refusal.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
+
+/// Reads the parameters of a query.
+///
+/// # Errors
+/// When they cannot be read, or are not those of this struct.
+pub(super) fn read_query<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    Fields::of_query(text).and_then(Fields::read).map_err(query_problem)
+}
+
+/// Reads the fields of a form, such as `progress=40&message=half`; the field `json` is JSON, or else a text.
+///
+/// # Errors
+/// When they cannot be read, or are not those of this struct.
+pub(super) fn read_form<T: DeserializeOwned>(body: &[u8], json: &str) -> Result<T, Problem> {
+    if body.trim_ascii_start().starts_with(b"{") {
+        // curl sends `-d` as a form unless it is told otherwise.
+        return Err(Problem::new(&kinds::UNSUPPORTED_TYPE)
+            .with_detail("This looks like JSON: send it with content-type application/json (curl --json)."));
+    }
+    Fields::of_form(body, json).and_then(Fields::read).map_err(form_problem)
+}
+
+fn query_problem(error: FieldsError) -> Problem {
+    let kind = match error {
+        FieldsError::Unknown(_) => &kinds::UNKNOWN_PARAMETER,
+        FieldsError::Invalid { .. } => &kinds::INVALID,
+        FieldsError::Malformed | FieldsError::TooMany | FieldsError::Duplicate(_) => &kinds::MALFORMED,
+    };
+    match error.name() {
+        Some(name) => Problem::new(kind).with_error(name, error.to_string()),
+        None => Problem::new(kind).with_detail(format!("The query {error}.")),
+    }
+}
+
+fn form_problem(error: FieldsError) -> Problem {
+    match error.name() {
+        Some(name) => Problem::invalid(name, error.to_string()),
+        None => Problem::new(&kinds::MALFORMED).with_detail(format!("The form {error}.")),
+    }
+}
 
 /// The fields of a text, in their order.
 #[derive(Debug, Default)]
@@ -63,7 +105,7 @@ pub(super) enum FieldsError {
 
 impl FieldsError {
     /// The name of the field that is wrong, when it is one field.
-    pub(super) fn name(&self) -> Option<&str> {
+    fn name(&self) -> Option<&str> {
         match self {
             Self::Duplicate(name) | Self::Unknown(name) | Self::Invalid { name, .. } => Some(name),
             Self::Malformed | Self::TooMany => None,
@@ -90,7 +132,7 @@ impl Fields {
     ///
     /// # Errors
     /// When an escape is broken, a name is given twice, or there are too many.
-    pub(super) fn of_form(text: &[u8], json: &str) -> Result<Self, FieldsError> {
+    fn of_form(text: &[u8], json: &str) -> Result<Self, FieldsError> {
         Self::parse(text, |name, value| if name == json { Text::Json(value) } else { Text::Plain(value) })
     }
 
@@ -130,7 +172,7 @@ impl Fields {
     ///
     /// # Errors
     /// When a value is not one of its type, or when the struct does not know a name and denies such.
-    pub(super) fn read<T: DeserializeOwned>(self) -> Result<T, FieldsError> {
+    fn read<T: DeserializeOwned>(self) -> Result<T, FieldsError> {
         let fields = MapDeserializer::new(self.0.into_iter());
         serde_path_to_error::deserialize(fields).map_err(|error| {
             let field = error.path().iter().next().map(ToString::to_string).unwrap_or_default();
@@ -237,7 +279,11 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
-    use crate::{event::Name, task::Status};
+    use crate::{
+        event::Name,
+        http::extract::valid,
+        task::{Payload, Report, ReportedStatus, Status},
+    };
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -314,5 +360,54 @@ mod tests {
         assert_eq!(query(&many.join("&")).expect_err("many"), FieldsError::TooMany);
         let error = query(&"x".repeat(1000)).expect_err("unknown");
         assert_eq!(error.name().map(str::len), Some(SHOWN_NAME_CHARS_MAX));
+    }
+
+    fn report(form: &[u8]) -> Result<Report, Problem> {
+        read_form(form, "result").and_then(valid)
+    }
+
+    #[test]
+    fn reads_the_report_that_curl_sends() {
+        let told = report(b"progress=40.5&message=half+way&current=7&status=processing&step=1").expect("a report");
+        assert_eq!(told.progress, Some(40.5));
+        assert_eq!(told.message.as_deref(), Some("half way"));
+        assert_eq!((told.current, told.step), (Some(7), Some(1)));
+        assert_eq!(told.status, Some(ReportedStatus::Processing));
+
+        let result = |form: &str| report(form.as_bytes()).expect("a report").result;
+        assert_eq!(
+            result("status=completed&result=%7B%22rows%22%3A3%7D"),
+            Payload::of(&serde_json::json!({ "rows": 3 }))
+        );
+        assert_eq!(result("status=completed&result=all+good"), Payload::of(&"all good".into()));
+        let error = report(b"status=error&error=no+such+file").expect("a report").error;
+        assert_eq!(error.and_then(|error| error.detail).as_deref(), Some("no such file"));
+    }
+
+    #[test]
+    fn names_the_field_of_a_report_that_is_wrong() {
+        for (form, field) in [
+            ("progress=NaN", "progress"),
+            ("progress=inf", "progress"),
+            ("progress=1e999", "progress"),
+            ("progress=", "progress"),
+            ("progress=101", "progress"),
+            ("progress=-1", "progress"),
+            ("stepProgress=x", "stepProgress"),
+            ("current=-1", "current"),
+            ("current=1.5", "current"),
+            ("total=18446744073709551616", "total"),
+            ("step=%31x", "step"),
+            ("status=done", "status"),
+            ("unit=a+b", "unit"),
+            ("colour=red", "colour"),
+            ("progress=1&progress=2", "progress"),
+        ] {
+            let problem = report(form.as_bytes()).expect_err(form);
+            assert_eq!(problem.kind(), &kinds::INVALID, "{form}");
+            assert_eq!(problem.errors()[0].field, field, "{form}");
+        }
+        assert_eq!(report(b"message=%ff").expect_err("no UTF-8").kind(), &kinds::MALFORMED);
+        assert_eq!(report(b" {\"progress\":40}").expect_err("JSON").kind(), &kinds::UNSUPPORTED_TYPE);
     }
 }

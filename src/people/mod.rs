@@ -28,4 +28,4 @@ pub fn message(user: &ChannelName, text: Bytes) -> Draft {
 }
 
 #[cfg(test)]
-mod laws;
+mod tests;

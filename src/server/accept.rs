@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
-use super::connection::{self, ConnectionEnd, Handler, HttpService};
+use super::connection::{self, Handler, HttpService};
 use super::head_refusal::RefuseHead;
 use super::socket::tune;
 use crate::config::ConnectionConfig;
@@ -23,9 +23,9 @@ use crate::telemetry::Metrics;
 /// to end. Those who connect meanwhile wait in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Accepts connections and lets `app` answer their requests, and `refuse_head` those that cannot be read, until `shutdown` is cancelled. Then the listener is closed
-/// at once, requests under way are still answered, and this returns when the last connection has ended; dropping it
-/// earlier drops those that are left.
+/// Accepts connections and lets `app` answer their requests, and `refuse_head` those that cannot be read, until
+/// `shutdown` is cancelled. Then the listener is closed at once, requests under way are still answered, and this returns
+/// when the last connection has ended; dropping it earlier drops those that are left.
 pub async fn serve<A: HttpService>(
     listener: TcpListener,
     app: A,
@@ -99,12 +99,7 @@ async fn serve_on<L: Listener, A: HttpService>(
                 let handler = Handler::new((app.clone(), refuse_head), peer, room.of_connection(), &limits);
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
-                connections.spawn(async move {
-                    let _permit = permit;
-                    let _open = OpenConnection::new(&metrics);
-                    let end = connection::run(io, handler, &limits, shutdown, &metrics).await;
-                    note_end(&end, peer, &metrics);
-                });
+                connections.spawn(connection::serve(io, handler, limits, shutdown, metrics, permit));
             }
             Err(error) if concerns_one_connection(&error) => {
                 tracing::debug!(%error, "connection closed before it was accepted");
@@ -118,22 +113,6 @@ async fn serve_on<L: Listener, A: HttpService>(
     drop(listener);
     while let Some(ended) = connections.join_next().await {
         note_panic(ended);
-    }
-}
-
-/// Counts a connection for as long as it lives.
-struct OpenConnection<'a>(&'a Metrics);
-
-impl<'a> OpenConnection<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.connections_open.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for OpenConnection<'_> {
-    fn drop(&mut self) {
-        self.0.connections_open.dec();
     }
 }
 
@@ -155,21 +134,6 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | PermissionDenied
             | TimedOut
     )
-}
-
-/// Logs how a connection ended. What clients do is no error of ours.
-fn note_end(end: &ConnectionEnd, peer: SocketAddr, metrics: &Metrics) {
-    match end {
-        ConnectionEnd::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
-        ConnectionEnd::TimedOut(reason) => {
-            metrics.count_time_out(reason.as_str());
-            tracing::debug!(peer.address = %peer, %reason, "closed: client timed out");
-        }
-        ConnectionEnd::Client(error) => {
-            tracing::debug!(peer.address = %peer, error = %error, "client closed the connection");
-        }
-        ConnectionEnd::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
-    }
 }
 
 /// A panic in a request handler ends its connection and nothing else.

@@ -22,8 +22,7 @@ const FILES_MAX: usize = OTHER_FILES / 4 * 3;
 /// How long a request waits for room before it is turned away.
 const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// The room of one connection, within the one for all. Each request has it among its extensions.
-#[derive(Clone)]
+/// The room of one connection, within the one for all. Each request has an `Arc` of it among its extensions.
 pub struct AnswerRoom {
     connection: Share,
     all: Share,
@@ -50,8 +49,8 @@ impl Default for AnswerRoom {
 
 impl AnswerRoom {
     /// The room of one more connection.
-    pub(super) fn of_connection(&self) -> Self {
-        Self { all: self.all.clone(), ..Self::default() }
+    pub(super) fn of_connection(&self) -> Arc<Self> {
+        Arc::new(Self { all: self.all.clone(), ..Self::default() })
     }
 
     /// Room for an answer of at most so many bytes; `None` when there was none for too long.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::pace::{ClientPace, RequestGuard};
+use super::client_wait::{ClientWait, RequestGuard};
 use super::stream_pace::StreamPace;
 use super::timer::LazyTimer;
 
@@ -24,7 +24,7 @@ const BODY_BYTES_PER_SECOND_MIN: u64 = 256;
 /// kinds.
 pub struct RequestBody {
     body: Incoming,
-    pace: Arc<ClientPace>,
+    wait: Arc<ClientWait>,
     silent_since: Option<Instant>,
     waits: Waits,
     timer: Option<LazyTimer>,
@@ -47,15 +47,15 @@ impl Waits {
 
 impl RequestBody {
     /// Bounds the silence inside `body`.
-    pub(super) fn new(body: Incoming, pace: Arc<ClientPace>) -> Self {
-        Self { body, pace, silent_since: None, waits: Waits::default(), timer: None }
+    pub(super) fn new(body: Incoming, wait: Arc<ClientWait>) -> Self {
+        Self { body, wait, silent_since: None, waits: Waits::default(), timer: None }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
-            self.pace.body_is_unread();
+            self.wait.body_is_unread();
         }
     }
 }
@@ -82,7 +82,7 @@ impl Body for RequestBody {
             context.waker().wake_by_ref();
             return Poll::Pending;
         };
-        let silence_max = this.waits.silence_max(this.pace.body_timeout());
+        let silence_max = this.waits.silence_max(this.wait.body_timeout());
         timer.poll(silent_since + silence_max, context).map(|()| {
             let message = "the client was silent for too long inside the request's body, or too slow";
             Some(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
@@ -113,9 +113,9 @@ pub(super) struct ResponseBody<B> {
 }
 
 impl<B> ResponseBody<B> {
-    /// Keeps `request` under way for as long as `body` lasts.
-    pub(super) fn new(body: B, request: RequestGuard) -> Self {
-        Self { body, stream: StreamPace::current(), rest: Bytes::new(), _request: request }
+    /// Keeps `request` under way for as long as `body` lasts; `stream` is that of a response of HTTP/2.
+    pub(super) fn new(body: B, stream: Option<Arc<StreamPace>>, request: RequestGuard) -> Self {
+        Self { body, stream, rest: Bytes::new(), _request: request }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One connection, from its first byte to its last.
 //!
-//! The task that runs [`run`] owns everything of the connection: dropping it frees all of it, the requests under way
+//! The task that runs [`serve`] owns everything of the connection: dropping it frees all of it, the requests under way
 //! included. hyper's connection types are driven directly, since its ready-made servers keep silent clients for ever.
 
 use std::convert::Infallible;
@@ -16,17 +16,18 @@ use http::header::CONNECTION;
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt};
 
 use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
+use super::client_wait::{ClientWait, TimedOut};
 use super::head_refusal::RefuseHead;
-use super::pace::{ClientPace, TimedOut};
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
@@ -66,7 +67,7 @@ where
 
 /// How a connection ended.
 #[derive(Debug)]
-pub(super) enum ConnectionEnd {
+enum ConnectionEnd {
     /// In order: the client hung up between two requests, or the service shuts down.
     Closed,
     /// The client kept the connection waiting for too long.
@@ -77,8 +78,57 @@ pub(super) enum ConnectionEnd {
     Response(hyper::Error),
 }
 
-/// Runs a connection to its end. Once `shutdown` is cancelled the requests under way are still answered, and no more.
-pub(super) async fn run<I, A>(
+/// Serves a connection to its end, with the permit that it was accepted with, and logs how it ended. Once `shutdown` is
+/// cancelled the requests under way are still answered, and no more.
+pub(super) async fn serve<I, A>(
+    io: I,
+    handler: Handler<A>,
+    limits: Arc<ConnectionConfig>,
+    shutdown: CancellationToken,
+    metrics: Metrics,
+    _permit: OwnedSemaphorePermit,
+) where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    A: HttpService,
+{
+    let _open = OpenConnection::new(&metrics);
+    let peer = handler.peer;
+    let end = run(io, handler, &limits, shutdown, &metrics).await;
+    note_end(&end, peer, &metrics);
+}
+
+/// Counts a connection for as long as it lives.
+struct OpenConnection<'a>(&'a Metrics);
+
+impl<'a> OpenConnection<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.connections_open.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.connections_open.dec();
+    }
+}
+
+/// Logs how a connection ended. What clients do is no error of ours.
+fn note_end(end: &ConnectionEnd, peer: SocketAddr, metrics: &Metrics) {
+    match end {
+        ConnectionEnd::Closed => tracing::trace!(peer.address = %peer, "the connection was closed"),
+        ConnectionEnd::TimedOut(reason) => {
+            metrics.count_time_out(reason.as_str());
+            tracing::debug!(peer.address = %peer, %reason, "closed: client timed out");
+        }
+        ConnectionEnd::Client(error) => {
+            tracing::debug!(peer.address = %peer, error = %error, "client closed the connection");
+        }
+        ConnectionEnd::Response(error) => tracing::warn!(peer.address = %peer, %error, "response failed"),
+    }
+}
+
+async fn run<I, A>(
     io: I,
     handler: Handler<A>,
     limits: &ConnectionConfig,
@@ -89,9 +139,9 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,
 {
-    let pace = Arc::clone(&handler.pace);
-    let mut io = TimedIo::new(io, Arc::clone(&pace), handler.refuse_head);
-    let begun = pace.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
+    let wait = Arc::clone(&handler.wait);
+    let mut io = TimedIo::new(io, Arc::clone(&wait), handler.refuse_head);
+    let begun = wait.drive(pin!(shutdown.run_until_cancelled(detect(&mut io)))).await;
     let protocol = match begun {
         // A client that has said nothing clear yet has nothing to lose.
         Ok(None) => return ConnectionEnd::Closed,
@@ -104,11 +154,11 @@ where
         Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
     let outcome = match protocol {
-        Protocol::Http1 => pace.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
+        Protocol::Http1 => wait.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
         Protocol::Http2 => {
-            pace.multiplex();
+            wait.multiplex();
             // Boxed, so that the many connections of HTTP/1 need not have room for it.
-            pace.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
+            wait.drive(Box::pin(run_http2(io, handler, limits, shutdown, metrics)).as_mut()).await
         }
     };
     match outcome {
@@ -136,7 +186,7 @@ where
     // each connection and lets nobody lower, 1.4 in this task.
     let mut connection = pin!(
         http1::Builder::new()
-            // `ClientPace` bounds the head, and tells it from the time between two requests.
+            // `ClientWait` bounds the head, and tells it from the time between two requests.
             .header_read_timeout(None)
             // The number of header lines stays at hyper's own bound of 100: with any other it allocates each time.
             .max_header_size(limits.max_header_bytes)
@@ -211,8 +261,8 @@ pub(super) struct Handler<A> {
     app: A,
     refuse_head: RefuseHead,
     peer: SocketAddr,
-    room: AnswerRoom,
-    pace: Arc<ClientPace>,
+    room: Arc<AnswerRoom>,
+    wait: Arc<ClientWait>,
 }
 
 impl<A> Handler<A> {
@@ -220,10 +270,10 @@ impl<A> Handler<A> {
     pub(super) fn new(
         (app, refuse_head): (A, RefuseHead),
         peer: SocketAddr,
-        room: AnswerRoom,
+        room: Arc<AnswerRoom>,
         limits: &ConnectionConfig,
     ) -> Self {
-        Self { app, refuse_head, peer, room, pace: Arc::new(ClientPace::new(limits)) }
+        Self { app, refuse_head, peer, room, wait: Arc::new(ClientWait::new(limits)) }
     }
 }
 
@@ -234,17 +284,19 @@ impl<A: HttpService> hyper::service::Service<Request<Incoming>> for Handler<A> {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let under_way = self.pace.begin_request();
-        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.pace)));
+        let under_way = self.wait.begin_request();
+        let is_one_of_many = request.version() == Version::HTTP_2;
+        let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&self.wait)));
         request.extensions_mut().insert(self.peer);
-        request.extensions_mut().insert(self.room.clone());
-        let (answer, pace) = (self.app.clone().oneshot(request), Arc::clone(&self.pace));
+        request.extensions_mut().insert(Arc::clone(&self.room));
+        let (answer, wait) = (self.app.clone().oneshot(request), Arc::clone(&self.wait));
         Box::pin(async move {
             let response = answer.await?;
             if response.headers().get(CONNECTION).is_some_and(|value| value == "close") {
-                pace.let_go();
+                wait.let_go();
             }
-            Ok(response.map(|body| ResponseBody::new(body, under_way)))
+            let stream = if is_one_of_many { StreamPace::current() } else { None };
+            Ok(response.map(|body| ResponseBody::new(body, stream, under_way)))
         })
     }
 }

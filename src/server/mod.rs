@@ -1,7 +1,7 @@
 //! Connections: from the listening socket to a request and back.
 //!
 //! [`serve`] accepts within a bound and gives each connection a task of its own, which owns all that the connection
-//! needs and frees it at its end. A client may be silent, slow, half-open or hostile; `pace` says how long it is
+//! needs and frees it at its end. A client may be silent, slow, half-open or hostile; `client_wait` says how long it is
 //! waited for, and nothing here waits without it. What a request means is the business of the handed-in service, any
 //! `tower::Service` of HTTP requests; this module must not know its routes.
 
@@ -11,7 +11,7 @@ mod body;
 mod connection;
 mod head_refusal;
 mod open_files;
-mod pace;
+mod client_wait;
 mod preface;
 mod socket;
 mod stream_pace;

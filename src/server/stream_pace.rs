@@ -1,7 +1,7 @@
 //! How long a response of HTTP/2 waits for its client.
 //!
 //! Many responses share one connection, and the client's windows say how much of each may be sent. A response whose
-//! window stays closed blocks no write, so [`super::pace`] cannot see it. Here it is seen from the other side: hyper
+//! window stays closed blocks no write, so [`super::client_wait`] cannot see it. Here it is seen from the other side: hyper
 //! takes the next piece of a body only when it could hand over the one before.
 //!
 //! The state belongs to one response. Nothing here knows HTTP.

@@ -1,4 +1,4 @@
-//! A client's bytes, watched: tells the connection's [`ClientPace`] when bytes come and when the client takes none, hears
+//! A client's bytes, watched: tells the connection's [`ClientWait`] when bytes come and when the client takes none, hears
 //! out a client that was refused in the middle of what it sent, and gives words to hyper's own refusals.
 
 use std::io::{self, IoSlice};
@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::client_wait::ClientWait;
 use super::head_refusal::{self, RefuseHead};
-use super::pace::ClientPace;
 
-/// Reads and writes of one client, which its [`ClientPace`] hears of.
+/// Reads and writes of one client, which its [`ClientWait`] hears of.
 pub(super) struct TimedIo<I> {
     io: I,
-    pace: Arc<ClientPace>,
+    wait: Arc<ClientWait>,
     /// Bytes that were read to look at them, and are to be read again.
     put_back: Bytes,
     refuse_head: RefuseHead,
@@ -35,8 +35,8 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 
 impl<I> TimedIo<I> {
     /// Watches `io`.
-    pub(super) fn new(io: I, pace: Arc<ClientPace>, refuse_head: RefuseHead) -> Self {
-        Self { io, pace, put_back: Bytes::new(), refuse_head, replaced: Bytes::new(), discards_left: None }
+    pub(super) fn new(io: I, wait: Arc<ClientWait>, refuse_head: RefuseHead) -> Self {
+        Self { io, wait, put_back: Bytes::new(), refuse_head, replaced: Bytes::new(), discards_left: None }
     }
 
     /// The next reads give `bytes` first.
@@ -46,7 +46,7 @@ impl<I> TimedIo<I> {
 
     /// A write that is pending waits for the client; any other outcome is progress, or an end.
     fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.pace.write_is_blocked(outcome.is_pending());
+        self.wait.write_is_blocked(outcome.is_pending());
         outcome
     }
 }
@@ -60,7 +60,7 @@ impl<I: AsyncRead + Unpin> TimedIo<I> {
             let mut buffer = ReadBuf::uninit(&mut bytes);
             match ready!(Pin::new(&mut self.io).poll_read(context, &mut buffer)) {
                 Ok(()) if (1..=left).contains(&buffer.filled().len()) => {
-                    self.pace.bytes_came();
+                    self.wait.bytes_came();
                     left -= buffer.filled().len();
                     self.discards_left = Some(left);
                 }
@@ -89,7 +89,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.io).poll_read(context, buffer);
         if buffer.filled().len() > before {
-            self.pace.bytes_came();
+            self.wait.bytes_came();
         }
         // Should the connection have failed, the next read tells, too.
         if put_back > 0 { Poll::Ready(Ok(())) } else { outcome }
@@ -99,7 +99,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for TimedIo<I> {
 impl<I: AsyncWrite + Unpin> TimedIo<I> {
     /// Keeps our own words for a refusal by hyper, which counts as written.
     fn replace(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
-        let status = Some(slices).filter(|_| self.pace.is_in_head()).and_then(head_refusal::bare_status)?;
+        let status = Some(slices).filter(|_| self.wait.is_in_head()).and_then(head_refusal::bare_status)?;
         self.replaced = head_refusal::answer(&(self.refuse_head)(status));
         slices.first().map(|head| head.len())
     }
@@ -151,7 +151,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
             ready!(self.poll_replaced(context))?;
             let outcome = Pin::new(&mut self.io).poll_shutdown(context);
             ready!(self.note(outcome))?;
-            if !self.pace.begin_linger() {
+            if !self.wait.begin_linger() {
                 return Poll::Ready(Ok(()));
             }
             self.discards_left = Some(left);
@@ -171,14 +171,14 @@ mod tests {
 
     use super::*;
     use crate::config::ConnectionConfig;
-    use crate::server::pace::TimedOut;
+    use crate::server::client_wait::TimedOut;
 
     fn nothing(_: StatusCode) -> Response<Bytes> {
         Response::default()
     }
 
-    fn pace() -> Arc<ClientPace> {
-        Arc::new(ClientPace::new(&ConnectionConfig {
+    fn new_wait() -> Arc<ClientWait> {
+        Arc::new(ClientWait::new(&ConnectionConfig {
             write_timeout: Duration::from_secs(30),
             ..ConnectionConfig::default()
         }))
@@ -186,24 +186,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_given_up() {
-        let pace = pace();
-        let _request = pace.begin_request();
+        let wait = new_wait();
+        let _request = wait.begin_request();
         let (ours, _theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
+        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
         let start = Instant::now();
         let writing = pin!(io.write_all(&[0; 1025]));
         // An hour of paused time: what never comes fails instead of hanging.
-        let outcome = tokio::time::timeout(Duration::from_secs(3600), pace.drive(writing)).await;
+        let outcome = tokio::time::timeout(Duration::from_secs(3600), wait.drive(writing)).await;
         assert_eq!(outcome.expect("a time-out passes").expect_err("nobody reads"), TimedOut::Write);
         assert_eq!(start.elapsed(), Duration::from_secs(30));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_little_is_served() {
-        let pace = pace();
-        let _request = pace.begin_request();
+        let wait = new_wait();
+        let _request = wait.begin_request();
         let (ours, mut theirs) = duplex(8);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
+        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
         let slow = async {
             let mut byte = [0];
             for _ in 0..64 {
@@ -212,24 +212,24 @@ mod tests {
             }
         };
         let mut writing = pin!(io.write_all(&[0; 64]));
-        let writing = pace.drive(writing.as_mut());
+        let writing = wait.drive(writing.as_mut());
         let (outcome, ()) = tokio::join!(writing, slow);
         outcome.expect("the client takes a byte in time").expect("the write succeeds");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_pending_means_no_time_out() {
-        let pace = pace();
-        let _request = pace.begin_request();
+        let wait = new_wait();
+        let _request = wait.begin_request();
         let (ours, mut theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&pace), nothing);
+        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
         let quiet = async {
             io.write_all(b"a").await.expect("room");
             io.flush().await.expect("room");
             sleep(Duration::from_secs(3600)).await;
             io.write_all(b"b").await.expect("room");
         };
-        pace.drive(pin!(quiet)).await.expect("a quiet stream is fine");
+        wait.drive(pin!(quiet)).await.expect("a quiet stream is fine");
         let mut both = [0; 2];
         theirs.read_exact(&mut both).await.expect("two bytes");
         assert_eq!(&both, b"ab");
@@ -240,7 +240,7 @@ mod tests {
         let (ours, mut theirs) = duplex(64);
         theirs.write_all(b"world").await.expect("room");
         drop(theirs);
-        let mut io = TimedIo::new(ours, pace(), nothing);
+        let mut io = TimedIo::new(ours, new_wait(), nothing);
         io.put_back(Bytes::from_static(b"hello "));
         let mut small = [0; 4];
         io.read_exact(&mut small).await.expect("four bytes");

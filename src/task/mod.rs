@@ -26,4 +26,4 @@ pub use table::{Load, Table};
 pub use transition::{Decided, Decision, tombstone};
 
 #[cfg(test)]
-mod laws;
+mod tests;

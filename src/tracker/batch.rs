@@ -183,8 +183,13 @@ impl<'a> Batch<'a> {
     ) {
         let event = decision.len().checked_sub(behind + 1);
         let promise = Promise { task: None, event, changed: event.is_some() };
+        let user = self.users.get(&channel).map(|state| (channel.clone(), state.clone()));
         if let Some(planned) = self.join(Caller { request, promise: Ok(promise) }, channel, decision) {
             planned.group.expects.extend(expect);
+            if let Some((channel, state)) = user {
+                planned.users.retain(|(known, _)| *known != channel);
+                planned.users.push((channel, state));
+            }
         }
     }
 
@@ -245,7 +250,6 @@ impl<'a> Batch<'a> {
             waiting.answer(self.table, Seq::ZERO);
             return None;
         }
-        let user = self.users.get(&channel).map(|state| (channel.clone(), state.clone()));
         let mut place = self.place_of(channel);
         // Nothing is decided upon what inboxes and topics hold, so they bring no groups together.
         let is_met_on = |channel: &&ChannelName| !matches!(channel.kind(), ChannelKind::Inbox | ChannelKind::Topic);
@@ -262,10 +266,6 @@ impl<'a> Batch<'a> {
                 planned.group.expects.push((channel.clone(), expect));
             }
             planned.push(decided);
-        }
-        if let Some((channel, state)) = user {
-            planned.users.retain(|(known, _)| *known != channel);
-            planned.users.push((channel, state));
         }
         planned.waiting.push(waiting);
         Some(planned)

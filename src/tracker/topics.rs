@@ -71,14 +71,6 @@ impl Batch<'_> {
 }
 
 impl Core {
-    /// Makes the topics follow these events.
-    pub(super) fn follow_topics(&self, events: &[Event]) {
-        if events.iter().any(|event| event.channel().kind() == ChannelKind::Topic) {
-            let mut topics = self.topics_mut();
-            events.iter().for_each(|event| topics.apply(event));
-        }
-    }
-
     /// What the journal holds of these channels, in their order.
     pub(super) async fn histories(&self, channels: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
         if channels == std::slice::from_ref(ChannelName::all_topics()) {

@@ -234,6 +234,7 @@ impl Writer {
             planned.iter().enumerate().map(|(index, planned)| (planned.group.id, index)).collect();
         for events in events.chunk_by(|one, next| one.group == next.group) {
             let ours = events.first().and_then(|event| planned.get_mut(*ours.get(&event.group)?));
+            let is_ours = ours.is_some();
             // The lock is taken for each group, so that readers need not wait for a whole batch.
             match ours {
                 Some(planned) => {
@@ -246,7 +247,6 @@ impl Writer {
                         let change = self.shared.people_mut().put(&user, state, last);
                         self.shared.members.notice(change);
                     }
-                    self.see_users(events);
                     for (channel, row) in planned.rows.drain(..) {
                         let Some(last) = last(&channel) else { continue };
                         let before = self.shared.table_mut().put(channel.clone(), row, last);
@@ -254,17 +254,20 @@ impl Writer {
                     }
                 }
                 None => {
-                    for event in events {
-                        if event.channel().kind() == ChannelKind::User {
-                            self.apply_to_user(event);
-                            continue;
-                        }
+                    for event in events.iter().filter(|event| event.channel().kind() != ChannelKind::User) {
                         let before = self.apply(event);
                         changes.extend(self.notice(event.channel(), before, event.seq));
                     }
                 }
             }
-            self.shared.follow_topics(events);
+            for event in events {
+                match event.channel().kind() {
+                    ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
+                    ChannelKind::User => self.apply_to_user(event),
+                    ChannelKind::Topic => self.shared.topics_mut().apply(event),
+                    _ => {}
+                }
+            }
             self.head = events.last().map_or(self.head, |event| event.seq);
             self.shared.registry.advance(self.head);
         }
@@ -290,13 +293,6 @@ impl Writer {
             None
         });
         self.shared.members.notice(change);
-    }
-
-    /// Notes the last event on the channels of users.
-    fn see_users(&self, events: &[Event]) {
-        for event in events.iter().filter(|event| event.channel().kind() == ChannelKind::User) {
-            self.shared.people_mut().saw(event.channel(), event.seq);
-        }
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.

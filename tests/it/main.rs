@@ -3,11 +3,13 @@
 
 mod access;
 mod architecture;
+mod backup;
 mod broadcasts;
 mod connections;
 mod crash;
 mod dependencies;
 mod settings;
+mod simulation;
 mod stores;
 mod streams;
 mod guard;

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::{
     super::{
         App,
+        event_streams::{AcceptsStream, LastEventId, event_stream, head, refused},
         extract::Json,
         problem::{Problem, Writes},
-        progress::{AcceptsStream, LastEventId, event_stream, head, refused},
         refusals::Refusals,
         topics::{Greeting, Publication, Publishes, named, stream},
     },

@@ -11,9 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::{
     App,
+    event_streams::{AcceptsStream, LastEventId, head},
     extract::{Json, path_parameter},
     problem::{Problem, Writes, kinds},
-    progress::{AcceptsStream, LastEventId, head},
     refusals::{Refusals, refusals, refuses},
     topics::{Greeting, event_name, stream},
 };

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, time::Instant};
 use super::{
     super::{
         App,
-        progress::{AcceptsStream, event_stream, head, refused},
+        event_streams::{AcceptsStream, event_stream, head, refused},
         refusals::Refusals,
         topics::named,
     },

@@ -11,11 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::{
     App,
+    event_streams::{AcceptsStream, LastEventId, event_stream, head, refused},
     extract::{Json, Query, User},
     guard::HasEffect,
     notifications::MeetsUsers,
     problem::{Problem, Writes, kinds},
-    progress::{AcceptsStream, LastEventId, event_stream, head, refused},
     refusals::Refusals,
     streams::watch_as,
 };

@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use super::{
     super::{
         App,
+        event_streams::{AcceptsStream, LastEventId, event_stream, head, refused},
         extract::User,
         guard::HasEffect,
         problem::Problem,
-        progress::{AcceptsStream, LastEventId, event_stream, head, refused},
         refusals::Refusals,
     },
     STEP,

@@ -30,6 +30,10 @@ use super::{
 const CARRY_PAGES: i64 = 1_024;
 /// Pages in the write-ahead log at which reads are held so that it can begin anew.
 const PAGES_MAX: i64 = CHECKPOINT_PAGES + 2 * CARRY_PAGES;
+/// Rows, or as much, that are written before the log is looked at again: that takes a tenth of a small commit's time.
+const LOOK_WEIGHT: usize = 64;
+/// What a commit weighs beside its rows.
+const COMMIT_WEIGHT: usize = 2;
 /// How long appends wait for the reads that run at that moment.
 const READS_WAIT_MAX: Duration = Duration::from_millis(500);
 /// With nothing to do for so long, a log that has grown is emptied.
@@ -39,6 +43,8 @@ pub(super) const QUIET: Duration = if cfg!(test) { Duration::from_millis(100) } 
 pub(super) struct Checkpointer {
     pool: Arc<Pool>,
     pages_max: i64,
+    /// What was written since the log was looked at.
+    unseen_weight: usize,
     has_grown: bool,
     // None once it is being dropped.
     wake: Option<SyncSender<()>>,
@@ -64,10 +70,23 @@ impl Checkpointer {
             }
         };
         let thread = thread::Builder::new().name("journal-wal".into()).spawn(work)?;
-        Ok(Self { pool, pages_max: PAGES_MAX, has_grown: false, wake: Some(wake), failed, thread: Some(thread) })
+        Ok(Self {
+            pool,
+            pages_max: PAGES_MAX,
+            unseen_weight: 0,
+            has_grown: false,
+            wake: Some(wake),
+            failed,
+            thread: Some(thread),
+        })
     }
 
-    /// Looks how long the log is, after something was written, and lets something be done about it.
+    /// Notes that something was committed.
+    pub(super) fn note(&mut self, weight: usize) {
+        self.unseen_weight += COMMIT_WEIGHT + weight;
+    }
+
+    /// Looks how long the log is, after enough was written, and lets something be done about it.
     ///
     /// # Errors
     /// Why what was carried may be lost, although the log is to begin anew.
@@ -75,6 +94,10 @@ impl Checkpointer {
         if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(error);
         }
+        if self.unseen_weight < LOOK_WEIGHT {
+            return Ok(());
+        }
+        self.unseen_weight = 0;
         let log = WalLength::after(connection, "PRAGMA wal_checkpoint(NOOP)")?;
         self.has_grown |= log.pages >= CARRY_PAGES;
         if log.pages - log.carried >= CARRY_PAGES

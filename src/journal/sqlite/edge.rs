@@ -231,7 +231,8 @@ pub(super) fn insert(connection: &Connection, events: &[Event]) -> Result<(), St
     Ok(())
 }
 
-fn weight(event: &Event) -> usize {
+/// What it is to write an event: one for its row, and more for a big one.
+pub(super) fn weight(event: &Event) -> usize {
     let draft = &event.draft;
     let bytes =
         draft.data.len() + [&draft.memo, &draft.origin].into_iter().flatten().map(|part| part.len()).sum::<usize>();

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::StoreError,
-    plan::{FoldPlan, plan},
+    fold_plan::{FoldPlan, plan},
     read,
     record::{self, Record, signed},
     schema::{self, Facts},

@@ -23,7 +23,7 @@ use super::{
     error::{OpenError, StoreError},
 };
 
-const FILE: &str = "journal.db";
+pub(super) const FILE: &str = "journal.db";
 pub(super) const WAL_SUFFIX: &str = "-wal";
 const LOCK: &str = "lock";
 

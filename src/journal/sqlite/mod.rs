@@ -2,8 +2,8 @@
 //!
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
 //! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
-//! its rows are described in `schema.rs`, the fold in `fold.rs` and `plan.rs`, what waits for it in `edge.rs`, how much of
-//! it is done at a time in `pace.rs`.
+//! its rows are described in `schema.rs`, the fold in `fold.rs` and `fold_plan.rs`, what waits for it in `edge.rs`, how
+//! much of it is done at a time in `fold_pace.rs`. `snapshot.rs` makes copies for backups.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
 mod calls;
@@ -14,12 +14,13 @@ mod error;
 mod fold;
 mod home;
 mod open;
-mod pace;
-mod plan;
+mod fold_pace;
+mod fold_plan;
 mod pool;
 mod read;
 mod record;
 mod schema;
+mod snapshot;
 mod sweep;
 mod trust;
 mod upgrade;
@@ -30,6 +31,7 @@ mod writer;
 mod tests;
 
 pub use error::OpenError;
+pub use snapshot::{check_journal, copy_journal};
 
 use std::{
     path::Path,

@@ -42,7 +42,10 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Opened, OpenE
     let cut_off_bytes = look_at_wal(path)?;
     let store = |error: StoreError| error.at_open(path.into());
     let mut connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(store)?;
-    let version = recognise(&mut connection, path)?;
+    let version = match recognise(&connection, path)? {
+        Some(version) => version,
+        None => schema::create(&mut connection).map(|()| VERSION).map_err(store)?,
+    };
     make_durable(&connection).map_err(store)?;
     if version < VERSION {
         upgrade(&mut connection, path, version, |upgraded| check(upgraded, options).map(drop))?;
@@ -116,22 +119,22 @@ fn look_at_wal(path: &Path) -> Result<u64, OpenError> {
     }
 }
 
-/// Tells our store from another's file, before anything of it is changed, and makes the tables of a new one. Answers its
-/// version.
-fn recognise(connection: &mut Connection, path: &Path) -> Result<i32, OpenError> {
+/// Tells our store from another's file, before anything of it is changed. Answers its version, or none for a file in which
+/// nothing has been made yet.
+pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<Option<i32>, OpenError> {
     let store = |error: StoreError| error.at_open(path.into());
-    let number = |connection: &Connection, pragma| {
+    let number = |pragma| {
         let read = connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
         read.map_err(StoreError::from)
     };
-    let application_id = match number(connection, "application_id") {
+    let application_id = match number("application_id") {
         // SQLite cannot even read its header: it was never a database, or it is damaged; either way not ours to touch.
         Err(StoreError::Damaged(_)) => return Err(OpenError::NotAJournal(path.into())),
         other => other.map_err(store)?,
     };
-    let version = number(connection, "user_version").map_err(store)?;
+    let version = number("user_version").map_err(store)?;
     if application_id == APPLICATION_ID && (1..=VERSION).contains(&version) {
-        return Ok(version);
+        return Ok(Some(version));
     }
     if application_id == APPLICATION_ID && version > VERSION {
         return Err(OpenError::Newer { path: path.into(), found: version, supported: VERSION });
@@ -139,14 +142,11 @@ fn recognise(connection: &mut Connection, path: &Path) -> Result<i32, OpenError>
     let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|error| store(error.into()));
     // A new file, or one whose making was cut off: that was one transaction, so there is nothing in it.
     let is_new = count("SELECT count(*) FROM sqlite_schema")? == 0 && count("PRAGMA page_count")? <= 1;
-    if application_id != 0 || !is_new {
-        return Err(OpenError::NotAJournal(path.into()));
-    }
-    schema::create(connection).map_err(store)?;
-    Ok(VERSION)
+    if application_id != 0 || !is_new { Err(OpenError::NotAJournal(path.into())) } else { Ok(None) }
 }
 
-fn check(connection: &Connection, options: &SqliteOptions) -> Result<(Facts, Epochs), StoreError> {
+/// Checks what is in it; see the module's page.
+pub(super) fn check(connection: &Connection, options: &SqliteOptions) -> Result<(Facts, Epochs), StoreError> {
     schema::check_tables(connection)?;
     let facts = schema::read_facts(connection)?;
     let epochs = schema::read_epochs(connection, &facts)?;

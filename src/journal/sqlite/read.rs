@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::{
     error::StoreError,
     fold::{by_channel, nth_lasting},
-    plan::{FoldPlan, plan},
+    fold_plan::{FoldPlan, plan},
     pool::SHARED_READERS_MAX,
     record::{self, CHANNEL_COLUMNS, EVENT_COLUMNS, HISTORY_COLUMNS, Record, signed},
     schema,

@@ -1,7 +1,7 @@
 //! The writer: the one thread that changes the file. It owns the connection, and what the log has beyond the fold.
 //!
 //! Appends go first. The fold runs when no call has come for a moment, and, when it is behind, a slice at a time after each
-//! append ([`super::pace`]).
+//! append ([`super::fold_pace`]).
 
 use std::{
     collections::HashSet,
@@ -21,9 +21,9 @@ use super::{
     edge::{self, AppendPlan, Edge},
     error::StoreError,
     fold::{self, FoldBounds},
+    fold_pace::{self, FoldPace},
     home::Home,
     open::Opened,
-    pace::{self, FoldPace},
     pool::Pool,
     read,
     schema::{self, Facts},
@@ -179,7 +179,7 @@ impl JournalWriter {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.ready_to_write()?;
         let drafts: usize = groups.iter().map(|group| group.drafts.len()).sum();
-        self.fold_to_lag(pace::LAG_MAX.saturating_sub(drafts))?;
+        self.fold_to_lag(fold_pace::LAG_MAX.saturating_sub(drafts))?;
         if known_head > self.head {
             return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
         }
@@ -216,6 +216,7 @@ impl JournalWriter {
             self.head = last.seq;
             self.trust.proved_at = Some(Instant::now());
             self.edge.note(&fresh);
+            self.checkpointer.note(fresh.iter().map(edge::weight).sum());
             self.publish();
             events.extend(fresh);
         }
@@ -264,6 +265,7 @@ impl JournalWriter {
         let worked = began.elapsed();
         transaction.commit()?;
         self.pace.learn(slice.weight, worked, began.elapsed() - worked);
+        self.checkpointer.note(slice.weight);
         let channels = slice.channels.len();
         self.facts = facts;
         self.edge.folded(channels, facts.folded_through);

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::{
-    channel::{Delivery, Join, StreamLimits, Subscriber},
+    channel::{Delivery, Join, StreamLimits, Subscriber, Watch},
     event::{ChannelName, Event, Resume},
     journal::{Group, Tail},
     shutdown::Shutdown,

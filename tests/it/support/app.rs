@@ -66,8 +66,7 @@ impl TestApp {
 
     /// A request to the router.
     pub(crate) fn request(&self, method: &str, path: &str) -> Asking {
-        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
-        Asking { router: self.service.router.clone(), request, body: Body::empty(), named: false }
+        Asking::of(self.service.router.clone(), method, path)
     }
 
     pub(crate) fn get(&self, path: &str) -> Asking {
@@ -106,6 +105,12 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
+    /// A request to a router.
+    pub(crate) fn of(router: Router, method: &str, path: &str) -> Self {
+        let request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap()).uri(path);
+        Self { router, request, body: Body::empty(), named: false }
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.named |= name == header::HOST;

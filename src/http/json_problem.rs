@@ -1,4 +1,4 @@
-//! Reads JSON bodies into structs, and explains what is wrong with them in terms of JSON, not of Rust.
+//! What is wrong with a JSON body, in terms of JSON, not of Rust.
 
 use std::borrow::Cow;
 
@@ -9,28 +9,8 @@ use super::problem::{Problem, kinds};
 /// How much of a client's text is given back in a refusal.
 const SHOWN_CHARS_MAX: usize = 64;
 
-/// Reads a JSON object.
-///
-/// # Errors
-/// When the body is not JSON, or not an object of this shape.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    // The derived readers would take an array for the members in their order.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(Problem::new(&kinds::INVALID).with_detail("The body: expected an object, found an array."));
-    }
-    read_any(body)
-}
-
-/// Reads any JSON.
-///
-/// # Errors
-/// When the body is not JSON of this shape.
-pub(super) fn read_any<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|_| explained::<T>(body))
-}
-
-/// Why a body cannot be read. It is read once more, since keeping the path to each member takes time.
-fn explained<T: DeserializeOwned>(body: &[u8]) -> Problem {
+/// Why a body cannot be read as this type. It is read once more, since keeping the path to each member takes time.
+pub(super) fn explained<T: DeserializeOwned>(body: &[u8]) -> Problem {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     if let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
         let path = error.path().to_string();
@@ -129,7 +109,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::task::{NewTask, Report};
+    use crate::{
+        http::extract::read_json as read,
+        task::{NewTask, Report},
+    };
 
     fn refused<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> Problem {
         read::<T>(body.as_bytes()).expect_err("refused")

@@ -2,8 +2,8 @@
 //!
 //! hyper knows one time-out, from the end of a response to the end of the next request's head; that is too long for a
 //! head that comes byte by byte, or too short for a connection that is kept, and it bounds no write. So its time-out
-//! stays off, and this module keeps all of them: [`ClientPace`] is told by the connection's parts what happens (bytes come,
-//! requests begin and end, writes block), and [`ClientPace::drive`] polls the connection until the client has kept it waiting
+//! stays off, and this module keeps all of them: [`ClientWait`] is told by the connection's parts what happens (bytes come,
+//! requests begin and end, writes block), and [`ClientWait::drive`] polls the connection until the client has kept it waiting
 //! for too long.
 //!
 //! The state belongs to one connection. Nothing here knows HTTP.
@@ -30,9 +30,9 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 const LET_GO: Duration = Duration::from_secs(1);
 
 /// What the connection waits for, shared by its parts.
-pub(super) struct ClientPace {
+pub(super) struct ClientWait {
     limits: TimeOuts,
-    state: Mutex<PaceState>,
+    state: Mutex<WaitState>,
     /// Wakes the connection's task when another task has ended its last request.
     driver: AtomicWaker,
 }
@@ -45,7 +45,7 @@ struct TimeOuts {
     write: Duration,
 }
 
-struct PaceState {
+struct WaitState {
     waiting_for: Awaited,
     since: Instant,
     /// Requests whose response has not been taken whole.
@@ -113,8 +113,8 @@ impl fmt::Display for TimedOut {
     }
 }
 
-impl ClientPace {
-    /// The pace of a connection that begins now.
+impl ClientWait {
+    /// The waits of a connection that begins now.
     pub(super) fn new(limits: &ConnectionConfig) -> Self {
         Self {
             limits: TimeOuts {
@@ -124,7 +124,7 @@ impl ClientPace {
                 idle: limits.idle_timeout,
                 write: limits.write_timeout,
             },
-            state: Mutex::new(PaceState {
+            state: Mutex::new(WaitState {
                 waiting_for: Awaited::FirstByte,
                 since: Instant::now(),
                 requests: 0,
@@ -189,7 +189,7 @@ impl ClientPace {
         state.is_body_unread = false;
         state.is_let_go = false;
         drop(state);
-        RequestGuard { pace: Arc::clone(self) }
+        RequestGuard { wait: Arc::clone(self) }
     }
 
     /// A response asks for the connection's end; hyper heeds that in HTTP/1, and HTTP/2 has no word for it.
@@ -255,13 +255,13 @@ impl ClientPace {
         Some((state.since + limit, reason))
     }
 
-    fn state(&self) -> MutexGuard<'_, PaceState> {
+    fn state(&self) -> MutexGuard<'_, WaitState> {
         // The state is plain values, each valid by itself, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl PaceState {
+impl WaitState {
     fn is_in_head(&self) -> bool {
         self.waiting_for == Awaited::Header && self.requests == 0
     }
@@ -274,18 +274,18 @@ impl PaceState {
 
 /// A request under way.
 pub(super) struct RequestGuard {
-    pace: Arc<ClientPace>,
+    wait: Arc<ClientWait>,
 }
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let mut state = self.pace.state();
+        let mut state = self.wait.state();
         state.requests = state.requests.saturating_sub(1);
         if state.requests == 0 {
             state.wait_for(Awaited::NextRequest);
             if state.is_multiplexed {
                 drop(state);
-                self.pace.driver.wake();
+                self.wait.driver.wake();
             }
         }
     }

@@ -1,0 +1,86 @@
+//! Whole services on one journal that misbehaves, in paused time, on one thread. Each choice comes from one seed: who does
+//! what and when, which calls of the journal are slow, fail or lose their answer, when a service dies and starts again, and how
+//! the clock steps. What everybody was told is compared with what the journal holds.
+//!
+//! A failure names its seed; `SIMULATION_SEED=7 cargo test --test it simulation` tries that one alone, and
+//! `scripts/trial simulation` many.
+
+mod choices;
+mod journal;
+mod nodes;
+mod truth;
+mod watchers;
+mod writers;
+
+use std::{sync::Arc, time::Duration};
+
+use progressd::testing::MemoryJournal;
+use tokio::{task::JoinSet, time::timeout};
+
+use choices::Choices;
+use nodes::Nodes;
+use truth::Truth;
+use watchers::{Listener, Seen, Watcher};
+use writers::{Tasks, Worker, notify};
+
+/// Seeds that are tried unless more are asked for.
+const SEEDS: u64 = 100;
+/// How long everything may take, in the time of the simulation.
+const SETTLES_WITHIN: Duration = Duration::from_secs(3_600);
+const USERS: [&str; 2] = ["ann", "bob"];
+
+#[test]
+fn whatever_happens_everybody_is_told_what_is_kept() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds = match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        // Shown if it fails.
+        println!("SIMULATION_SEED={seed}");
+        run(seed);
+    }
+}
+
+#[test]
+fn a_seed_tells_the_same_story_each_time() {
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+fn run(seed: u64) -> Truth {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(simulate(Choices::new(seed)))
+}
+
+async fn simulate(choices: Choices) -> Truth {
+    let history = if choices.chance(30) { choices.between(3, 12) } else { 1_000 };
+    let truth = MemoryJournal::with_bounds(usize::try_from(history).unwrap(), 65_536);
+    let nodes = Nodes::start(&truth, choices.fork()).await;
+    let tasks = Arc::<Tasks>::default();
+    let mut writing = JoinSet::new();
+    for name in 0..choices.between(1, 4) {
+        writing.spawn(Worker::new(name, &nodes, &tasks, choices.fork()).run());
+    }
+    let mut watching = JoinSet::new();
+    for _ in 0..choices.between(1, 6) {
+        watching.spawn(Watcher::new(&nodes, &tasks, choices.fork()).run());
+    }
+    for user in USERS {
+        writing.spawn(notify(user, Arc::clone(&nodes), choices.fork()));
+        watching.spawn(Listener::new(user, &nodes, choices.fork()).run());
+    }
+    let troubles = tokio::spawn(Arc::clone(&nodes).trouble(choices.fork()));
+    let written = timeout(SETTLES_WITHIN, writing.join_all()).await.expect("all is written in the end");
+    troubles.abort();
+    nodes.heal().await;
+    tasks.close();
+    let seen = timeout(SETTLES_WITHIN, watching.join_all()).await.expect("no watcher is left behind");
+    let events = truth::events(&truth).await;
+    truth::has_all(&events, &written.concat());
+    for Seen { channel, streams } in seen.concat() {
+        truth::is_what_was_seen(&events, &channel, &streams, history < 1_000);
+    }
+    events
+}
