@@ -41,12 +41,18 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
         );
     }
     let is_open = !Access::is_set_up(&config.access, &config.data_dir)?;
-    if is_open && !config.listen.ip().is_loopback() {
+    let exposed = if !config.listen.ip().is_loopback() {
+        Some(format!("listen {} is beyond loopback", config.listen))
+    } else if !config.http.trusted_proxies.is_empty() {
+        Some("trusted-proxies says that a proxy lets others in".to_owned())
+    } else {
+        None
+    };
+    if let Some(exposed) = exposed.filter(|_| is_open) {
         anyhow::ensure!(
             config.access.insecure_open,
-            "listen {} is beyond loopback, and access is off: whoever reaches it could do everything. Set --jwt-secret or \
-             --jwks, make an API key with progressd key create, or give --insecure-open",
-            config.listen
+            "{exposed}, and access is off: whoever reaches it could do everything. Set --jwt-secret or --jwks, make an API \
+             key with progressd key create, or give --insecure-open"
         );
         tracing::warn!(address = %config.listen, "access is off: whoever reaches this address may do everything");
     }

@@ -74,6 +74,10 @@ pub struct Instruments {
     pub limit_clients: Family<LimitLabels, Gauge>,
     /// Bytes of uploads written to the disk.
     pub upload_bytes: Counter,
+    /// Uploaded files that are kept, and being received.
+    pub files_kept: Gauge,
+    /// Their bytes.
+    pub files_kept_bytes: Gauge,
     /// Holds them all for [`Metrics::encode`].
     registry: Registry,
 }
@@ -202,6 +206,8 @@ impl Default for Metrics {
                 "Addresses and principals that are counted for a limit of requests, by its setting",
                 Family::default(),
             ),
+            files_kept: add.metric("files_kept", "Uploaded files kept or being received", Gauge::default()),
+            files_kept_bytes: add.with_unit("files_kept", "Their bytes", Unit::Bytes, Gauge::default()),
             upload_bytes: add.with_unit("upload", "Bytes of uploads written", Unit::Bytes, Counter::default()),
             registry: Registry::default(),
         };

@@ -8,18 +8,20 @@ use crate::{
     wire::Frame,
 };
 
-/// Every event other than a tick, up to a bound, and the latest tick.
+/// Every event other than a tick, up to a bound, and the latest tick; of a topic, its value too.
 #[derive(Debug)]
 pub(super) struct Backlog {
     bound: usize,
     floor: Seq,
     kept: VecDeque<Arc<Frame>>,
     tick: Option<Arc<Frame>>,
+    /// The newest change that was trimmed.
+    value: Option<Arc<Frame>>,
 }
 
 impl Backlog {
     pub(super) fn new(bound: usize) -> Self {
-        Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None }
+        Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None, value: None }
     }
 
     /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
@@ -27,8 +29,14 @@ impl Backlog {
         let meanwhile = std::mem::replace(self, Self::new(self.bound));
         self.floor = history.floor;
         for event in history.events {
-            self.push(Arc::new(Frame::new(epochs.of(event.seq), event, None)));
+            let frame = Arc::new(Frame::new(epochs.of(event.seq), event, None));
+            if frame.seq() <= self.floor {
+                self.value = Some(frame);
+            } else {
+                self.push(frame);
+            }
         }
+        self.value = meanwhile.value.or(self.value.take());
         if meanwhile.floor > self.last() {
             self.floor = meanwhile.floor;
         }
@@ -50,6 +58,7 @@ impl Backlog {
         while self.kept.len() > self.bound {
             if let Some(trimmed) = self.kept.pop_front() {
                 self.floor = self.floor.max(trimmed.seq());
+                self.value = Some(trimmed).filter(|trimmed| trimmed.class() == Class::Change).or(self.value.take());
             }
         }
     }
@@ -67,7 +76,7 @@ impl Backlog {
     /// The newest event that is a state of the channel.
     fn state(&self) -> Option<&Arc<Frame>> {
         let kept = self.kept.iter().rev().find(|frame| frame.class() != Class::Notice);
-        kept.into_iter().chain(&self.tick).max_by_key(|frame| frame.seq())
+        kept.into_iter().chain(&self.tick).chain(&self.value).max_by_key(|frame| frame.seq())
     }
 
     /// The newest event.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::value::{
-    List, Rate, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types, memory_size,
-    origins, rate, secret, size, text, yes_or_no,
+    List, Networks, Rate, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
+    memory_size, networks, origins, rate, secret, size, text, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -102,6 +102,10 @@ pub struct HttpConfig {
     /// Origins of other sites whose pages may send requests, separated by commas, such as `https://app.example`
     #[arg(long, value_name = "ORIGIN,…", value_parser = origins, default_value = "")]
     pub allowed_origins: List,
+    /// Addresses and networks of reverse proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8: their Forwarded or
+    /// X-Forwarded-For, -Proto and -Host headers say who the client is; those of others are ignored
+    #[arg(long, value_name = "NETWORK,…", value_parser = networks, default_value = "")]
+    pub trusted_proxies: Networks,
     /// Maximum size of a page of a list, with the input and metadata of its tasks; a page ends before it grows further;
     /// at most 16MiB
     #[arg(long = "max-page", value_name = "SIZE", value_parser = memory_size, default_value = "4MiB")]
@@ -167,6 +171,12 @@ pub struct LimitConfig {
     /// Maximum number of tasks of one user that have not ended; further ones are refused with 429
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "10000")]
     pub max_live_tasks_per_user: usize,
+    /// Maximum number of uploaded files that are kept of one user; further ones are refused with 507
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "10000")]
+    pub max_files_per_user: usize,
+    /// Maximum size of all uploaded files that are kept of one user; further ones are refused with 507
+    #[arg(long = "max-file-data-per-user", value_name = "SIZE", value_parser = size, default_value = "100GiB")]
+    pub max_file_bytes_per_user: u64,
 }
 
 /// Limits and pace of streams and of the channels that feed them.

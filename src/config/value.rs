@@ -2,12 +2,13 @@
 //! expected, and the caller says which setting was wrong.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 
 use super::LogFormat;
 
@@ -20,6 +21,9 @@ const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Items of a setting that were separated by commas. Named, since clap takes a `Vec` for a flag that may be repeated.
 pub(super) type List = Vec<String>;
+
+/// The same of networks.
+pub(super) type Networks = Vec<IpNet>;
 
 /// An IP address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -181,6 +185,27 @@ pub(super) fn origins(text: &str) -> Result<List, String> {
     })
 }
 
+/// Networks and single addresses.
+pub(super) fn networks(text: &str) -> Result<Networks, String> {
+    let network = |item: &str| item.parse().ok().or_else(|| item.parse::<IpAddr>().ok().map(IpNet::from));
+    let items = list(text, "expected addresses and networks, such as 127.0.0.1, ::1 or 10.0.0.0/8", |item| {
+        network(item).is_some()
+    })?;
+    items
+        .iter()
+        .filter_map(|item| network(item))
+        .map(|network| match network {
+            _ if network.prefix_len() == 0 => {
+                Err(format!("{network} is every address, and clients are not to be trusted"))
+            }
+            IpNet::V6(mapped) if mapped.addr().to_ipv4_mapped().is_some() => {
+                Err(format!("{network} is a network of IPv4: write it without ::ffff:"))
+            }
+            network => Ok(network),
+        })
+        .collect()
+}
+
 /// Media types, or families of them.
 pub(super) fn media_types(text: &str) -> Result<List, String> {
     let is_token =
@@ -243,6 +268,16 @@ mod tests {
         assert_eq!(origins("https://A.example:81"), Ok(vec!["https://a.example:81".into()]));
         for wrong in ["a.example", "*", "null", "https://a.example/", "ftp://a", "https://"] {
             assert!(origins(wrong).is_err(), "{wrong:?} was accepted as an origin");
+        }
+        let text = |list: &str| networks(list).map(|list| list.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(
+            text("127.0.0.1, FD00::/8,10.1.2.3/8"),
+            Ok(["127.0.0.1/32", "fd00::/8", "10.1.2.3/8"].map(String::from).to_vec())
+        );
+        for wrong in
+            ["localhost", "10.0.0.0/33", "10.0.0/8", "127.0.0.1:80", "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104"]
+        {
+            assert!(networks(wrong).is_err(), "{wrong:?} was accepted as a network");
         }
         assert_eq!(media_types("image/*"), Ok(vec!["image/*".into()]));
         for wrong in ["image", "*/*", "image/", "/png", "image/p*"] {

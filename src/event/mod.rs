@@ -85,7 +85,7 @@ pub struct Event {
 pub struct History {
     /// The seq of the last event other than a tick that was trimmed; zero when none was.
     pub floor: Seq,
-    /// The events in seq order; `memo` and `origin` are left out.
+    /// The events in seq order; `memo` and `origin` are left out. One at or below the floor is the value of a topic.
     pub events: Vec<Event>,
 }
 

@@ -18,6 +18,7 @@ use utoipa::openapi::path::Operation;
 
 use super::{
     App,
+    client::Client,
     extract::single,
     problem::{Problem, kinds},
     refusals::{self, Refuses, refuses},
@@ -48,9 +49,9 @@ pub(super) struct Checked {
 }
 
 /// Refuses requests to other names and requests of other sites; answers preflights.
-pub(super) fn check(request: &Request, config: &HttpConfig) -> Checked {
+pub(super) fn check(request: &Request, client: &Client, config: &HttpConfig) -> Checked {
     let origin = allowed_origin(request.headers(), config).cloned();
-    let answer = match check_request(request, config) {
+    let answer = match check_request(request, client, config) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => (origin.is_some() && is_preflight(request)).then(|| preflight(request.headers())),
     };
@@ -80,7 +81,8 @@ impl FromRequestParts<App> for HasEffect {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        check_site(&parts.uri, &parts.headers, &app.config.http)?;
+        let Ok(client) = Client::from_request_parts(parts, app).await;
+        check_site(&parts.uri, &parts.headers, &client, &app.config.http)?;
         Ok(Self { is_head: parts.method == Method::HEAD })
     }
 }
@@ -96,9 +98,9 @@ pub(super) fn describe(method: &Method, operation: &mut Operation) {
     }
 }
 
-fn check_request(request: &Request, config: &HttpConfig) -> Result<(), Problem> {
-    check_host(request.uri(), request.headers(), config)?;
-    if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), config) }
+fn check_request(request: &Request, client: &Client, config: &HttpConfig) -> Result<(), Problem> {
+    check_host(request.uri(), request.headers(), client, config)?;
+    if is_safe(request.method()) { Ok(()) } else { check_site(request.uri(), request.headers(), client, config) }
 }
 
 /// OPTIONS has no effect here, and a preflight that is refused says less to a developer than one without the allowing
@@ -107,9 +109,9 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Every name that the request gives must be ours: the `Host` header, and the authority of an absolute target or of
-/// HTTP/2's `:authority`.
-fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
+/// Every name that the request gives must be ours: the `Host` header, the authority of an absolute target or of HTTP/2's
+/// `:authority`, and what the client named to a proxy.
+fn check_host(uri: &Uri, headers: &HeaderMap, client: &Client, config: &HttpConfig) -> Result<(), Problem> {
     let malformed = || Problem::new(&kinds::MALFORMED).with_error("host", "must be a host name with an optional port");
     let host = match single(headers, &header::HOST)? {
         Some(text) => Some(text.parse::<Authority>().map_err(|_| malformed())?),
@@ -119,7 +121,7 @@ fn check_host(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
     if named.peek().is_none() || named.clone().any(|name| name.as_str().contains('@')) {
         return Err(malformed());
     }
-    if named.all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
+    if named.chain(&client.forwarded_host).all(|name| is_ours(name, config)) { Ok(()) } else { Err(wrong_host()) }
 }
 
 fn wrong_host() -> Problem {
@@ -146,7 +148,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Refuses what a page of another site makes its visitor's browser send.
-fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(), Problem> {
+fn check_site(uri: &Uri, headers: &HeaderMap, client: &Client, config: &HttpConfig) -> Result<(), Problem> {
     if allowed_origin(headers, config).is_some() {
         return Ok(());
     }
@@ -161,14 +163,14 @@ fn check_site(uri: &Uri, headers: &HeaderMap, config: &HttpConfig) -> Result<(),
     }
     match single(headers, &header::ORIGIN)? {
         None => {}
-        Some(origin) if is_same_origin(origin, uri, headers) => {}
+        Some(origin) if is_same_origin(origin, uri, headers, client) => {}
         // `null` is any sandboxed frame, file or redirect across origins.
         Some(_) => return foreign("The origin is neither this service nor in --allowed-origins."),
     }
     // On plain HTTP browsers send neither of these with an image or a link, but most send this.
     match single(headers, &header::REFERER)?.map(origin_of) {
         None | Some("") => Ok(()),
-        Some(origin) if is_same_origin(origin, uri, headers) || is_listed(origin, config) => Ok(()),
+        Some(origin) if is_same_origin(origin, uri, headers, client) || is_listed(origin, config) => Ok(()),
         Some(_) => foreign("The page that leads here is neither of this service nor in --allowed-origins."),
     }
 }
@@ -179,13 +181,12 @@ fn origin_of(url: &str) -> &str {
     &url[..path.unwrap_or(url.len())]
 }
 
-/// Whether an origin names the host and port that the request was sent to. The scheme is not looked at: a proxy in
-/// front may have taken the encryption off.
-fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap) -> bool {
-    let Some(named) = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) else { return false };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let target = host.or_else(|| uri.authority().map(Authority::as_str));
-    target.is_some_and(|target| target.eq_ignore_ascii_case(named))
+/// Whether an origin names the host and port that the request was sent to. An https origin is also taken where the
+/// request came by http: a proxy that is not known to us may have taken the encryption off.
+fn is_same_origin(origin: &str, uri: &Uri, headers: &HeaderMap, client: &Client) -> bool {
+    let plain = || origin.strip_prefix("http://").filter(|_| !client.is_https);
+    let Some(named) = origin.strip_prefix("https://").or_else(plain) else { return false };
+    client.host(uri, headers).is_some_and(|target| target.eq_ignore_ascii_case(named))
 }
 
 fn allowed_origin<'a>(headers: &'a HeaderMap, config: &HttpConfig) -> Option<&'a HeaderValue> {
@@ -238,9 +239,21 @@ mod tests {
     }
 
     fn host(uri: &str, hosts: &[&str]) -> u16 {
+        status(uri, hosts, &client(false, None))
+    }
+
+    fn status(uri: &str, hosts: &[&str], client: &Client) -> u16 {
         let lines: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-        check_host(&uri.parse().expect("a target"), &headers(&lines), &config())
+        check_host(&uri.parse().expect("a target"), &headers(&lines), client, &config())
             .map_or_else(|problem| problem.kind().status.as_u16(), |()| 200)
+    }
+
+    fn client(is_https: bool, forwarded_host: Option<&'static str>) -> Client {
+        Client {
+            address: Ipv4Addr::LOCALHOST.into(),
+            is_https,
+            forwarded_host: forwarded_host.map(Authority::from_static),
+        }
     }
 
     #[test]
@@ -289,12 +302,30 @@ mod tests {
         assert_eq!(host("http://localhost:1/", &[]), 200);
         assert_eq!(host("http://evil.example/", &["localhost"]), 421);
         assert_eq!(host("http://localhost/", &["evil.example"]), 421);
+        let forwarded = |host, name| status("/", &[host], &client(true, Some(name)));
+        assert_eq!(forwarded("127.0.0.1:8080", "progress.example"), 200);
+        assert_eq!(forwarded("127.0.0.1:8080", "evil.example"), 421);
+        assert_eq!(forwarded("evil.example", "progress.example"), 421);
     }
 
     fn site(lines: &[(&'static str, &str)]) -> bool {
+        site_of(lines, &client(false, None))
+    }
+
+    fn site_of(lines: &[(&'static str, &str)], client: &Client) -> bool {
         let mut all = vec![("host", "localhost:8080")];
         all.extend_from_slice(lines);
-        check_site(&Uri::from_static("/"), &headers(&all), &config()).is_ok()
+        check_site(&Uri::from_static("/"), &headers(&all), client, &config()).is_ok()
+    }
+
+    #[test]
+    fn an_own_page_is_one_of_the_host_that_the_client_named_to_its_proxy() {
+        let own = |name: &'static str, origin| site_of(&[("origin", origin)], &client(true, Some(name)));
+        assert!(own("progress.example", "https://progress.example"));
+        assert!(!own("progress.example", "https://localhost:8080"));
+        assert!(!own("progress.example", "http://progress.example"), "anybody on the way can write that page");
+        assert!(!own("progress.example", "https://progress.example:8443"));
+        assert!(!site_of(&[("referer", "http://localhost:8080/")], &client(true, None)));
     }
 
     #[test]

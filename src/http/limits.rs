@@ -3,7 +3,7 @@
 //! Health checks and metrics count for none. A stream, and a request that waits for news, has a slot as long as it is
 //! open.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::{
     body::Body,
@@ -16,6 +16,7 @@ use utoipa::openapi::{RefOr, path::Operation};
 
 use super::{
     App,
+    client::Client,
     event_streams::refused,
     negotiate::{EVENT_STREAM, preferred_wait, wants_stream},
     problem::{Problem, kinds},
@@ -54,9 +55,9 @@ impl Usage {
     }
 }
 
-/// The address of the client that makes a request; none where it came through no connection.
+/// The address of the client that makes a request.
 pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<SocketAddr>().map(SocketAddr::ip)
+    extensions.get::<Client>().map(|client| client.address)
 }
 
 /// Whose limits count for whoever has this pass.

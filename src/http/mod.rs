@@ -5,9 +5,11 @@
 
 mod admission;
 mod assets;
+mod client;
 mod event_streams;
 mod extract;
 mod files;
+mod forwarded;
 mod groups;
 mod guard;
 mod json_problem;

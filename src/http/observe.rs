@@ -28,7 +28,9 @@ use utoipa::openapi::path::Operation;
 use uuid::Uuid;
 
 use super::{
-    App, admission, guard,
+    App, admission,
+    client::Client,
+    guard,
     problem::{Cause, Code, LimitReached, Problem, kinds},
     refusals,
 };
@@ -81,16 +83,25 @@ where
         self.route.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
         let app = self.app.clone();
         let id = request_id(request.headers());
         let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
         let method = method_name(request.method());
         let shown_id = id.to_str().unwrap_or_default();
-        let span = tracing::info_span!("request", request.id = shown_id, http.method = method, http.route = route);
-        let checked = guard::check(&request, &app.config.http);
-        let answer = match checked.answer {
+        let (client, proxies) = Client::of(request.headers(), request.extensions(), &app.config.http.trusted_proxies);
+        let span = tracing::info_span!(
+            "request",
+            request.id = shown_id,
+            client.address = %client.address,
+            http.method = method,
+            http.route = route
+        );
+        let checked = guard::check(&request, &client, &app.config.http);
+        request.extensions_mut().insert(client);
+        let refusal = proxies.err().map(IntoResponse::into_response).or(checked.answer);
+        let answer = match refusal {
             // A refused request reaches no handler and no body.
             Some(answer) => Either::Left(Either::Left(ready(answer))),
             None if app.access.is_on() || app.limits.are_of_addresses() => {
@@ -140,9 +151,11 @@ fn tell(response: &Response, started: Instant) {
     let status = response.status().as_u16();
     let latency_ms = started.elapsed().as_secs_f64() * 1000.0;
     let code = response.extensions().get::<Code>().map_or("", |code| code.0);
+    let is_of_user = status == 507 && response.extensions().get::<LimitReached>().is_some();
     match response.extensions().get::<Cause>() {
         Some(Cause(cause)) => tracing::error!(http.status = status, latency_ms, code, cause, "the request failed"),
-        None if response.status().is_server_error() => {
+        // That a user has used up their room is nothing to see to.
+        None if response.status().is_server_error() && !is_of_user => {
             tracing::warn!(http.status = status, latency_ms, code, "the request was turned away");
         }
         None => tracing::debug!(http.status = status, latency_ms, code, "the request was answered"),

@@ -238,7 +238,9 @@ pub(super) async fn watch_as(
         guards.push(app.presence.connect(user).await?);
     }
     let (joined, mut watcher) = app.tracker.watch_several(channels, users, resume).await?;
-    guards.into_iter().for_each(|guard| watcher.hold(guard));
+    for (user, guard) in users.iter().zip(guards) {
+        watcher.hold(app.presence.confirm(user, guard).await?);
+    }
     let goes_on =
         |(channel, join): &&(ChannelName, Join)| channel.kind() == ChannelKind::Inbox && matches!(join, Join::Resumed);
     if let Resume::After(cursor) = resume {

@@ -25,7 +25,7 @@
 //!
 //! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
 //! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
-//! kept. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
+//! kept; of a topic also its newest change at or below the floor, which may be its value. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
 //! its tombstone begins anew, above that floor.
 //!
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and

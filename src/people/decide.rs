@@ -107,8 +107,6 @@ pub fn decide(
         }
         UserIntent::Join(groups) => {
             next.groups = joined(&next, groups, head, census)?;
-            let before = known.iter().flat_map(|known| known.groups.keys());
-            others.extend(emptied(before, &next, census));
         }
         UserIntent::Introduce(profile, told) => {
             next.profile = Some(Box::new(profile.clone()));
@@ -118,7 +116,7 @@ pub fn decide(
         UserIntent::Notify(notification) => others.extend(inbox(user).map(|inbox| notification.draft(inbox))),
         UserIntent::Forget(before) => {
             let is_away = next.status == PresenceStatus::Disconnected && next.since < *before;
-            return Ok(if is_away { forget(user, &next, census) } else { UserChange::default() });
+            return Ok(if is_away { forget(user) } else { UserChange::default() });
         }
     }
     if is_full {
@@ -146,17 +144,9 @@ fn joined(
     groups.iter().map(join).collect()
 }
 
-/// What was sent to a group that has lost its last member can be read by nobody, now or later.
-fn emptied<'a>(before: impl Iterator<Item = &'a String>, after: &UserState, census: &impl Census) -> Vec<Draft> {
-    let left = before.filter(|group| !after.groups.contains_key(*group));
-    let emptied = left.filter(|group| census.members(group) <= 1);
-    emptied.filter_map(|group| ChannelName::group(group).ok()).map(tombstone).collect()
-}
-
-fn forget(user: &ChannelName, known: &UserState, census: &impl Census) -> UserChange {
-    let nobody = UserState::new(Timestamp::default());
-    let own = [Some(user.clone()), inbox(user)].into_iter().flatten().map(tombstone);
-    UserChange { drafts: own.chain(emptied(known.groups.keys(), &nobody, census)).collect(), state: None }
+fn forget(user: &ChannelName) -> UserChange {
+    let own = [Some(user.clone()), inbox(user)].into_iter().flatten();
+    UserChange { drafts: own.map(tombstone).collect(), state: None }
 }
 
 /// That a user came or went.

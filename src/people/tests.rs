@@ -99,18 +99,33 @@ proptest! {
 }
 
 #[test]
-fn a_group_that_loses_its_last_member_is_forgotten_and_a_full_one_takes_nobody() {
-    let mut world = World { table: PeopleTable::new(USERS_MAX), journal: Vec::new(), now: Timestamp::default() };
+fn a_user_joins_so_many_groups_and_a_full_group_takes_nobody() {
+    struct FullGroup(&'static str);
+    impl Census for FullGroup {
+        fn users(&self) -> usize {
+            1
+        }
+        fn users_max(&self) -> usize {
+            2
+        }
+        fn members(&self, group: &str) -> usize {
+            MEMBERS_PER_GROUP_MAX - usize::from(group != self.0)
+        }
+    }
     let [ann, bob] = ["ann", "bob"].map(|user_id| ChannelName::user(user_id).expect("a name"));
+    let mut world = World { table: PeopleTable::new(USERS_MAX), journal: Vec::new(), now: Timestamp::default() };
     let join = |groups: &[&str]| UserIntent::Join(groups.iter().map(|group| (*group).to_owned()).collect());
-    let channels = |change: UserChange| {
-        change.drafts.iter().map(|draft| (draft.channel.to_string(), draft.class)).collect::<Vec<_>>()
+    let asked = |known: Option<&UserState>, groups: &[&str]| {
+        decide(&bob, known, &join(groups), Timestamp::default(), Seq(7), &FullGroup("a"))
     };
-    world.decide(&ann, &join(&["a"])).expect("joins");
-    world.decide(&bob, &join(&["a", "b"])).expect("joins");
-    assert_eq!(channels(world.decide(&ann, &join(&[])).expect("leaves")), [("user:ann".into(), Class::Hidden)]);
-    let left = channels(world.decide(&bob, &join(&["b"])).expect("leaves"));
-    assert_eq!(left, [("user:bob".into(), Class::Hidden), ("group:a".into(), Class::Tombstone)]);
+    assert_eq!(asked(None, &["a", "b"]), Err(PeopleRefusal::GroupFull("a".into())));
+    let member = asked(None, &["b"]).expect("there is one place").state;
+    assert_eq!(member.as_ref().map(|bob| bob.groups.clone()), Some([("b".into(), Seq(7))].into()));
+    let long_there = UserState { groups: [("a".into(), Seq(1))].into(), ..member.expect("bob") };
+    let stays = asked(Some(&long_there), &["a"]).expect("a member needs no place").state;
+    assert_eq!(stays.map(|bob| bob.groups), Some(long_there.groups));
+    let most: Vec<_> = (0..GROUPS_PER_USER_MAX).map(|nth| format!("g{nth}")).collect();
+    world.decide(&ann, &UserIntent::Join(most.into_iter().collect())).expect("so many groups");
     let many: Vec<_> = (0..=GROUPS_PER_USER_MAX).map(|nth| format!("g{nth}")).collect();
     let many = UserIntent::Join(many.into_iter().collect());
     assert_eq!(world.decide(&ann, &many), Err(PeopleRefusal::TooManyGroups));

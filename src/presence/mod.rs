@@ -116,19 +116,19 @@ impl Presence {
     /// When the user is not known yet, and there is no room for one more or the store cannot take them.
     pub async fn connect(&self, user: &ChannelName) -> Result<PresenceGuard, TrackerError> {
         let (user_id, now) = (user.name().into_owned(), self.shared.now());
-        let mut state = self.shared.tracker.user(&user_id);
-        if state.is_none() {
+        if self.shared.tracker.user(&user_id).is_none() {
             let came = UserIntent::Presence(PresenceStatus::Connected, now);
             self.shared.tracker.ask_user(user, came).await?;
-            state = self.shared.tracker.user(&user_id);
         }
         // What was seen a moment ago is not to be delivered again.
         let seen = self.shared.live().by_id.get_mut(&user_id).and_then(|user| user.seen.take());
         if let Some((seq, _)) = seen {
             self.shared.tracker.ask_user(user, UserIntent::Seen(seq)).await?;
         }
-        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
         let mut live = self.shared.live();
+        // Read under the lock: what was written down before is in it, and what is not is in `live`.
+        let state = self.shared.tracker.user(&user_id);
+        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
         let user = live.user(&user_id, status, since);
         user.connections += 1;
         user.leaves_at = None;
@@ -140,6 +140,16 @@ impl Presence {
         }
         drop(live);
         Ok(PresenceGuard { presence: self.clone(), user_id, generation })
+    }
+
+    /// What `guard` stands for, now that the stream can be ended. A user who was disconnected meanwhile comes after that.
+    ///
+    /// # Errors
+    /// See [`Presence::connect`].
+    pub async fn confirm(&self, user: &ChannelName, guard: PresenceGuard) -> Result<PresenceGuard, TrackerError> {
+        let is_current =
+            self.shared.live().by_id.get(&guard.user_id).map(|user| user.generation) == Some(guard.generation);
+        if is_current { Ok(guard) } else { self.connect(user).await }
     }
 
     /// Ends the streams of this user, who is disconnected at once.

@@ -133,3 +133,47 @@ async fn who_comes_and_goes_is_told_on_a_topic() {
     assert!(next().await.contains("disconnected"));
     assert!(started.elapsed() < GRACE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_while_their_leaving_is_written_down_has_come_back() {
+    let journal = MemoryJournal::new();
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&journal, &shutdown.tracker, &shutdown.jobs).await;
+    drop(presence.connect(&user("ann")).await.unwrap());
+    tokio::time::sleep(GRACE - Duration::from_millis(100)).await;
+    presence.saw("ann", Seq(1));
+    // While another commit is under way, the grace ends, and she comes back.
+    let gate = journal.hold_appends();
+    let tracker = presence.shared.tracker.clone();
+    let other = tokio::spawn(async move { tracker.ask_user(&user("bob"), UserIntent::Join([].into())).await });
+    gate.reached().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(presence.get("ann").map(|ann| ann.status), Some(PresenceStatus::Disconnected));
+    let again = tokio::spawn({
+        let presence = presence.clone();
+        async move { presence.connect(&user("ann")).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    gate.release();
+    let _guard = again.await.unwrap();
+    other.await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let kept = presence.shared.tracker.user("ann").expect("she is known");
+    assert_eq!(kept.status, PresenceStatus::Connected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_disconnected_before_their_stream_is_there_comes_after_that() {
+    let shutdown = crate::shutdown::Shutdown::default();
+    let presence = start(&MemoryJournal::new(), &shutdown.tracker, &shutdown.jobs).await;
+    let guard = presence.connect(&user("ann")).await.unwrap();
+    presence.disconnect(&user("ann"));
+    // No stream was there to be ended, and now there is one.
+    let guard = presence.confirm(&user("ann"), guard).await.unwrap();
+    let status = || presence.get("ann").map(|ann| (ann.status, ann.connections));
+    assert_eq!(status(), Some((PresenceStatus::Connected, 1)));
+    let guard = presence.confirm(&user("ann"), guard).await.unwrap();
+    assert_eq!(status(), Some((PresenceStatus::Connected, 1)));
+    drop(guard);
+    assert_eq!(status(), Some((PresenceStatus::Connected, 0)));
+}

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer_room::AnswerRoom;
 use super::connection::{self, Handler, HttpService};
 use super::head_refusal::RefuseHead;
+use super::peer::Peer;
 use super::socket::tune;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
@@ -96,7 +97,12 @@ async fn serve_on<L: Listener, A: HttpService>(
         match accepted {
             Ok((io, peer)) => {
                 let (limits, metrics) = (Arc::clone(&limits), metrics.clone());
-                let handler = Handler::new((app.clone(), refuse_head), peer, room.of_connection(), &limits);
+                let handler = Handler::new(
+                    (app.clone(), refuse_head),
+                    Peer { address: peer, is_https: false },
+                    room.of_connection(),
+                    &limits,
+                );
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
                 connections.spawn(connection::serve(io, handler, limits, shutdown, metrics, permit));

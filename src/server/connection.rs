@@ -28,6 +28,7 @@ use super::answer_room::AnswerRoom;
 use super::body::{RequestBody, ResponseBody};
 use super::client_wait::{ClientWait, TimedOut};
 use super::head_refusal::RefuseHead;
+use super::peer::Peer;
 use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
@@ -45,8 +46,8 @@ const MAX_CONCURRENT_REQUESTS: u32 = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What answers requests: an axum `Router`, or any service like it. The peer's [`SocketAddr`] and the connection's
-/// [`AnswerRoom`] are among the request's extensions.
+/// What answers requests: an axum `Router`, or any service like it. The [`Peer`] and the connection's [`AnswerRoom`] are
+/// among the request's extensions.
 pub trait HttpService:
     Service<Request<RequestBody>, Response = Response<Self::ResponseBody>, Error = Infallible, Future: Send>
     + Clone
@@ -92,7 +93,7 @@ pub(super) async fn serve<I, A>(
     A: HttpService,
 {
     let _open = OpenConnection::new(&metrics);
-    let peer = handler.peer;
+    let peer = handler.peer.address;
     let end = run(io, handler, &limits, shutdown, &metrics).await;
     note_end(&end, peer, &metrics);
 }
@@ -260,7 +261,7 @@ where
 pub(super) struct Handler<A> {
     app: A,
     refuse_head: RefuseHead,
-    peer: SocketAddr,
+    peer: Peer,
     room: Arc<AnswerRoom>,
     wait: Arc<ClientWait>,
 }
@@ -269,7 +270,7 @@ impl<A> Handler<A> {
     /// A handler of the requests of a connection that begins now.
     pub(super) fn new(
         (app, refuse_head): (A, RefuseHead),
-        peer: SocketAddr,
+        peer: Peer,
         room: Arc<AnswerRoom>,
         limits: &ConnectionConfig,
     ) -> Self {

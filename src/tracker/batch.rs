@@ -145,8 +145,8 @@ impl<'a> Batch<'a> {
                 request.answer(Err(TopicRefusal::NotFound.into()));
             }
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
-            // It has had another event.
-            Ask::Forget(..) if request.conflicts > 0 => {
+            // It has had another event, or somebody joins.
+            Ask::Forget(channel, last) if request.conflicts > 0 || self.is_group_in_use(channel, *last) => {
                 request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
             }
             Ask::Forget(channel, last) => {

@@ -1,5 +1,6 @@
 //! The sweeper: forgets what is past its retention, in slices that wait their turn like anything else: finished tasks, the
-//! keys of events, quiet topics, users who were away for long, and the texts to those who were never seen.
+//! keys of events, quiet topics, users who were away for long, and what is addressed to nobody: texts to those who were
+//! never seen, messages to groups without members.
 //!
 //! It asks the writer as any caller would, so it holds up nobody, and it believes a clock that jumped forward only after
 //! a while: what is forgotten does not come back.
@@ -18,15 +19,15 @@ use super::{
 use crate::{
     event::{ChannelKind, ChannelName, Seq},
     journal::Stored,
-    people::{PeopleRefusal, PresenceStatus, UserIntent, UserState},
+    people::{Census, PeopleRefusal, PresenceStatus, UserIntent, UserState},
     task::{Intent, Refusal},
     topics::TopicRefusal,
 };
 
 /// How often finished tasks are looked over.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How many of these looks for one at the texts to those who were never seen, which takes longer.
-const STRANGERS_ROUNDS: u64 = 60;
+/// How many of these looks for one at what is addressed to nobody, which takes longer.
+const UNADDRESSED_ROUNDS: u64 = 60;
 /// What is forgotten at a time.
 const SLICE: usize = 256;
 /// Nothing is forgotten for so long after the clock has jumped forward.
@@ -50,7 +51,7 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, topic_retention: 
                     sweep(&tracker, retention).await?;
                     sweep_topics(&tracker, topic_retention).await?;
                     sweep_users(&tracker).await?;
-                    if round % STRANGERS_ROUNDS == 0 { sweep_strangers(&tracker).await } else { Ok(()) }
+                    if round % UNADDRESSED_ROUNDS == 0 { sweep_unaddressed(&tracker).await } else { Ok(()) }
                 };
                 if let Err(error) = swept.await {
                     tracing::warn!(%error, "cannot remove what has expired; retrying");
@@ -114,19 +115,30 @@ async fn sweep_users(tracker: &Tracker) -> Result<(), TrackerError> {
     }
 }
 
-/// Forgets the texts to users who are not known: nobody has a cursor from which to resume.
-async fn sweep_strangers(tracker: &Tracker) -> Result<(), TrackerError> {
+/// Forgets the texts to users who are not known: nobody has a cursor from which to resume. And what was sent to groups
+/// without members: nobody may read it, now or later.
+async fn sweep_unaddressed(tracker: &Tracker) -> Result<(), TrackerError> {
     let before = tracker.clock().now().before(tracker.shared.people_config.user_retention);
+    let is_unknown =
+        |stored: &Stored| stored.memo.is_none() && stored.visible.as_ref().is_none_or(|visible| visible.at < before);
+    let is_empty = |stored: &Stored| tracker.shared.people().members(&stored.channel.name()) == 0;
+    forget_live(tracker, ChannelKind::User, is_unknown).await?;
+    forget_live(tracker, ChannelKind::Group, is_empty).await
+}
+
+/// Forgets the channels of a kind for which `is_over` holds.
+async fn forget_live(
+    tracker: &Tracker,
+    kind: ChannelKind,
+    is_over: impl Fn(&Stored) -> bool,
+) -> Result<(), TrackerError> {
     let mut after = Seq::ZERO;
     loop {
-        let page = tracker.shared.journal.live(ChannelKind::User, after, SLICE).await?;
+        let page = tracker.shared.journal.live(kind, after, SLICE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.created;
-        let is_old = |stored: &Stored| {
-            stored.memo.is_none() && stored.visible.as_ref().is_none_or(|visible| visible.at < before)
-        };
-        let old = page.into_iter().filter(is_old);
-        ask_all(tracker, old.map(|stored| Ask::Forget(stored.channel, Some(stored.last)))).await?;
+        let over = page.into_iter().filter(|stored| is_over(stored));
+        ask_all(tracker, over.map(|stored| Ask::Forget(stored.channel, Some(stored.last)))).await?;
     }
 }
 

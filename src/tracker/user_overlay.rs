@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::batch::Batch;
 use crate::{
-    event::{ChannelName, Draft},
+    event::{ChannelKind, ChannelName, Draft, Seq},
     people::{Census, Notification, PeopleRefusal, UserIntent, UserState, decide},
 };
 
@@ -55,6 +55,14 @@ impl Batch<'_> {
     pub(super) fn group_events(&self, group: &ChannelName, notification: &Notification) -> Vec<Draft> {
         let is_heard = self.members(&group.name()) > 0;
         is_heard.then(|| notification.draft(group.clone())).into_iter().collect()
+    }
+
+    /// Whether a group may not be forgotten that ends at `last`. An event that the tables have not followed may be for
+    /// somebody who joined just before it. Nobody who joins later is sent what is at or before `last`, and anything after
+    /// it is a conflict.
+    pub(super) fn is_group_in_use(&self, channel: &ChannelName, last: Option<Seq>) -> bool {
+        channel.kind() == ChannelKind::Group
+            && (self.members(&channel.name()) > 0 || last.is_none_or(|last| last > self.head))
     }
 }
 

@@ -52,6 +52,17 @@ fn no_arrow_points_the_wrong_way() {
     assert!(uses > 20, "hardly any use was found: is it still the right place to look?");
 }
 
+#[test]
+fn the_files_that_the_map_names_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the map");
+    let named: Vec<&str> =
+        page.split('`').filter(|name| name.contains('/') && name.ends_with(".rs") && !name.contains(' ')).collect();
+    let missing = |name: &&&str| !root.join(name).exists() && !root.join("src").join(name).exists();
+    assert_eq!(named.iter().find(missing), None);
+    assert!(named.len() > 20, "hardly any file is named: is it still the right way to look?");
+}
+
 /// The source files that are not there for tests only.
 pub(crate) fn source_files(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> =

@@ -1,13 +1,27 @@
 //! What one client may use: each limit, what is answered beyond it, and who is not touched by it.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::{Frame, SizeHint};
 use progressd::{access::Scope, config::Rate};
+use reqwest::{
+    Client,
+    multipart::{Form, Part},
+};
 use serde_json::json;
 
 use crate::{
     access::{guarded_with, token},
-    support::{Answer, TestApp},
+    support::{Answer, TestApp, binary::Binary},
 };
 
 const HERE: &str = "192.0.2.1";
@@ -32,6 +46,8 @@ fn name(setting: &str) -> &'static str {
         "max-streams-per-principal",
         "failed-credentials-per-address",
         "max-live-tasks-per-user",
+        "max-files-per-user",
+        "max-file-data-per-user",
         "max-streams",
     ]
     .into_iter()
@@ -275,4 +291,130 @@ async fn limits_of_the_whole_service_are_counted_too() {
     assert!(stream().send().await.text().contains("too_many_streams"));
     assert_eq!(counted(&app, "max-streams"), 1);
     assert!(app.service.app.metrics.encode().contains("progressd_refused_total{limit=\"max-streams\"} 1"));
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_tasks_that_have_not_ended() {
+    let app = guarded_with(|config| config.limits.max_live_tasks_per_user = 1).await;
+    let submit = |user: &str| app.post("/api/tasks").bearer(&token(user)).json(&json!({})).send();
+    let first = submit("alice").await;
+    let refused = submit("alice").await;
+    assert_eq!(refused.refusal(), "429 too_many_tasks");
+    assert!(refused.text().contains("--max-live-tasks-per-user, which is 1"), "{}", refused.text());
+    assert_eq!(counted(&app, "max-live-tasks-per-user"), 1);
+    assert_eq!(submit("bob").await.status(), 202);
+    let key = app.key(&[Scope::Submit]);
+    let for_alice = app.post("/api/tasks").bearer(&key).json(&json!({ "userId": "alice" })).send().await;
+    assert_eq!(for_alice.refusal(), "429 too_many_tasks", "whoever submits it");
+    assert_eq!(app.post("/api/tasks").bearer(&key).json(&json!({})).send().await.status(), 202);
+    let cancel = app.post(&format!("{}/cancel", first.header("location"))).bearer(&token("alice")).send().await;
+    assert_eq!(cancel.status(), 200);
+    assert_eq!(submit("alice").await.status(), 202);
+}
+
+const FORM: &str = "multipart/form-data; boundary=b";
+
+fn form(content: usize) -> String {
+    let head = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+    format!("{head}{}\r\n--b--\r\n", "x".repeat(content))
+}
+
+/// A body that says how long it is, and must not be read.
+struct Unread(u64);
+
+impl http_body::Body for Unread {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        panic!("it is read")
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0)
+    }
+}
+
+/// Waits until a task has completed.
+async fn completed(app: &TestApp, path: &str) {
+    loop {
+        let task = app.get(path).send().await;
+        if task.json()["status"] == "completed" {
+            return;
+        }
+        let changed = app.get(path).header("if-none-match", task.header("etag")).header("prefer", "wait=10");
+        changed.send().await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_keeps_so_many_files_and_bytes() {
+    let app = TestApp::with(|config| {
+        config.limits.max_files_per_user = 2;
+        config.limits.max_file_bytes_per_user = 1000;
+    })
+    .await;
+    let upload = |user: &str, body: Body| app.post(&format!("/api/tasks/upload?userId={user}")).body(FORM, body);
+    let sent = |user: &str, content: usize| upload(user, form(content).into()).send();
+    let first = sent("alice", 600).await;
+    assert_eq!(first.status(), 202);
+
+    let tasks = async || app.get("/api/tasks").send().await.json()["tasks"].as_array().unwrap().len();
+    let refused = upload("alice", Body::new(Unread(100_000))).send().await;
+    assert_eq!(refused.refusal(), "507 max_file_data_per_user");
+    assert!(refused.text().contains("--max-file-data-per-user, which is 1000 bytes"), "{}", refused.text());
+    assert_eq!(tasks().await, 1, "no task is made for it");
+    assert_eq!(sent("alice", 401).await.refusal(), "507 max_file_data_per_user");
+    let pieces =
+        form(500).into_bytes().chunks(100).map(|piece| Ok::<_, Infallible>(piece.to_vec())).collect::<Vec<_>>();
+    let unannounced = upload("alice", Body::from_stream(stream::iter(pieces))).send().await;
+    assert_eq!(unannounced.refusal(), "507 max_file_data_per_user", "it is noticed while it is read");
+    assert_eq!(sent("bob", 1000).await.status(), 202, "others are not touched");
+    assert_eq!(app.post("/api/tasks/upload").body(FORM, form(2000)).send().await.status(), 202);
+
+    assert_eq!(sent("alice", 400).await.status(), 202, "what was refused takes nothing");
+    assert_eq!(sent("alice", 0).await.refusal(), "507 max_files_per_user");
+    assert_eq!((counted(&app, "max-file-data-per-user"), counted(&app, "max-files-per-user")), (3, 1));
+    completed(&app, first.header("location")).await;
+    assert_eq!(app.service.app.metrics.files_kept.get(), 4);
+    assert_eq!(app.request("DELETE", first.header("location")).send().await.status(), 204);
+    assert_eq!(app.service.app.metrics.files_kept_bytes.get(), 400 + 1000 + 2000);
+    assert_eq!(sent("alice", 600).await.status(), 202, "what was deleted takes nothing");
+}
+
+#[tokio::test]
+async fn files_are_counted_after_a_crash() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = ["--max-file-data-per-user", "1000"];
+    let client = Client::new();
+    let send = async |binary: &Binary, user: &str, content: usize| {
+        let form = Form::new().part("file", Part::bytes(vec![b'x'; content]).file_name("a"));
+        let url = format!("{}/api/tasks/upload?userId={user}", binary.base());
+        client.post(url).multipart(form).send().await.unwrap()
+    };
+    let mut binary = Binary::start(data.path(), &settings);
+    let first = send(&binary, "alice", 600).await;
+    assert_eq!(first.status(), 202);
+    let first = first.headers()["location"].to_str().unwrap().to_owned();
+    // Wherever the steps after the 202 are.
+    binary.kill();
+
+    let binary = Binary::start(data.path(), &settings);
+    for (user, content, status) in [("alice", 401, 507), ("bob", 1000, 202), ("alice", 400, 202), ("alice", 1, 507)] {
+        assert_eq!(send(&binary, user, content).await.status(), status, "{content} bytes of {user}");
+    }
+    let mut etag = String::from("\"none\"");
+    loop {
+        let request = client.get(format!("{}{first}", binary.base())).header("prefer", "wait=30");
+        let answer = request.header("if-none-match", &etag).send().await.unwrap();
+        etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+        let task: serde_json::Value = answer.json().await.unwrap();
+        if task["status"] == "completed" {
+            break;
+        }
+    }
+    assert_eq!(client.delete(format!("{}{first}", binary.base())).send().await.unwrap().status(), 204);
+    assert_eq!(send(&binary, "alice", 600).await.status(), 202);
+    let metrics = client.get(format!("{}/metrics", binary.base())).send().await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("progressd_files_kept_bytes 2000"), "{metrics}");
 }

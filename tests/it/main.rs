@@ -22,6 +22,7 @@ mod people;
 mod people_crash;
 mod power_cut;
 mod problems;
+mod proxies;
 mod readme;
 mod seeds;
 mod support;

@@ -89,6 +89,31 @@ async fn a_value_is_read_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_value_stays_whatever_is_broadcast_after_it() {
+    let app = TestApp::with(|config| config.topics.topic_history = 3).await;
+    let cursor = app.put("broadcast", json!({ "data": "value" })).await;
+    for is_watched in [false, true] {
+        let watcher = if is_watched { Some(app.watch_topic("broadcast", "").await) } else { None };
+        for nth in 0..5 {
+            app.post("/api/broadcast").json(&json!({ "data": nth })).send().await;
+        }
+        let value = app.get("/api/topics/broadcast").send().await.json();
+        assert_eq!((&value["data"], &value["cursor"]), (&json!("value"), &json!(cursor)), "watched: {is_watched}");
+        let mut first = app.watch_topic("broadcast", "").await;
+        assert_eq!(told(&mut first).await.0, "value", "watched: {is_watched}");
+        let mut reset = app.watch_topic("broadcast", &cursor).await;
+        assert_eq!(reset.next().await.unwrap().event, "reset");
+        assert_eq!(told(&mut reset).await.0, "value", "watched: {is_watched}");
+        drop(watcher);
+    }
+    app.put("broadcast", json!({ "data": "other" })).await;
+    assert_eq!(told(&mut app.watch_topic("broadcast", "").await).await.0, "other");
+    app.request("DELETE", "/api/topics/broadcast").send().await;
+    app.post("/api/broadcast").json(&json!({ "data": 0 })).send().await;
+    assert_eq!(app.get("/api/topics/broadcast").send().await.refusal(), "404 topic_not_found");
+}
+
+#[tokio::test]
 async fn who_comes_back_gets_what_was_missed_or_a_reset() {
     let app = TestApp::with(|config| config.topics.topic_history = 3).await;
     let mut cursors = Vec::new();

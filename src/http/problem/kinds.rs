@@ -139,6 +139,16 @@ pub const SUBMITS_PER_PRINCIPAL: ProblemKind =
 /// An address has sent as many wrong credentials as allowed.
 pub const FAILED_CREDENTIALS_PER_ADDRESS: ProblemKind =
     limit("failed_credentials_per_address", "Too many wrong credentials from this address");
+/// A user has as many files as allowed.
+pub const FILES_PER_USER: ProblemKind =
+    ProblemKind::new(StatusCode::INSUFFICIENT_STORAGE, "max_files_per_user", "Too many files of this user");
+/// The files of a user are as large as allowed.
+pub const FILE_DATA_PER_USER: ProblemKind = ProblemKind::new(
+    StatusCode::INSUFFICIENT_STORAGE,
+    "max_file_data_per_user",
+    "The files of this user are too large together",
+);
+
 /// Problems that end their connection: who meets them must not keep the place of others, nor go on at once.
 pub(super) const CLOSING: [&ProblemKind; 4] =
     [&TOO_MANY_STREAMS, &STREAMS_PER_ADDRESS, &STREAMS_PER_PRINCIPAL, &FAILED_CREDENTIALS_PER_ADDRESS];

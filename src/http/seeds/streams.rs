@@ -71,7 +71,10 @@ pub(super) async fn connect(
         Ok(opened) => opened,
         Err(error) => return Ok(refused(&error.into())),
     };
-    subscriber.hold(guard);
+    match app.presence.confirm(&user.0, guard).await {
+        Ok(guard) => subscriber.hold(guard),
+        Err(error) => return Ok(refused(&error.into())),
+    }
     let keep_alive = wire::text(KEEP_ALIVE.as_bytes());
     let style = Style {
         dialect: Dialect::Plain,

@@ -90,6 +90,41 @@ pub(super) async fn trims_the_oldest_beyond_the_bound_and_raises_the_floor<S: St
     assert_eq!((after.floor, seqs(&after.events)), (Seq(9), vec![11]));
 }
 
+pub(super) async fn a_topic_keeps_its_value_below_the_floor<S: Store>() {
+    let mut store = S::open(2, 100);
+    let topic = ChannelName::topic("a").unwrap();
+    let steps: [(Class, u64, &[u64]); 7] = [
+        (Class::Change, 0, &[1]),
+        (Class::Notice, 0, &[1, 2]),
+        (Class::Notice, 1, &[1, 2, 3]),
+        (Class::Notice, 2, &[1, 3, 4]),
+        (Class::Change, 3, &[1, 4, 5]),
+        (Class::Notice, 4, &[1, 5, 6]),
+        (Class::Notice, 5, &[5, 6, 7]),
+    ];
+    for (class, floor, kept) in steps {
+        add(store.journal(), &topic, class, "{}").await;
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &topic).await, (floor, kept.to_vec()), "{moment:?} {kept:?}");
+            let after = store.journal().read(&topic, Seq(kept[0])).await.unwrap();
+            assert_eq!(seqs(&after.events), kept[1..], "{moment:?}");
+        }
+    }
+    // Many at once, so that the value is trimmed before it is in the history.
+    let classes = [Class::Change, Class::Change, Class::Notice, Class::Notice, Class::Notice];
+    commit(store.journal(), [group(classes.map(|class| draft(&topic, class, "{}")))]).await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &topic).await, (10, vec![9, 11, 12]), "{moment:?}");
+    }
+    add(store.journal(), &topic, Class::Tombstone, "").await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &topic).await, (13, vec![]), "{moment:?}");
+    }
+}
+
 pub(super) async fn each_kind_of_channel_has_its_own_bound<S: Store>() {
     let mut store = S::open(HistoryBounds::new(2, 3, 1), 1_000);
     let [user, inbox, group] = ["user:a", "inbox:a", "group:a"].map(|name| name.parse::<ChannelName>().unwrap());

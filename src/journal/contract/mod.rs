@@ -239,6 +239,7 @@ hold_to_contract! {
         keeps_a_tick_before_a_change,
         a_tick_is_replaced_whatever_was_folded_between,
         trims_the_oldest_beyond_the_bound_and_raises_the_floor,
+        a_topic_keeps_its_value_below_the_floor,
         each_kind_of_channel_has_its_own_bound,
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,

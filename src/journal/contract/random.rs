@@ -49,7 +49,7 @@ struct RandomDraft {
 }
 
 fn channels() -> [ChannelName; 5] {
-    [task(1), task(2), task(3), key(4), ChannelName::user("alice").unwrap()]
+    [task(1), task(2), key(4), ChannelName::user("alice").unwrap(), ChannelName::topic("news").unwrap()]
 }
 
 fn random_draft() -> impl Strategy<Value = RandomDraft> {
@@ -178,14 +178,14 @@ async fn compare(model: &dyn Journal, store: &dyn Journal, log: u64) {
             assert_eq!(read(store).await, read(model).await, "{channel} after {after}");
         }
     }
-    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key] {
+    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key, ChannelKind::Topic] {
         for (limit, members) in [(9, vec![]), (1, vec![(Member::Status, vec!["pending".to_owned()])])] {
             let listing = Listing { kind, members, created_before: Some(head), limit };
             let list = async |journal: &dyn Journal| -> Vec<Stored> { journal.list(listing.clone()).await.unwrap() };
             assert_eq!(list(store).await, list(model).await, "{listing:?}");
         }
     }
-    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key] {
+    for kind in [ChannelKind::Task, ChannelKind::User, ChannelKind::Key, ChannelKind::Topic] {
         for (after, limit) in [(Seq::ZERO, 1), (Seq::ZERO, 9), (Seq(head.0 / 2), 9)] {
             let found = store.live(kind, after, limit).await.unwrap();
             assert_eq!(found, model.live(kind, after, limit).await.unwrap(), "{limit} after {after}");

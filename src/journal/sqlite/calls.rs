@@ -1,6 +1,4 @@
-//! What passes between a handle and its writer: calls one way, a few numbers the other.
-
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//! What a handle asks of its writer.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -47,27 +45,3 @@ pub(super) enum Work {
 }
 
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
-
-/// What others may read of the writer without asking it.
-#[derive(Default)]
-pub(super) struct Gauges {
-    head: AtomicU64,
-    folded_through: AtomicU64,
-    /// Whether it is not known what is on the disk, so that `head` may be too low.
-    pub(super) unsettled: AtomicBool,
-}
-
-impl Gauges {
-    pub(super) fn set(&self, folded_through: Seq, head: Seq) {
-        self.folded_through.store(folded_through.0, Ordering::Release);
-        self.head.store(head.0, Ordering::Release);
-    }
-
-    pub(super) fn head(&self) -> Seq {
-        Seq(self.head.load(Ordering::Acquire))
-    }
-
-    pub(super) fn folded_through(&self) -> Seq {
-        Seq(self.folded_through.load(Ordering::Acquire))
-    }
-}

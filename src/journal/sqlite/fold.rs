@@ -6,12 +6,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::StoreError,
-    fold_plan::{FoldPlan, plan},
+    fold_plan::{FoldPlan, Past, plan},
     read,
     record::{self, Record, signed},
     schema::{self, Facts},
 };
-use crate::event::{ChannelName, Event, HistoryBounds, Seq};
+use crate::event::{ChannelName, Class, Event, HistoryBounds, Seq};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +67,8 @@ fn fold_channel(
 ) -> Result<(), StoreError> {
     let before = read::record(connection, channel)?;
     let created_before = before.as_ref().map(|record| record.stored.created);
-    let nth = |n| nth_lasting(connection, created_before, n);
-    let Some(plan) = plan(before.clone(), events, bounds.history.of(channel.kind()) as u64, nth)? else {
+    let past = HistoryTable::of(connection, before.as_ref());
+    let Some(plan) = plan(before.clone(), events, bounds.history.of(channel.kind()) as u64, &past)? else {
         return Ok(());
     };
     if let Some(created) = created_before {
@@ -92,23 +92,47 @@ fn fold_channel(
     Ok(())
 }
 
-/// The seq of the n-th oldest change or final in a channel's history, counted from one.
-pub(super) fn nth_lasting(connection: &Connection, channel: Option<Seq>, n: u64) -> Result<Seq, StoreError> {
-    let missing = || StoreError::Damaged("a channel's history has less than its row counts".into());
-    let channel = channel.ok_or_else(missing)?;
-    let seq: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM history WHERE channel = ?1 AND class <> 2 ORDER BY seq LIMIT 1 OFFSET ?2")?
-        .query_row((signed(channel), signed(Seq(n.saturating_sub(1)))), |row| row.get(0))
-        .optional()?;
-    seq.and_then(|seq| u64::try_from(seq).ok()).map(Seq).ok_or_else(missing)
+/// The history of one channel as it is folded.
+pub(super) struct HistoryTable<'a> {
+    connection: &'a Connection,
+    /// The channel's key and its floor.
+    channel: Option<(Seq, Seq)>,
+}
+
+impl<'a> HistoryTable<'a> {
+    pub(super) fn of(connection: &'a Connection, record: Option<&Record>) -> Self {
+        Self { connection, channel: record.map(|record| (record.stored.created, record.stored.floor)) }
+    }
+}
+
+impl Past for HistoryTable<'_> {
+    fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError> {
+        let missing = || StoreError::Damaged("a channel's history has less than its row counts".into());
+        let (channel, floor) = self.channel.ok_or_else(missing)?;
+        let sql =
+            "SELECT seq FROM history WHERE channel = ?1 AND seq > ?2 AND class <> 2 ORDER BY seq LIMIT 1 OFFSET ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let values = (signed(channel), signed(floor), signed(Seq(n.saturating_sub(1))));
+        statement.query_row(values, |row| Ok(record::seq_at(row, 0))).optional()?.ok_or_else(missing)?
+    }
+
+    fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError> {
+        let Some((channel, _)) = self.channel else { return Ok(None) };
+        let sql = "SELECT seq FROM history WHERE channel = ?1 AND seq <= ?2 AND class = ?3 ORDER BY seq DESC LIMIT 1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let values = (signed(channel), signed(through), record::class_code(Class::Change));
+        statement.query_row(values, |row| Ok(record::seq_at(row, 0))).optional()?.transpose()
+    }
 }
 
 fn trim_history(connection: &Connection, channel: Seq, plan: &FoldPlan) -> Result<(), StoreError> {
     let through = if plan.cleared { i64::MAX } else { signed(plan.trimmed_through) };
     if through > 0 {
-        connection
-            .prepare_cached("DELETE FROM history WHERE channel = ?1 AND seq <= ?2")?
-            .execute((signed(channel), through))?;
+        connection.prepare_cached("DELETE FROM history WHERE channel = ?1 AND seq <= ?2 AND seq <> ?3")?.execute((
+            signed(channel),
+            through,
+            signed(plan.value),
+        ))?;
     }
     if plan.cleared {
         connection.prepare_cached("DELETE FROM origins WHERE channel = ?1")?.execute([signed(channel)])?;

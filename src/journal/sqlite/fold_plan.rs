@@ -2,9 +2,17 @@
 
 use super::{error::StoreError, record::Record};
 use crate::{
-    event::{Class, Draft, Event, Seq},
+    event::{ChannelKind, Class, Draft, Event, Seq},
     journal::{Members, Stored},
 };
+
+/// What a channel's history has, where a plan depends on it.
+pub(super) trait Past {
+    /// The seq of the n-th oldest change, notice or final above the floor, counted from one.
+    fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError>;
+    /// The seq of the newest change at or below this one, if there is any.
+    fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError>;
+}
 
 /// The outcome of folding events of one channel into its row and history.
 #[derive(Debug)]
@@ -17,6 +25,8 @@ pub(super) struct FoldPlan {
     pub(super) cleared: bool,
     /// Everything in the history at or before it is trimmed.
     pub(super) trimmed_through: Seq,
+    /// The value of a topic that stays although it is trimmed: its newest change so far, or zero.
+    pub(super) value: Seq,
     /// The tick in the history that a later one replaced, or zero.
     pub(super) replaced_tick: Seq,
     /// What the history gains, in seq order. A tick that is the last visible event is not among them.
@@ -25,13 +35,12 @@ pub(super) struct FoldPlan {
 
 /// Folds `events`, all of one channel and in seq order, into what was `before`, which may hold the first of them already.
 ///
-/// `nth_lasting` finds the seq of the n-th oldest change or final in the history, counted from one.
 /// None when there is neither a row nor an event.
 pub(super) fn plan(
     before: Option<Record>,
     events: &[&Event],
     history_max: u64,
-    nth_lasting: impl FnOnce(u64) -> Result<Seq, StoreError>,
+    past: &impl Past,
 ) -> Result<Option<FoldPlan>, StoreError> {
     let folded = before.as_ref().map_or(Seq::ZERO, |record| record.stored.last);
     let events = &events[events.partition_point(|event| event.seq <= folded)..];
@@ -47,7 +56,7 @@ pub(super) fn plan(
         }
     }
     let Some(mut plan) = plan else { return Ok(None) };
-    plan.trim(history_max, nth_lasting)?;
+    plan.trim(history_max, past)?;
     if let Some(event) = events.last().and(plan.record.stored.visible.as_ref()) {
         plan.record.members = Members::of(&event.draft.data);
     }
@@ -61,6 +70,7 @@ impl FoldPlan {
             began: false,
             cleared: false,
             trimmed_through: Seq::ZERO,
+            value: Seq::ZERO,
             replaced_tick: Seq::ZERO,
             kept: Vec::new(),
         }
@@ -149,11 +159,7 @@ impl FoldPlan {
     }
 
     /// Trims the history to its bound and raises the floor.
-    fn trim(
-        &mut self,
-        history_max: u64,
-        nth_lasting: impl FnOnce(u64) -> Result<Seq, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn trim(&mut self, history_max: u64, past: &impl Past) -> Result<(), StoreError> {
         let excess = self.record.lasting.saturating_sub(history_max);
         if excess == 0 {
             return Ok(());
@@ -162,14 +168,20 @@ impl FoldPlan {
             self.kept.iter().filter(|event| event.class() != Class::Tick).map(|event| event.seq).collect();
         let before = self.record.lasting - gained.len() as u64;
         let floor = if excess <= before {
-            nth_lasting(excess)?
+            past.nth_lasting(excess)?
         } else {
             // The excess is more than the history had, so its end lies among what was gained.
             let index = usize::try_from(excess - before - 1).unwrap_or(usize::MAX);
             gained.get(index).copied().unwrap_or(self.record.stored.floor)
         };
         self.trimmed_through = floor;
-        self.kept.retain(|event| event.seq > floor);
+        if self.record.stored.channel.kind() == ChannelKind::Topic {
+            let is_value = |event: &&Event| event.class() == Class::Change && event.seq <= floor;
+            let gained = self.kept.iter().rfind(is_value).map(|event| event.seq);
+            let value = gained.map_or_else(|| past.newest_change(floor), |seq| Ok(Some(seq)))?;
+            self.value = value.unwrap_or_default();
+        }
+        self.kept.retain(|event| event.seq > floor || event.seq == self.value);
         self.record.stored.floor = floor;
         self.record.lasting = history_max;
         if self.record.tick <= floor {
@@ -211,12 +223,9 @@ mod tests {
     impl Tables {
         fn fold(&mut self, events: &[Event], history_max: u64) {
             let events: Vec<&Event> = events.iter().collect();
-            let nth = |n: u64| {
-                let mut lasting = self.history.values().filter(|event| event.class() != Class::Tick);
-                Ok(lasting.nth(usize::try_from(n).unwrap() - 1).unwrap().seq)
-            };
-            let Some(plan) = plan(self.record.take(), &events, history_max, nth).unwrap() else { return };
-            self.history.retain(|seq, _| !plan.cleared && *seq > plan.trimmed_through && *seq != plan.replaced_tick);
+            let Some(plan) = plan(self.record.clone(), &events, history_max, self).unwrap() else { return };
+            let stays = |seq: Seq| seq > plan.trimmed_through || seq == plan.value;
+            self.history.retain(|seq, _| !plan.cleared && stays(*seq) && *seq != plan.replaced_tick);
             self.history.extend(plan.kept.into_iter().map(|event| (event.seq, event)));
             self.record = Some(plan.record);
             self.check(history_max);
@@ -224,8 +233,12 @@ mod tests {
 
         fn check(&self, history_max: u64) {
             let record = self.record.as_ref().unwrap();
+            let floor = record.stored.floor;
+            let below: Vec<_> = self.history.range(..=floor).map(|(_, event)| event.class()).collect();
+            assert!(below.is_empty() || below == [Class::Change], "{below:?}");
             let seqs = |is_tick: bool| {
-                let events = self.history.values().filter(move |event| (event.class() == Class::Tick) == is_tick);
+                let events = self.history.range(floor.next()..).map(|(_, event)| event);
+                let events = events.filter(move |event| (event.class() == Class::Tick) == is_tick);
                 events.map(|event| event.seq).collect::<Vec<_>>()
             };
             assert_eq!(seqs(false).len() as u64, record.lasting);
@@ -235,9 +248,22 @@ mod tests {
         }
     }
 
-    fn event(seq: u64, class: Class, memo: Option<u8>) -> Event {
+    impl Past for Tables {
+        fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError> {
+            let above = self.history.range(self.record.as_ref().unwrap().stored.floor.next()..);
+            let mut lasting = above.filter(|(_, event)| event.class() != Class::Tick);
+            Ok(*lasting.nth(usize::try_from(n).unwrap() - 1).unwrap().0)
+        }
+
+        fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError> {
+            let mut before = self.history.range(..=through).rev();
+            Ok(before.find(|(_, event)| event.class() == Class::Change).map(|(seq, _)| *seq))
+        }
+    }
+
+    fn event(channel: &ChannelName, seq: u64, class: Class, memo: Option<u8>) -> Event {
         let draft = Draft {
-            channel: ChannelName::task(Uuid::nil()),
+            channel: channel.clone(),
             name: None,
             class,
             data: Bytes::from(format!("{{\"status\":\"{seq}\"}}")),
@@ -260,6 +286,7 @@ mod tests {
         #[test]
         fn it_makes_no_difference_how_the_log_is_sliced(
             history_max in 1..4_u64,
+            channel in prop_oneof![Just(ChannelName::task(Uuid::nil())), Just(ChannelName::topic("a").unwrap())],
             steps in prop::collection::vec((classes(), any::<Option<u8>>(), prop::bool::weighted(0.4)), 1..30),
         ) {
             let (mut sliced, mut single, mut whole) = (Tables::default(), Tables::default(), Tables::default());
@@ -267,7 +294,7 @@ mod tests {
             let mut all = Vec::new();
             let mut slice = Vec::new();
             for (seq, (class, memo, cut)) in (1..).zip(steps) {
-                let event = event(seq, class, memo);
+                let event = event(&channel, seq, class, memo);
                 single.fold(std::slice::from_ref(&event), history_max);
                 all.push(event.clone());
                 again.fold(&all, history_max);

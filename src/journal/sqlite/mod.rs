@@ -49,13 +49,13 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::{
-    calls::{Call, Gauges, Work},
+    calls::{Call, Work},
     checkpoint::Checkpointer,
     error::StoreError,
     fold::FoldBounds,
     home::Home,
     pool::{Line, Pool},
-    writer::JournalWriter,
+    writer::{Gauges, JournalWriter},
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::{
     error::StoreError,
-    fold::{by_channel, nth_lasting},
+    fold::{HistoryTable, by_channel},
     fold_plan::{FoldPlan, plan},
     pool::SHARED_READERS_MAX,
     record::{self, CHANNEL_COLUMNS, EVENT_COLUMNS, HISTORY_COLUMNS, Record, signed},
@@ -89,9 +89,9 @@ pub(super) fn read(
     let Some(plan) = plan else { return Ok(History::default()) };
     let mut kept = History { floor: plan.record.stored.floor, events: Vec::new() };
     if let Some(folded) = folded.filter(|_| !plan.cleared) {
-        kept.events = history(connection, &folded.stored, after.max(plan.trimmed_through))?;
-        kept.events.retain(|event| event.seq != plan.replaced_tick);
-        let lasting = kept.events.iter().filter(|event| event.class() != Class::Tick).count() as u64;
+        kept.events = history(connection, &folded.stored, after.max(plan.trimmed_through), plan.value)?;
+        kept.events.retain(|event| event.seq > after && event.seq != plan.replaced_tick);
+        let lasting = count_lasting(&folded, &kept.events);
         if after == Seq::ZERO && plan.trimmed_through == Seq::ZERO && lasting != folded.lasting {
             return Err(miscounted(channel));
         }
@@ -247,12 +247,12 @@ pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> 
     let mut kept = 0_i64;
     while let Some(row) = rows.next()? {
         let record = with_origin(connection, Record::read(row)?)?;
-        let events = history(connection, &record.stored, Seq::ZERO)?;
+        let events = history(connection, &record.stored, Seq::ZERO, Seq::ZERO)?;
         let ticks: Vec<Seq> =
             events.iter().filter(|event| event.class() == Class::Tick).map(|event| event.seq).collect();
         let tick = [record.tick];
         let counted = if record.tick == Seq::ZERO { &[][..] } else { &tick[..] };
-        if ticks != counted || (events.len() - ticks.len()) as u64 != record.lasting {
+        if ticks != counted || count_lasting(&record, &events) != record.lasting {
             return Err(miscounted(&record.stored.channel));
         }
         kept += i64::try_from(events.len()).unwrap_or(i64::MAX);
@@ -263,6 +263,12 @@ pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> 
     } else {
         Err(StoreError::Damaged("there is history of channels that are not there".into()))
     }
+}
+
+/// How many of these events of a channel its row counts. The value of a topic is not counted once it is trimmed.
+fn count_lasting(record: &Record, events: &[Event]) -> u64 {
+    let counts = |event: &&Event| event.class() != Class::Tick && event.seq > record.stored.floor;
+    events.iter().filter(counts).count() as u64
 }
 
 fn miscounted(channel: &ChannelName) -> StoreError {
@@ -277,9 +283,8 @@ fn caught_up(
     events: &[&Event],
 ) -> Result<(Option<Record>, Option<FoldPlan>), StoreError> {
     let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
-    let created = folded.as_ref().map(|record| record.stored.created);
     let bound = if events.is_empty() { u64::MAX } else { history_max.of(channel.kind()) as u64 };
-    let plan = plan(folded.clone(), events, bound, |n| nth_lasting(connection, created, n))?;
+    let plan = plan(folded.clone(), events, bound, &HistoryTable::of(connection, folded.as_ref()))?;
     Ok((folded, plan))
 }
 
@@ -293,10 +298,8 @@ fn unfolded_channels(
     let mut records = BTreeMap::new();
     for (channel, events) in by_channel(&events) {
         let folded = record(connection, channel)?;
-        let created = folded.as_ref().map(|record| record.stored.created);
-        if let Some(plan) =
-            plan(folded, &events, history_max.of(channel.kind()) as u64, |n| nth_lasting(connection, created, n))?
-        {
+        let past = HistoryTable::of(connection, folded.as_ref());
+        if let Some(plan) = plan(folded, &events, history_max.of(channel.kind()) as u64, &past)? {
             records.insert(channel.clone(), plan.record);
         }
     }
@@ -319,11 +322,12 @@ fn unfolded_events(connection: &Connection, channels: &[ChannelName]) -> Result<
     Ok(events)
 }
 
-fn history(connection: &Connection, stored: &Stored, after: Seq) -> Result<Vec<Event>, StoreError> {
+/// The events of a channel's history after a seq, and the one at `value`.
+fn history(connection: &Connection, stored: &Stored, after: Seq, value: Seq) -> Result<Vec<Event>, StoreError> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {HISTORY_COLUMNS} FROM history WHERE channel = ?1 AND seq > ?2 ORDER BY seq"
+        "SELECT {HISTORY_COLUMNS} FROM history WHERE channel = ?1 AND (seq > ?2 OR seq = ?3) ORDER BY seq"
     ))?;
-    let mut rows = statement.query((signed(stored.created), signed(after)))?;
+    let mut rows = statement.query((signed(stored.created), signed(after), signed(value)))?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
         events.push(record::kept_event(row, stored)?);

@@ -7,7 +7,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::Ordering,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use std::{
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    calls::{Call, Gauges, Work},
+    calls::{Call, Work},
     checkpoint::{self, Checkpointer},
     edge::{self, AppendPlan, Edge},
     error::StoreError,
@@ -294,6 +294,30 @@ impl JournalWriter {
 
     pub(super) fn publish(&self) {
         self.gauges.set(self.facts.folded_through, self.head);
+    }
+}
+
+/// What others may read of the writer without asking it.
+#[derive(Default)]
+pub(super) struct Gauges {
+    head: AtomicU64,
+    folded_through: AtomicU64,
+    /// Whether it is not known what is on the disk, so that `head` may be too low.
+    pub(super) unsettled: AtomicBool,
+}
+
+impl Gauges {
+    pub(super) fn set(&self, folded_through: Seq, head: Seq) {
+        self.folded_through.store(folded_through.0, Ordering::Release);
+        self.head.store(head.0, Ordering::Release);
+    }
+
+    pub(super) fn head(&self) -> Seq {
+        Seq(self.head.load(Ordering::Acquire))
+    }
+
+    pub(super) fn folded_through(&self) -> Seq {
+        Seq(self.folded_through.load(Ordering::Acquire))
     }
 }
 

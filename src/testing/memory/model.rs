@@ -1,7 +1,7 @@
 //! The state of a channel, worked out from all its events: the contract's sentences as code.
 
 use crate::{
-    event::{Class, Draft, Event, HistoryBounds, Seq},
+    event::{ChannelKind, Class, Draft, Event, HistoryBounds, Seq},
     journal::Stored,
 };
 
@@ -48,8 +48,10 @@ fn floor(life: &[Event], history_max: usize) -> Option<Seq> {
 fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
     let floor = floor(life, history_max).unwrap_or(Seq::ZERO);
     let last_tick = life.iter().rev().find(|event| event.class() == Class::Tick).map(|event| event.seq);
+    let trimmed = life.iter().filter(|event| event.seq <= floor && event.channel().kind() == ChannelKind::Topic);
+    let value = trimmed.rev().find(|event| event.class() == Class::Change).map(|event| event.seq);
     life.iter()
-        .filter(|event| event.seq > floor)
+        .filter(|event| event.seq > floor || value == Some(event.seq))
         .filter(|event| is_lasting(event) || last_tick == Some(event.seq))
         .map(|event| Event { draft: Draft { memo: None, origin: None, ..event.draft.clone() }, ..event.clone() })
         .collect()

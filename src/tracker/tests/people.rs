@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     event::ChannelKind,
-    people::{NewNotification, PresenceStatus, UserIntent, message},
+    people::{NewNotification, Notification, PresenceStatus, UserIntent, message},
 };
 
 fn user(user_id: &str) -> ChannelName {
@@ -101,4 +101,66 @@ async fn a_user_whom_another_node_changed_is_decided_again() {
     rig.tracker.ask_user(&user("ann"), UserIntent::Seen(Seq(1))).await.unwrap();
     let known = rig.tracker.user("ann").unwrap();
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
+}
+
+/// What another node does: bob joins the group a and is sent a message there.
+fn joined_elsewhere(rig: &Rig) -> Group {
+    let now = rig.tracker.clock().now();
+    let mut bob = crate::people::UserState::new(now);
+    bob.groups.insert("a".into(), rig.tracker.head());
+    let memo = serde_json::to_vec(&bob).unwrap();
+    let hidden =
+        Draft { memo: Some(memo.into()), class: crate::event::Class::Hidden, ..message(&user("bob"), "".into()) };
+    let told = Notification::new(note("to bob"), now).draft(ChannelName::group("a").unwrap());
+    Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts: vec![hidden, told] }
+}
+
+async fn kept(rig: &Rig, group: &str) -> usize {
+    rig.journal.read(&ChannelName::group(group).unwrap(), Seq::ZERO).await.unwrap().events.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_to_a_group_without_members_is_forgotten() {
+    let rig = Rig::start().await;
+    let a = ChannelName::group("a").unwrap();
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&a, note("before")).await.unwrap();
+    join(&rig, "ann", &[]).await;
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(channels(&rig).await, ["user:ann"]);
+    // A group of the same name is another group.
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&a, note("after")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(kept(&rig, "a").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages() {
+    let rig = Rig::start().await;
+    join(&rig, "ann", &["a"]).await;
+    rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
+    rig.journal.foreign_before_next_append(joined_elsewhere(&rig));
+    join(&rig, "ann", &[]).await;
+    tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+    assert_eq!(kept(&rig, "a").await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages() {
+    for is_known_before in [false, true] {
+        let rig = Rig::start().await;
+        join(&rig, "ann", &["a"]).await;
+        rig.tracker.notify_group(&ChannelName::group("a").unwrap(), note("before")).await.unwrap();
+        join(&rig, "ann", &[]).await;
+        let group = joined_elsewhere(&rig);
+        if is_known_before {
+            // It is in the journal, and this node has not followed it.
+            rig.journal.foreign(group);
+        } else {
+            rig.journal.foreign_before_next_append(group);
+        }
+        tokio::time::sleep(Duration::from_secs(2 * 3_600)).await;
+        assert_eq!(kept(&rig, "a").await, 2, "{is_known_before}");
+    }
 }

@@ -130,6 +130,14 @@ fn beyond_loopback_only_with_access_or_on_demand() {
         assert!(said.contains(warning) && said.contains("cannot listen on"), "{said}");
     }
     assert!(start(&["--insecure-open", "false"]).contains(refusal));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let proxied = |arguments: &[&str]| {
+        let behind = ["serve", "--listen", &taken, "--trusted-proxies", "127.0.0.1"];
+        String::from_utf8(progressd(data.path(), &[&behind, arguments].concat()).stderr).unwrap()
+    };
+    assert!(proxied(&[]).contains(refusal), "a proxy lets others in, too");
+    assert!(proxied(&["--insecure-open"]).contains("cannot listen on"));
     let said = start(&["--jwt-secret", "a secret"]);
     assert!(
         !said.contains("access is off") && said.contains("cannot listen on") && !said.contains("a secret"),

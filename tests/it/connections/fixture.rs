@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use progressd::config::ConnectionConfig;
-use progressd::server;
+use progressd::server::{self, Peer};
 use progressd::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -115,7 +115,7 @@ fn routes(receiver: mpsc::Receiver<&'static str>, signals: &Signals) -> Router {
     let receiver = Arc::new(Mutex::new(Some(receiver)));
     let (slow, ended, endless_ended) = (signals.clone(), Arc::clone(&signals.ended), Arc::clone(&signals.ended));
     Router::new()
-        .route("/hello", get(|Extension(peer): Extension<SocketAddr>| async move { format!("hello {}", peer.ip()) }))
+        .route("/hello", get(|Extension(peer): Extension<Peer>| async move { format!("hello {}", peer.address.ip()) }))
         .route("/panic", get(panics))
         .route("/refuse", post(|| async { (StatusCode::PAYLOAD_TOO_LARGE, "refused") }))
         .route("/echo", post(echo))

@@ -6,6 +6,7 @@ use axum::{Router, body::Body};
 use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
     config::Config,
+    server::Peer,
     service::{Clock, Service, history_bounds},
     testing::MemoryJournal,
 };
@@ -121,7 +122,8 @@ impl Asking {
 
     /// As if it came through a connection from this address.
     pub(crate) fn from(mut self, address: &str) -> Self {
-        self.request = self.request.extension(SocketAddr::new(address.parse().unwrap(), 9));
+        let address = SocketAddr::new(address.parse().unwrap(), 9);
+        self.request = self.request.extension(Peer { address, is_https: false });
         self
     }
 
