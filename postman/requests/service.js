@@ -3,7 +3,7 @@
 /** @type {import("../collection.js").Folder} */
 export const service = {
   name: "Service",
-  about: "Health, metrics, and the description of the API.",
+  about: "Health, metrics, the description of the API, and who one is.",
   requests: [
     { route: "GET /healthz", name: "Ask whether the process is alive", has: { status: "ok" } },
     { route: "GET /readyz", name: "Ask whether it is ready", has: { status: "ok" } },
@@ -13,5 +13,20 @@ export const service = {
       name: "Read the description",
       has: { "info.title": "progressd" },
     },
+    {
+      route: "GET /api/session",
+      name: "Ask who one is",
+      about: "While access is off, everybody is the same.",
+      type: "application/json",
+      has: { kind: "open" },
+    },
+    {
+      route: "POST /api/session",
+      name: "Sign in",
+      about: "Turns the token or API key in `Authorization` into a cookie, while access is on.",
+      type: "application/json",
+      has: { kind: "open" },
+    },
+    { route: "DELETE /api/session", name: "Sign out", status: 204 },
   ],
 };

@@ -23,6 +23,7 @@ use crate::event::Timestamp;
 const PREFIX: &str = "progressd";
 const KEYS: &str = "keys.json";
 const LAST_USES: &str = "last-used.json";
+const ENDED_SESSIONS: &str = "ended-sessions.json";
 const SECRET: &str = "secret";
 const LOCK: &str = "lock";
 
@@ -141,6 +142,19 @@ impl AccessFiles {
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         self.replace(SECRET, &secret)?;
         Ok(secret)
+    }
+
+    /// The sessions that were ended before they expired, by id.
+    pub(super) fn ended_sessions(&self) -> Result<BTreeMap<String, Timestamp>, AccessError> {
+        self.read(ENDED_SESSIONS)
+    }
+
+    pub(super) fn write_ended_sessions(&self, ended: &BTreeMap<String, Timestamp>) -> Result<(), AccessError> {
+        self.replace(ENDED_SESSIONS, ended)
+    }
+
+    pub(super) fn unusable_secret(&self) -> AccessError {
+        self.error(SECRET, "it cannot seal cookies".into())
     }
 
     pub(super) fn write_last_uses(&self, last_uses: &BTreeMap<String, Timestamp>) -> Result<(), AccessError> {

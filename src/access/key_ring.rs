@@ -33,12 +33,13 @@ pub(super) struct KeyRing {
 struct Keys {
     stamp: Option<FileStamp>,
     by_id: HashMap<String, KnownKey>,
-    /// Whether there was ever one: access does not go off again.
-    any: bool,
+    /// Cancelled when there is the first one: access does not go off again.
+    first: Arc<CancellationToken>,
 }
 
 /// A key that is not revoked.
 struct KnownKey {
+    name: Arc<str>,
     hash: String,
     scopes: Arc<[Scope]>,
     expires_at: Option<Timestamp>,
@@ -60,9 +61,15 @@ impl KeyRing {
         Ok(Self { files, keys: RwLock::new(keys), last_uses: Mutex::new(last_uses), used: Notify::new() })
     }
 
-    /// Whether a key was ever made.
-    pub(super) fn any(&self) -> bool {
-        self.current().any
+    /// What is cancelled when the first key is made; `None` if one was.
+    pub(super) fn none_yet(&self) -> Option<Arc<CancellationToken>> {
+        let keys = self.current();
+        (!keys.first.is_cancelled()).then(|| Arc::clone(&keys.first))
+    }
+
+    /// From now on changes of the file are noticed within [`LOOK_INTERVAL`], as long as somebody holds what they cancel.
+    pub(super) fn follow_file(&self) {
+        self.used.notify_one();
     }
 
     /// Recognizes the holder of a key.
@@ -79,9 +86,11 @@ impl KeyRing {
         Ok(Pass {
             principal: Principal::Program(Arc::clone(&known.scopes)),
             expires_at: known.expires_at,
+            name: Some(Arc::clone(&known.name)),
             key: Some(id.clone()),
             ticket: None,
             revoked: Some(Arc::clone(&known.revoked)),
+            session: None,
         })
     }
 
@@ -101,8 +110,7 @@ impl KeyRing {
             let mut is_watched = true;
             while is_watched {
                 tokio::time::sleep(LOOK_INTERVAL).await;
-                // Whoever has a pass holds the token of its key.
-                is_watched = self.current().by_id.values().any(|key| Arc::strong_count(&key.revoked) > 1);
+                is_watched = self.current().is_watched();
                 if !is_watched || written.elapsed() >= LAST_USE_INTERVAL {
                     let ring = Arc::clone(&self);
                     // A panic in there is already logged, and the next round writes.
@@ -148,7 +156,9 @@ impl KeyRing {
         // A file that cannot be read revokes all keys: none may outlive its revocation.
         let records = self.files.keys().inspect_err(|error| tracing::error!(%error, "cannot read the API keys"));
         keys.stamp = stamp;
-        keys.any |= records.is_err();
+        if records.is_err() {
+            keys.first.cancel();
+        }
         keys.follow(records.unwrap_or_default());
         drop(keys);
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
@@ -160,14 +170,23 @@ impl KeyRing {
 }
 
 impl Keys {
+    /// Whether anybody has a pass: they hold the token of their key, or that of the first.
+    fn is_watched(&self) -> bool {
+        let mut tokens = self.by_id.values().map(|key| &key.revoked).chain([&self.first]);
+        tokens.any(|token| Arc::strong_count(token) > 1)
+    }
+
     /// Takes over what the file says now; ends what is held by keys that are no longer in force.
     fn follow(&mut self, records: Vec<KeyRecord>) {
-        self.any |= !records.is_empty();
+        if !records.is_empty() {
+            self.first.cancel();
+        }
         let mut before = std::mem::take(&mut self.by_id);
         for record in records.into_iter().filter(|record| record.revoked_at.is_none()) {
             let revoked = before.remove(&record.id).map(|known| known.revoked).unwrap_or_default();
-            let KeyRecord { hash, scopes, expires_at, .. } = record;
-            self.by_id.insert(record.id, KnownKey { hash, scopes: scopes.into(), expires_at, revoked });
+            let KeyRecord { id, name, hash, scopes, expires_at, .. } = record;
+            let known = KnownKey { name: name.into(), hash, scopes: scopes.into(), expires_at, revoked };
+            self.by_id.insert(id, known);
         }
         before.values().for_each(|known| known.revoked.cancel());
     }

@@ -1,11 +1,12 @@
 //! Access: who makes a request, and what they may do.
 //!
 //! `table.rs` says what each route needs and who may watch each channel; the rest finds out who asks. It owns the API keys
-//! of the running service. It must not know how a request or an answer looks, nor what a task is.
+//! and the ended sessions of the running service. It must not know how a request or an answer looks, nor what a task is.
 
 mod key_file;
 mod key_ring;
 mod principal;
+mod sessions;
 mod table;
 mod tickets;
 mod tokens;
@@ -15,6 +16,7 @@ pub use principal::{Principal, Scope};
 pub use table::{Needs, ROUTES, Subject, Verdict, is_unlimited, judge, may_watch, needs};
 
 use std::{
+    future::{Future, pending},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,6 +28,7 @@ use crate::{
     event::{ChannelName, Timestamp},
 };
 use key_ring::KeyRing;
+use sessions::Sessions;
 use tickets::TicketOffice;
 use tokens::TokenChecks;
 
@@ -37,6 +40,7 @@ struct AccessParts {
     tokens: Option<TokenChecks>,
     keys: Arc<KeyRing>,
     tickets: TicketOffice,
+    sessions: Sessions,
 }
 
 /// Who makes a request, and for how long that holds.
@@ -46,18 +50,22 @@ pub struct Pass {
     pub principal: Principal,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
+    /// The name of the API key.
+    pub name: Option<Arc<str>>,
     /// The id of the API key.
     pub key: Option<String>,
     /// What tells the ticket from others.
     pub ticket: Option<Arc<str>>,
     /// Cancelled when it is revoked.
     pub revoked: Option<Arc<CancellationToken>>,
+    /// The id of the session.
+    pub session: Option<Arc<str>>,
 }
 
 impl Pass {
     /// One that does not end.
     pub fn of(principal: Principal) -> Self {
-        Self { principal, expires_at: None, key: None, ticket: None, revoked: None }
+        Self { principal, expires_at: None, name: None, key: None, ticket: None, revoked: None, session: None }
     }
 }
 
@@ -100,6 +108,12 @@ pub enum Denied {
     /// There is no such key, or not any more.
     #[error("The API key is unknown or was revoked.")]
     UnknownKey,
+    /// It is no cookie of a session, or of another service.
+    #[error("The session is not one of this service. Sign in again.")]
+    WrongSession,
+    /// Somebody signed out.
+    #[error("The session was ended. Sign in again.")]
+    SessionEnded,
 }
 
 /// What access needs cannot be used.
@@ -127,13 +141,20 @@ impl Access {
     /// When a file that they name cannot be used.
     pub fn load(config: &AccessConfig, data_dir: &Path) -> Result<Self, AccessError> {
         let files = AccessFiles::of(data_dir);
-        let (tokens, tickets) = (TokenChecks::load(config)?, TicketOffice::new(files.secret()?.as_bytes()));
-        Ok(Self(Arc::new(AccessParts { tokens, keys: Arc::new(KeyRing::load(files)?), tickets })))
+        let (tokens, secret) = (TokenChecks::load(config)?, files.secret()?);
+        let (tickets, sessions) = (TicketOffice::new(secret.as_bytes()), Sessions::load(files.clone(), &secret)?);
+        Ok(Self(Arc::new(AccessParts { tokens, keys: Arc::new(KeyRing::load(files)?), tickets, sessions })))
     }
 
     /// Whether requests need a credential: as soon as people or programs can have one.
     pub fn is_on(&self) -> bool {
-        self.0.tokens.is_some() || self.0.keys.any()
+        self.open_pass().is_none()
+    }
+
+    /// The pass of whoever reaches the address while access is off; it ends when access comes on.
+    pub fn open_pass(&self) -> Option<Pass> {
+        let off = self.0.tokens.is_none().then(|| self.0.keys.none_yet()).flatten()?;
+        Some(Pass { revoked: Some(off), ..Pass::of(Principal::Open) })
     }
 
     /// Recognizes the holder of a token or of a key.
@@ -147,6 +168,61 @@ impl Access {
         let told = self.0.tokens.as_ref().ok_or(Denied::Malformed)?.check(credential, now)?;
         let principal = Principal::Person(told.user_id.into());
         Ok(Pass { expires_at: Some(told.expires_at), ..Pass::of(principal) })
+    }
+
+    /// Recognizes the holder of the cookie of a session.
+    ///
+    /// # Errors
+    /// When it is not believed, or the credential in it is not any more.
+    pub fn recognize_session(&self, cookie: &str, now: Timestamp) -> Result<Pass, Denied> {
+        let opened = self.0.sessions.open(cookie, now)?;
+        let pass = self.recognize(&opened.credential, now)?;
+        Ok(Pass { expires_at: Some(opened.until), session: Some(opened.id.into()), ..pass })
+    }
+
+    /// The value of a cookie for this credential, which has this pass, and when it ends. `None` if it would be longer than
+    /// browsers keep.
+    pub fn open_session(&self, credential: &str, pass: &Pass, now: Timestamp) -> Option<(String, Timestamp)> {
+        self.0.sessions.seal(credential, pass.expires_at, now)
+    }
+
+    /// Ends the session of this cookie, if there is one. Waits for the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written down: the session has ended, but would not stay so after a restart.
+    pub fn end_session(&self, cookie: &str, now: Timestamp) -> Result<(), AccessError> {
+        self.0.sessions.end(cookie, now)
+    }
+
+    /// Completes when this pass ends, which is valid now.
+    pub fn end_of(&self, pass: &Pass, now: Timestamp) -> impl Future<Output = ()> + Send + 'static {
+        let (access, pass) = (self.clone(), pass.clone());
+        async move {
+            access.0.keys.follow_file();
+            let expired = async {
+                match pass.expires_at {
+                    Some(end) => tokio::time::sleep(end.since(now)).await,
+                    None => pending().await,
+                }
+            };
+            let revoked = async {
+                match &pass.revoked {
+                    Some(revoked) => revoked.cancelled().await,
+                    None => pending().await,
+                }
+            };
+            let signed_out = async {
+                match &pass.session {
+                    Some(session) => access.0.sessions.ended(session).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = expired => {}
+                () = revoked => {}
+                () = signed_out => {}
+            }
+        }
     }
 
     /// Recognizes the holder of a ticket.

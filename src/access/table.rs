@@ -78,6 +78,10 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/healthz", Nothing),
     ("GET", "/readyz", Nothing),
     ("GET", "/metrics", Only(Scope::Admin)),
+    // Who one is. To sign out must work with a cookie that is not good any more.
+    ("GET", "/api/session", Anyone),
+    ("POST", "/api/session", Anyone),
+    ("DELETE", "/api/session", Nothing),
     // Tasks.
     ("GET", "/api/tasks", PersonOr(Scope::Read)),
     ("POST", "/api/tasks", PersonOr(Scope::Submit)),

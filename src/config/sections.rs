@@ -69,6 +69,11 @@ pub struct ConnectionConfig {
     /// Maximum number of open connections; further ones wait until one closes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "16384")]
     pub max_connections: usize,
+    // Off: behind a proxy, all connections come from its address.
+    /// Maximum number of open connections of one address, that of the proxy if there is one; further ones are answered
+    /// with 429 and closed; no limit if not set
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub max_connections_per_address: Option<usize>,
     /// How long a new connection may stay silent before it is closed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub first_byte_timeout: Duration,

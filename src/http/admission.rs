@@ -4,45 +4,43 @@
 //! asked. A handler is given the [`Principal`] for what only it knows: the owner of a new task, the filter of a list, the
 //! channels in a query.
 
-use std::{borrow::Cow, convert::Infallible, mem, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
     extract::{FromRequestParts, MatchedPath, Request},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
+use http::{HeaderName, Method, header, request::Parts};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use tower::{Service, ServiceExt};
 use utoipa::openapi::{
+    RefOr,
     path::Operation,
-    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 use uuid::Uuid;
 
 use super::{
     App,
+    client::Client,
+    credentials::{self, COOKIE, Credential},
     event_streams::refused,
     extract::single,
-    limits::{self, Usage},
+    guard, limits,
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, kinds},
-    refusals,
+    refusals, session,
 };
 use crate::{
     access::{Denied, Needs, Pass, Principal, Subject, Verdict, judge, needs},
-    event::ChannelName,
-    limits::Consumer,
+    event::{ChannelName, Timestamp},
     stream::Leash,
     task::{Entry, NewTask},
     tracker::{Found, TaskFilter},
 };
 
-/// The query parameters of a token and of a ticket, on streams only: an `EventSource` cannot set headers.
-const TOKEN: &str = "token=";
-const TICKET: &str = "ticket=";
-const ONE_CREDENTIAL: &str = "must not be given beside another credential";
 const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
 /// Lets a request through to its route if the limits of its client and the table allow it.
@@ -50,66 +48,100 @@ pub(super) async fn admit<S>(app: App, route: S, request: Request) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let (usage, address) = (Usage::of(&request), limits::address(request.extensions()));
-    let admitted = async {
-        if app.access.is_on() { recognized(&app, route, request, usage).await } else { answered(route, request).await }
-    };
-    limits::within(&app, address.map(Consumer::at), usage, admitted).await
+    let limited = limits::of_address(&app, &request);
+    limits::within(&app, limited, admitted(&app, route, request)).await
 }
 
-/// Lets a request through to its route if the table allows it.
-async fn recognized<S>(app: &App, route: S, request: Request, usage: Usage) -> Response
+async fn admitted<S>(app: &App, route: S, mut request: Request) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
+    let now = app.tracker.clock().now();
+    let pass = match app.access.open_pass() {
+        Some(pass) => pass,
+        None => match checked(app, request, now).await {
+            Ok((pass, checked)) => {
+                request = checked;
+                pass
+            }
+            Err(response) => return response,
+        },
+    };
+    request.extensions_mut().insert(pass.clone());
+    // What only reads may be left half-way, when the right to read ends; all else is carried out.
+    let is_left = request.method().is_safe();
+    let end = app.access.end_of(&pass, now);
+    let limited = limits::of_principal(&pass, &request);
+    let answered = async { route.oneshot(request).await.unwrap_or_else(|never| match never {}) };
+    let answered = limits::within(app, limited, answered);
+    let response = if is_left {
+        tokio::select! {
+            biased;
+            response = answered => response,
+            () = app.access.end_of(&pass, now) => return ended(&pass).into_response(),
+        }
+    } else {
+        answered.await
+    };
+    let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == EVENT_STREAM);
+    if is_stream { response.map(|body| Body::new(Leash::new(body, now, pass.expires_at, end))) } else { response }
+}
+
+/// The credential that a request waited with has ended.
+fn ended(pass: &Pass) -> Problem {
+    match pass.principal {
+        Principal::Open => Problem::new(&kinds::CREDENTIAL_REQUIRED),
+        _ => Problem::new(&kinds::CREDENTIAL_INVALID).with_detail("It has ended while the request waited."),
+    }
+}
+
+/// Who makes the request, if they may, and the request without its credential in the query.
+async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, Request), Response> {
     let Some(path) = request.extensions().get::<MatchedPath>().cloned() else {
-        return answered(route, request).await;
+        return Ok((Pass::of(Principal::Nobody), request));
     };
     let needs = if *request.method() == Method::OPTIONS {
         Needs::Nothing
     } else {
         needs(request.method().as_str(), path.as_str())
     };
+    if needs == Needs::Nothing {
+        return Ok((Pass::of(Principal::Nobody), request));
+    }
     let is_stream = needs == Needs::Watch || request.method() == Method::GET && wants_stream(request.headers());
     let (mut parts, body) = request.into_parts();
-    let pass = match checked(app, &mut parts, needs, path.as_str(), is_stream).await {
-        Ok(pass) => pass,
-        Err(problem) if is_stream => return refused(&problem),
-        Err(problem) => return problem.into_response(),
-    };
-    parts.extensions.insert(pass.principal.clone());
-    parts.extensions.insert(pass.clone());
-    let answer = answered(route, Request::from_parts(parts, body));
-    let response = limits::within(app, limits::principal(&pass), usage, answer).await;
-    leashed(app, pass, response)
-}
-
-async fn answered<S>(route: S, request: Request) -> Response
-where
-    S: Service<Request, Response = Response, Error = Infallible>,
-{
-    match route.oneshot(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    match recognized(app, &mut parts, path.as_str(), is_stream, now) {
+        Ok(pass) => match judged(app, &parts, needs, path.as_str(), &pass).await {
+            Ok(()) => Ok((pass, Request::from_parts(parts, body))),
+            Err(problem) if is_stream => Err(refused(&problem)),
+            Err(problem) => Err(problem.into_response()),
+        },
+        // Too many wrong credentials may pass.
+        Err(problem) if wants_stream(&parts.headers) => Err(refused(&problem)),
+        Err(problem) => Err(problem.into_response()),
     }
 }
 
-/// Who makes the request, if they may.
-async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_stream: bool) -> Result<Pass, Problem> {
-    if needs == Needs::Nothing {
-        return Ok(Pass::of(Principal::Nobody));
-    }
-    let [token, ticket] =
-        [TOKEN, TICKET].map(|name| is_stream.then(|| take_from_query(&mut request.uri, name)).flatten());
-    let now = app.tracker.clock().now();
-    let recognized = match (credential(&request.headers, token)?, ticket) {
-        (Some(_), Some(_)) => return Err(Problem::new(&kinds::MALFORMED).with_error("ticket", ONE_CREDENTIAL)),
-        (Some(credential), None) => app.access.recognize(&credential, now),
-        (None, Some(ticket)) => app.access.recognize_ticket(&ticket, now),
-        (None, None) => Ok(Pass::of(Principal::Nobody)),
+/// Who makes the request.
+fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: Timestamp) -> Result<Pass, Problem> {
+    // Whoever signs in anew still has the cookie that has expired.
+    let signs_in = path == session::PATH && request.method == Method::POST;
+    let pass = match credentials::take(request, !signs_in, is_stream)? {
+        None => return Ok(Pass::of(Principal::Nobody)),
+        Some(Credential::Token(token)) => app.access.recognize(&token, now),
+        Some(Credential::Ticket(ticket)) => app.access.recognize_ticket(&ticket, now),
+        Some(Credential::Cookie(cookie)) => {
+            // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
+            guard::check_site(&request.uri, &request.headers, &Client::found(request), &app.config.http)?;
+            app.access.recognize_session(&cookie, now)
+        }
     };
     let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
-    let pass = recognized.map_err(|denied| limits::failed(app, &request.extensions, invalid(denied)))?;
+    pass.map_err(|denied| limits::failed(app, &request.extensions, invalid(denied)))
+}
+
+/// Whether they may.
+async fn judged(app: &App, request: &Parts, needs: Needs, path: &str, pass: &Pass) -> Result<(), Problem> {
     let subject = subject(app, request, path, &pass.principal).await?;
     let verdict = match judge(needs, &pass.principal, &subject) {
         // A path that names no channel is not one whose channels are in the query.
@@ -117,7 +149,7 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
         verdict => verdict,
     };
     match verdict {
-        Verdict::Allowed => Ok(pass),
+        Verdict::Allowed => Ok(()),
         Verdict::NeedsCredential if request.headers.contains_key(LEASE_TOKEN) => {
             Err(limits::failed(app, &request.extensions, Problem::new(&kinds::CREDENTIAL_REQUIRED)))
         }
@@ -131,40 +163,6 @@ async fn checked(app: &App, request: &mut Parts, needs: Needs, path: &str, is_st
         Verdict::Hidden if path.contains("{taskId}") => Err(Problem::new(&kinds::TASK_NOT_FOUND)),
         Verdict::Hidden => Err(Problem::new(&kinds::USER_NOT_FOUND)),
     }
-}
-
-/// The one credential of a request: in its header, or in the query of a stream.
-fn credential(headers: &HeaderMap, in_query: Option<String>) -> Result<Option<Cow<'_, str>>, Problem> {
-    let in_header = match single(headers, &header::AUTHORIZATION)? {
-        Some(text) => Some(bearer(text).ok_or_else(|| {
-            Problem::new(&kinds::CREDENTIAL_INVALID)
-                .with_detail("Send a token or an API key as: Authorization: Bearer …")
-        })?),
-        None => None,
-    };
-    match (in_header, in_query) {
-        (Some(_), Some(_)) => Err(Problem::new(&kinds::MALFORMED).with_error("token", ONE_CREDENTIAL)),
-        (in_header, in_query) => Ok(in_header.map(Cow::Borrowed).or(in_query.map(Cow::Owned))),
-    }
-}
-
-fn bearer(text: &str) -> Option<&str> {
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// Takes a parameter out of the query, so that nothing behind this sees it.
-fn take_from_query(uri: &mut Uri, name: &str) -> Option<String> {
-    let (given, others): (Vec<&str>, Vec<&str>) = uri.query()?.split('&').partition(|pair| pair.starts_with(name));
-    let values: Vec<&str> = given.iter().map(|pair| &pair[name.len()..]).collect();
-    // Given twice it is no token.
-    let value = percent_decode_str(values.first()?).decode_utf8_lossy().into_owned() + &values[1..].concat();
-    let mark = if others.is_empty() { "" } else { "?" };
-    let target = format!("{}{mark}{}", uri.path(), others.join("&"));
-    let mut parts = mem::take(uri).into_parts();
-    parts.path_and_query = target.parse().ok();
-    *uri = Uri::from_parts(parts).unwrap_or_default();
-    Some(value)
 }
 
 /// What the path says, as far as the verdict on this principal may depend on it.
@@ -206,39 +204,20 @@ fn in_path(template: &str, path: &str, name: &str) -> Option<String> {
     percent_decode_str(value).decode_utf8().ok().map(Cow::into_owned)
 }
 
-/// A stream ends when the credential does that it was opened with.
-fn leashed(app: &App, pass: Pass, response: Response) -> Response {
-    let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == EVENT_STREAM);
-    if !is_stream || pass.expires_at.is_none() && pass.revoked.is_none() {
-        return response;
+impl FromRequestParts<App> for Pass {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _app: &App) -> Result<Self, Infallible> {
+        // There is one in every request that has come through here.
+        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(Principal::Nobody)))
     }
-    let now = app.tracker.clock().now();
-    response.map(|body| {
-        let revoked = async move {
-            match &pass.revoked {
-                Some(revoked) => revoked.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        Body::new(Leash::new(body, now, pass.expires_at, revoked))
-    })
 }
 
 impl FromRequestParts<App> for Principal {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let unknown = if app.access.is_on() { Self::Nobody } else { Self::Open };
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(unknown))
-    }
-}
-
-impl FromRequestParts<App> for Pass {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let principal = Principal::from_request_parts(parts, app).await?;
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or_else(|| Self::of(principal)))
+        Pass::from_request_parts(parts, app).await.map(|pass| pass.principal)
     }
 }
 
@@ -283,14 +262,23 @@ impl Principal {
 /// Adds to the description of a route what it needs, and what this layer refuses.
 pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     let needs = needs(method.as_str(), path);
+    let schemes: &[&str] = match needs {
+        Needs::Nothing => &[],
+        _ if path == session::PATH && *method == Method::POST => &["bearer"],
+        Needs::Watch => &["bearer", "session", "token", "ticket"],
+        Needs::LeaseOr(_) => &["bearer", "session", "lease"],
+        _ if is_stream(operation) => &["bearer", "session", "token"],
+        _ => &["bearer", "session"],
+    };
+    // An empty list says that nothing is needed; one that is missing would say nothing.
+    operation.security = Some(schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, [""; 0])).collect());
     if needs == Needs::Nothing {
         return;
     }
     let text = operation.description.take().map_or_else(String::new, |text| text + "\n\n");
     operation.description = Some(format!("{text}While access is on, this needs {needs}."));
-    operation.security = Some(vec![SecurityRequirement::new("bearer", [""; 0])]);
     let responses = &mut operation.responses.responses;
-    refusals::add(responses, &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID]);
+    refusals::add(responses, &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE]);
     if needs != Needs::Anyone {
         refusals::add(responses, &[&kinds::NOT_ALLOWED]);
     }
@@ -302,10 +290,29 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     }
 }
 
+/// Whether an operation answers a stream.
+fn is_stream(operation: &Operation) -> bool {
+    let responses = operation.responses.responses.values();
+    responses
+        .into_iter()
+        .any(|response| matches!(response, RefOr::T(response) if response.content.contains_key(EVENT_STREAM)))
+}
+
 /// How a credential is sent.
-pub(super) fn scheme() -> SecurityScheme {
-    let description = "The token of a person (JWT), or the API key of a program. Streams also take it as `?token=`, \
-                       and a ticket as `?ticket=`. \
-                       Nothing is needed while access is off.";
-    SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build())
+pub(super) fn schemes() -> [(&'static str, SecurityScheme); 5] {
+    let bearer = "The token of a person (JWT), or the API key of a program. Nothing is needed while access is off.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(bearer)).build();
+    let session = "What `POST /api/session` makes of a token or an API key; `__Host-progressd_session` on https. It \
+                   counts for requests of the pages of this service, and of the origins in --allowed-origins.";
+    let session = ApiKeyValue::with_description(COOKIE, session);
+    let token = ApiKeyValue::with_description("token", "A token or an API key, on streams only.");
+    let ticket = ApiKeyValue::with_description("ticket", "What `POST /api/tickets` answers, on streams only.");
+    let lease = ApiKeyValue::with_description("Lease-Token", "What comes with the lease of a task.");
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
+        ("token", SecurityScheme::ApiKey(ApiKey::Query(token))),
+        ("ticket", SecurityScheme::ApiKey(ApiKey::Query(ticket))),
+        ("lease", SecurityScheme::ApiKey(ApiKey::Header(lease))),
+    ]
 }

@@ -65,6 +65,8 @@ pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, config
     }
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        // Only origins that are named come here.
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_RESPONSE_HEADERS));
     }
 }
@@ -148,7 +150,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Refuses what a page of another site makes its visitor's browser send.
-fn check_site(uri: &Uri, headers: &HeaderMap, client: &Client, config: &HttpConfig) -> Result<(), Problem> {
+pub(super) fn check_site(uri: &Uri, headers: &HeaderMap, client: &Client, config: &HttpConfig) -> Result<(), Problem> {
     if allowed_origin(headers, config).is_some() {
         return Ok(());
     }

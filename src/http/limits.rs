@@ -55,30 +55,33 @@ impl Usage {
     }
 }
 
-/// The address of the client that makes a request.
-pub(super) fn address(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<Client>().map(|client| client.address)
+/// Whose limits count for a request, and what they depend on; nobody's where they are off.
+type Limited = Option<(Consumer, Usage)>;
+
+/// The limits of the address of the client.
+pub(super) fn of_address(app: &App, request: &Request) -> Limited {
+    let address = app.limits.are_of_addresses().then(|| address(request.extensions())).flatten()?;
+    Some((Consumer::at(address), Usage::of(request)))
 }
 
-/// Whose limits count for whoever has this pass.
-pub(super) fn principal(pass: &Pass) -> Option<Consumer> {
+/// The limits of whoever has this pass.
+pub(super) fn of_principal(pass: &Pass, request: &Request) -> Limited {
     let name = match &pass.principal {
         Principal::Open | Principal::Nobody => return None,
         Principal::Person(id) => format!("person {id}"),
         Principal::Program(_) => format!("key {}", pass.key.as_deref()?),
         Principal::Ticket(_) => format!("ticket {}", pass.ticket.as_deref()?),
     };
-    Some(Consumer::Principal(name.into()))
+    Some((Consumer::Principal(name.into()), Usage::of(request)))
 }
 
-/// Answers a request within the limits of one consumer.
-pub(super) async fn within(
-    app: &App,
-    consumer: Option<Consumer>,
-    usage: Usage,
-    answer: impl Future<Output = Response>,
-) -> Response {
-    let Some(consumer) = consumer.filter(|_| !usage.is_unlimited) else { return answer.await };
+fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Client>().map(|client| client.address)
+}
+
+/// Answers a request within these limits.
+pub(super) async fn within(app: &App, limited: Limited, answer: impl Future<Output = Response>) -> Response {
+    let Some((consumer, usage)) = limited.filter(|(_, usage)| !usage.is_unlimited) else { return answer.await };
     let mut left = Vec::new();
     let answered = match app.limits.of(&consumer).take(&consumer, usage.is_submit, &mut left) {
         Ok(()) => with_slot(app, &consumer, usage, answer).await,

@@ -6,6 +6,7 @@
 mod admission;
 mod assets;
 mod client;
+mod credentials;
 mod event_streams;
 mod extract;
 mod files;
@@ -25,6 +26,7 @@ mod progress;
 mod refusals;
 mod room;
 mod seeds;
+mod session;
 mod streams;
 mod task_list;
 mod tasks;
@@ -93,6 +95,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(progress::router())
         .merge(streams::router())
         .merge(tickets::router())
+        .merge(session::router())
         .merge(topics::router())
         .merge(users::router())
         .merge(notifications::router())

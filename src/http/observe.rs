@@ -103,11 +103,8 @@ where
         let refusal = proxies.err().map(IntoResponse::into_response).or(checked.answer);
         let answer = match refusal {
             // A refused request reaches no handler and no body.
-            Some(answer) => Either::Left(Either::Left(ready(answer))),
-            None if app.access.is_on() || app.limits.are_of_addresses() => {
-                Either::Left(Either::Right(admission::admit(app.clone(), self.route.clone(), request)))
-            }
-            None => Either::Right(self.route.call(request).map(|Ok(answer)| answer)),
+            Some(answer) => Either::Left(ready(answer)),
+            None => Either::Right(admission::admit(app.clone(), self.route.clone(), request)),
         };
         let answered = async move {
             let mut response = caught(answer).await;

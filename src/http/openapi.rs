@@ -53,6 +53,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
         (name = "groups", description = "Groups of users"),
         (name = "users", description = "Who is connected"),
         (name = "compatibility", description = "Routes of earlier systems, unchanged for their clients"),
+        (name = "session", description = "Sign in, sign out, and who one is"),
         (name = "operations", description = "Health and metrics"),
         (name = "page", description = "Pages for people"),
     )
@@ -122,7 +123,8 @@ fn swagger_file(name: &str) -> Result<Response, Problem> {
 /// All routes, with what the layers around them answer.
 fn described() -> utoipa::openapi::OpenApi {
     let mut api = super::routes().into_openapi();
-    api.components.get_or_insert_default().add_security_scheme("bearer", admission::scheme());
+    let components = api.components.get_or_insert_default();
+    admission::schemes().into_iter().for_each(|(name, scheme)| components.add_security_scheme(name, scheme));
     let mut names = BTreeSet::new();
     let items = api.paths.paths.iter_mut();
     for (path, (method, operation)) in items.flat_map(|(path, item)| operations(item).map(move |found| (path, found))) {

@@ -269,6 +269,9 @@ pub(crate) fn refuse_head(status: StatusCode) -> http::Response<Bytes> {
             &kinds::HEAD_TOO_LARGE,
             "The request line and the headers are bounded by --max-header, and by 100 headers.",
         ),
+        StatusCode::TOO_MANY_REQUESTS => {
+            (&kinds::CONNECTIONS_PER_ADDRESS, "Close some: they are bounded by --max-connections-per-address.")
+        }
         StatusCode::URI_TOO_LONG => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
         _ => (&kinds::MALFORMED, "The head of the request is not HTTP."),
     };
@@ -278,6 +281,7 @@ pub(crate) fn refuse_head(status: StatusCode) -> http::Response<Bytes> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.extend(retry_after(kind.status).map(|wait| (header::RETRY_AFTER, wait)));
     response
 }
 
@@ -412,6 +416,7 @@ impl From<StreamRefused> for Problem {
 impl From<Exceeded> for Problem {
     fn from(exceeded: Exceeded) -> Self {
         let kind = match exceeded.limit {
+            Limit::ConnectionsPerAddress => &kinds::CONNECTIONS_PER_ADDRESS,
             Limit::StreamsPerAddress => &kinds::STREAMS_PER_ADDRESS,
             Limit::StreamsPerPrincipal => &kinds::STREAMS_PER_PRINCIPAL,
             Limit::RequestsPerAddress => &kinds::REQUESTS_PER_ADDRESS,

@@ -39,6 +39,8 @@ impl Consumer {
 /// A limit of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
+    /// Open connections of an address.
+    ConnectionsPerAddress,
     /// Open streams of an address.
     StreamsPerAddress,
     /// Open streams of a principal.
@@ -57,6 +59,7 @@ impl Limit {
     /// The setting that sets it; also the name of its policy, and its label in metrics.
     pub fn setting(self) -> &'static str {
         match self {
+            Self::ConnectionsPerAddress => "max-connections-per-address",
             Self::StreamsPerAddress => "max-streams-per-address",
             Self::StreamsPerPrincipal => "max-streams-per-principal",
             Self::RequestsPerAddress => "requests-per-address",

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
 use super::connection::{self, Handler, HttpService};
+use super::crowd::{Crowd, turn_away};
 use super::head_refusal::RefuseHead;
 use super::peer::Peer;
 use super::socket::tune;
@@ -75,6 +76,7 @@ async fn serve_on<L: Listener, A: HttpService>(
     metrics: Metrics,
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let crowd = Crowd::new(&limits);
     let limits = Arc::new(limits);
     let room = AnswerRoom::default();
     let mut connections = JoinSet::new();
@@ -96,6 +98,13 @@ async fn serve_on<L: Listener, A: HttpService>(
         };
         match accepted {
             Ok((io, peer)) => {
+                let Ok(slot) = crowd.enter(peer, &metrics) else {
+                    connections.spawn(async move {
+                        let _permit = permit;
+                        turn_away(io, refuse_head).await;
+                    });
+                    continue;
+                };
                 let (limits, metrics) = (Arc::clone(&limits), metrics.clone());
                 let handler = Handler::new(
                     (app.clone(), refuse_head),
@@ -105,7 +114,7 @@ async fn serve_on<L: Listener, A: HttpService>(
                 );
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
-                connections.spawn(connection::serve(io, handler, limits, shutdown, metrics, permit));
+                connections.spawn(connection::serve(io, handler, limits, shutdown, metrics, (permit, slot)));
             }
             Err(error) if concerns_one_connection(&error) => {
                 tracing::debug!(%error, "connection closed before it was accepted");

@@ -33,6 +33,7 @@ use super::preface::{Protocol, detect};
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
 use crate::config::ConnectionConfig;
+use crate::limits::Slot;
 use crate::telemetry::Metrics;
 
 /// The most that is read at once of an upload, or queued for a slow client by HTTP/1 beside its last buffer. hyper
@@ -79,7 +80,7 @@ enum ConnectionEnd {
     Response(hyper::Error),
 }
 
-/// Serves a connection to its end, with the permit that it was accepted with, and logs how it ended. Once `shutdown` is
+/// Serves a connection to its end, with the places that it was accepted with, and logs how it ended. Once `shutdown` is
 /// cancelled the requests under way are still answered, and no more.
 pub(super) async fn serve<I, A>(
     io: I,
@@ -87,7 +88,7 @@ pub(super) async fn serve<I, A>(
     limits: Arc<ConnectionConfig>,
     shutdown: CancellationToken,
     metrics: Metrics,
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Option<Slot>),
 ) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     A: HttpService,

@@ -24,32 +24,19 @@ pub struct Leash<B> {
 }
 
 impl<B> Leash<B> {
-    /// Ends `body` when the credential expires, as seen from `now`, and when it is revoked.
+    /// Ends `body` with `end`, which comes at `expires_at`, as seen from `now`, if not earlier.
     pub fn new(
         body: B,
         now: Timestamp,
         expires_at: Option<Timestamp>,
-        revoked: impl Future<Output = ()> + Send + 'static,
+        end: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
-        let left = expires_at.map(|end| end.since(now));
-        let notice = expires_at.zip(left).map(|(end, left)| {
+        let notice = expires_at.map(|end| {
             let data = format!("{{\"expiresAt\":\"{end}\"}}");
             let frame = wire::event(Some("auth-expiring"), data.as_bytes(), None);
-            (Box::pin(sleep(left.saturating_sub(NOTICE))), frame)
+            (Box::pin(sleep(end.since(now).saturating_sub(NOTICE))), frame)
         });
-        let expired = async move {
-            match left {
-                Some(left) => sleep(left).await,
-                None => std::future::pending().await,
-            }
-        };
-        let end = Box::pin(async move {
-            tokio::select! {
-                () = expired => {}
-                () = revoked => {}
-            }
-        });
-        Self { body, notice, end }
+        Self { body, notice, end: Box::pin(end) }
     }
 }
 

@@ -18,6 +18,10 @@ use reqwest::{
     multipart::{Form, Part},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::{
     access::{guarded_with, token},
@@ -39,6 +43,7 @@ fn counted(app: &TestApp, setting: &str) -> u64 {
 /// Labels are static.
 fn name(setting: &str) -> &'static str {
     [
+        "max-connections-per-address",
         "requests-per-address",
         "requests-per-principal",
         "submits-per-principal",
@@ -291,6 +296,29 @@ async fn limits_of_the_whole_service_are_counted_too() {
     assert!(stream().send().await.text().contains("too_many_streams"));
     assert_eq!(counted(&app, "max-streams"), 1);
     assert!(app.service.app.metrics.encode().contains("progressd_refused_total{limit=\"max-streams\"} 1"));
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections() {
+    let app = TestApp::with(|config| config.connections.max_connections_per_address = Some(2)).await.listening().await;
+    let ask = async |mut socket: TcpStream| {
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = [0; 1024];
+        let length = socket.read(&mut answer).await.unwrap();
+        (String::from_utf8_lossy(&answer[..length]).into_owned(), socket)
+    };
+    let connect = || TcpStream::connect(app.address());
+    let (first, one) = ask(connect().await.unwrap()).await;
+    let (second, other) = ask(connect().await.unwrap()).await;
+    assert!(first.starts_with("HTTP/1.1 200") && second.starts_with("HTTP/1.1 200"), "{first} {second}");
+    let (refused, mut socket) = ask(connect().await.unwrap()).await;
+    assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("max_connections_per_address"), "{refused}");
+    assert!(refused.contains("connection: close") && refused.contains("retry-after: "), "{refused}");
+    assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
+    assert_eq!(counted(&app, "max-connections-per-address"), 1);
+    drop((one, other));
+    let answered = async { while !ask(connect().await.unwrap()).await.0.starts_with("HTTP/1.1 200") {} };
+    tokio::time::timeout(Duration::from_secs(10), answered).await.expect("there is room again");
 }
 
 #[tokio::test]

@@ -122,6 +122,9 @@ const fn limit(code: &'static str, title: &'static str) -> ProblemKind {
     ProblemKind::new(StatusCode::TOO_MANY_REQUESTS, code, title)
 }
 
+/// An address has as many connections as allowed.
+pub const CONNECTIONS_PER_ADDRESS: ProblemKind =
+    limit("max_connections_per_address", "Too many open connections from this address");
 /// An address has as many streams as allowed.
 pub const STREAMS_PER_ADDRESS: ProblemKind =
     limit("max_streams_per_address", "Too many open streams from this address");

@@ -26,8 +26,9 @@ fn the_shell_lines_of_the_page_of_access_work_as_they_are() {
     let printed = String::from_utf8(shell.stdout).unwrap();
     assert!(shell.status.success(), "{printed}\n{}", String::from_utf8_lossy(&shell.stderr));
     let statuses: Vec<&str> = printed.lines().filter(|line| line.len() == 3).collect();
-    assert_eq!(statuses, ["200", "404", "401", "401"], "{printed}");
+    assert_eq!(statuses, ["200", "404", "401", "401", "401"], "{printed}");
     let ends = printed.lines().filter(|line| line.starts_with("data: ") && line.contains(r#""status":"completed""#));
     assert_eq!(ends.count(), 1, "{printed}");
+    assert!(printed.contains(r#"{"kind":"person","name":"alice""#), "{printed}");
     assert!(printed.contains("tasks:report,tasks:read") && printed.contains("(ci)"), "{printed}");
 }

@@ -4,6 +4,7 @@ mod docs;
 mod keys;
 mod people;
 mod secrets;
+mod sessions;
 mod streams;
 mod table;
 mod tickets;
@@ -11,8 +12,9 @@ mod tokens;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use progressd::{
-    access::{AccessFiles, Scope},
+    access::{AccessFiles, Pass, Principal, Scope},
     config::Config,
+    event::Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +33,11 @@ pub(crate) async fn guarded_with(change: impl FnOnce(&mut Config)) -> TestApp {
         change(config);
     })
     .await
+}
+
+/// For tests that send more wrong credentials than one address may.
+pub(crate) fn let_guess(config: &mut Config) {
+    config.limits.failed_credentials_per_address.count = 1_000_000.try_into().unwrap();
 }
 
 /// Seconds since 1970, now.
@@ -52,6 +59,20 @@ impl TestApp {
     /// Where the keys of this service are.
     pub(crate) fn access_files(&self) -> AccessFiles {
         AccessFiles::of(&self.service.app.config.data_dir)
+    }
+
+    /// The cookie that a browser sends after it has signed in with this token or key.
+    pub(crate) async fn sign_in(&self, credential: &str) -> String {
+        let answer = self.post("/api/session").bearer(credential).send().await;
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        answer.header("set-cookie").split(';').next().unwrap().to_owned()
+    }
+
+    /// A cookie that was once made of this token or key, whatever has become of it.
+    pub(crate) fn cookie_of(&self, credential: &str) -> String {
+        let access = &self.service.app.access;
+        let (value, _) = access.open_session(credential, &Pass::of(Principal::Nobody), Timestamp::now()).unwrap();
+        format!("progressd_session={value}")
     }
 
     /// A key with these scopes.

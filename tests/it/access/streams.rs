@@ -6,6 +6,7 @@ use progressd::access::Scope;
 use serde_json::json;
 
 use super::{guarded, now, signed, token};
+use crate::support::TestApp;
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_when_the_token_expires_and_another_goes_on() {
@@ -56,4 +57,46 @@ async fn a_stream_ends_within_a_second_of_the_revocation_of_its_key() {
     assert!(ended.expect("within a second").is_none());
     assert_eq!(app.get(&path).bearer(&key).send().await.refusal(), "401 credential_invalid");
     assert!(tokio::time::timeout(Duration::from_millis(50), kept.next()).await.is_err(), "the other one goes on");
+}
+
+#[tokio::test]
+async fn streams_of_open_mode_end_within_a_second_of_the_first_key() {
+    let app = TestApp::in_process().await;
+    let path = app.submit(json!({})).await;
+    let mut of_task = app.get(&format!("{path}/progress")).events().await;
+    let mut of_all = app.get("/api/stream").events().await;
+    assert!(of_task.bytes().await.is_some() && of_all.bytes().await.is_some());
+    let state = app.get(&path).send().await;
+    let waits = app.get(&path).header("if-none-match", state.header("etag")).header("prefer", "wait=30");
+    let waits = tokio::spawn(waits.send());
+    let key = app.key(&[Scope::Read]);
+    let ended = async {
+        while of_task.bytes().await.is_some() {}
+        while of_all.bytes().await.is_some() {}
+        waits.await.unwrap()
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(1), ended).await.expect("within a second");
+    assert_eq!(answer.refusal(), "401 credential_required");
+    assert_eq!(app.get(&path).bearer(&key).send().await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_long_poll_is_refused_within_a_second_of_the_revocation_of_its_key() {
+    let app = guarded().await;
+    let task = app.post("/api/tasks").bearer(&token("alice")).json(&json!({})).send().await;
+    let path = task.header("location");
+    let key = app.key(&[Scope::Read]);
+    let read = app.get(path).bearer(&key).send().await;
+    let (etag, cursor) = (read.header("etag").to_owned(), read.json()["cursor"].as_str().unwrap().to_owned());
+    let of_task = app.get(path).bearer(&key).header("if-none-match", &etag).header("prefer", "wait=30");
+    let channel = format!("/api/stream?channel=task:{}&lastEventId={cursor}", path.rsplit('/').next().unwrap());
+    let of_channels = app.get(&channel).bearer(&key).header("accept", "application/json");
+    let waits = [of_task, of_channels].map(|asking| tokio::spawn(asking.send()));
+    tokio::task::yield_now().await;
+    app.access_files().revoke("key-0").unwrap();
+    let revoked = std::time::Instant::now();
+    for waits in waits {
+        assert_eq!(waits.await.unwrap().refusal(), "401 credential_invalid");
+    }
+    assert!(revoked.elapsed() <= Duration::from_secs(1), "{:?}", revoked.elapsed());
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use progressd::access::{Needs, ROUTES, Scope};
 use serde_json::json;
 
-use super::{guarded, now, signed, token};
+use super::{guarded_with, let_guess, now, signed, token};
 use crate::support::TestApp;
 
 #[tokio::test]
@@ -32,8 +32,14 @@ enum Who {
     Expired,
     /// With a key that was revoked.
     Revoked,
+    /// With a cookie of which the token, the key or the session has ended.
+    Unseated,
     /// Whose the task and the user in the path are.
     Owner,
+    /// The same, signed in on a page of this service.
+    SignedIn,
+    /// The same, whose browser is made to ask by a page of another site.
+    Lured,
     /// Another person.
     Other,
     /// A program with one scope.
@@ -43,12 +49,18 @@ enum Who {
 const PASSES: u16 = 0;
 
 /// What a route with this need answers, by the words of the table.
-fn expected(needs: Needs, path: &str, who: Who) -> u16 {
+fn expected(method: &str, needs: Needs, path: &str, who: Who) -> u16 {
     use Needs::*;
     let of_scope = |needed: Scope, scope: Scope| if [needed, Scope::Admin].contains(&scope) { PASSES } else { 403 };
+    let is_safe = method == "GET";
     match (needs, who) {
+        (_, Who::Lured) if !is_safe => 403,
         (Nothing, _) => PASSES,
-        (_, Who::Nobody | Who::Expired | Who::Revoked) => 401,
+        // It is for those who have no cookie yet, or one that is not good any more.
+        (_, Who::SignedIn) if (method, path) == ("POST", "/api/session") => 401,
+        (_, Who::Lured) => 403,
+        (_, Who::SignedIn) => expected(method, needs, path, Who::Owner),
+        (_, Who::Nobody | Who::Expired | Who::Revoked | Who::Unseated) => 401,
         (Anyone, _) => PASSES,
         (PersonOr(_) | NewOr(_) | OwnerOr(_) | UserOr(_), Who::Owner) => PASSES,
         (PersonOr(_), Who::Other) => PASSES,
@@ -82,21 +94,37 @@ fn expected(needs: Needs, path: &str, who: Who) -> u16 {
 
 #[tokio::test]
 async fn every_route_answers_everyone_as_the_table_says() {
-    let app = guarded().await;
+    let app = guarded_with(let_guess).await;
     let admin = app.key(&[Scope::Admin]);
     let revoked = app.key(&[Scope::Admin]);
     app.access_files().revoke(revoked.split('_').nth(1).unwrap()).unwrap();
     drop(app.get("/sse/connect/alice").bearer(&token("alice")).open().await);
 
-    let programs = Scope::ALL.map(|scope| (Who::Program(scope), Some(app.key(&[scope]))));
+    let bearer = |token: &str| vec![("authorization", format!("Bearer {token}"))];
+    let cookie = |cookie: String| vec![("cookie", cookie), ("sec-fetch-site", "same-origin".to_owned())];
+    let lure = |site: &str, cookie: &str| vec![("cookie", cookie.to_owned()), ("sec-fetch-site", site.to_owned())];
+    let expired = signed(&json!({ "sub": "alice", "exp": now() - 1 }));
+    let signed_in = app.cookie_of(&token("alice"));
+    let signed_out = app.sign_in(&token("alice")).await;
+    let leaves = app.request("DELETE", "/api/session").header("cookie", &signed_out).send().await;
+    assert_eq!(leaves.status(), 204);
+
+    let programs = Scope::ALL.map(|scope| (Who::Program(scope), bearer(&app.key(&[scope]))));
     let others = [
-        (Who::Nobody, None),
-        (Who::Expired, Some(signed(&json!({ "sub": "alice", "exp": now() - 1 })))),
-        (Who::Revoked, Some(revoked)),
-        (Who::Owner, Some(token("alice"))),
-        (Who::Other, Some(token("bob"))),
+        (Who::Nobody, vec![]),
+        (Who::Expired, bearer(&expired)),
+        (Who::Revoked, bearer(&revoked)),
+        (Who::Unseated, cookie(app.cookie_of(&expired))),
+        (Who::Unseated, cookie(app.cookie_of(&revoked))),
+        (Who::Unseated, cookie(signed_out)),
+        (Who::Owner, bearer(&token("alice"))),
+        // One of the routes signs out: each is tried with a cookie of its own.
+        (Who::SignedIn, vec![("sec-fetch-site", "same-origin".to_owned())]),
+        (Who::Lured, lure("cross-site", &signed_in)),
+        (Who::Lured, lure("same-site", &signed_in)),
+        (Who::Other, bearer(&token("bob"))),
     ];
-    for (who, credential) in others.into_iter().chain(programs) {
+    for (who, headers) in others.into_iter().chain(programs) {
         for (method, path, needs) in ROUTES {
             let task = json!({ "userId": "alice", "start": true });
             let task = app.post("/api/tasks").bearer(&admin).json(&task).send().await.json();
@@ -105,9 +133,10 @@ async fn every_route_answers_everyone_as_the_table_says() {
             let target = if *path == "/api/stream" { format!("{target}?channel=task:{id}") } else { target };
             let target = if *path == "/api/notifications/stream" { format!("{target}?userId=alice") } else { target };
             let asking = app.request(method, &target).header("prefer", "respond-async");
-            let asking = credential.iter().fold(asking, |asking, credential| asking.bearer(credential));
+            let own = (who == Who::SignedIn).then(|| ("cookie", app.cookie_of(&token("alice"))));
+            let asking = headers.iter().chain(&own).fold(asking, |asking, (name, value)| asking.header(name, value));
             let answer = asking.json(&json!({})).open().await;
-            let expected = expected(*needs, path, who);
+            let expected = expected(method, *needs, path, who);
             let status = answer.status().as_u16();
             let found =
                 if [401, 403].contains(&status) || expected == 404 || hides(path, status) { status } else { PASSES };
