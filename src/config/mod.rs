@@ -17,7 +17,7 @@ mod value;
 
 pub use sections::{
     AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LimitConfig, LogConfig, LogFormat, PeopleConfig,
-    StreamConfig, TaskConfig, TopicConfig, UploadConfig,
+    StreamConfig, TaskConfig, TlsConfig, TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
 pub use value::{Rate, Secret};

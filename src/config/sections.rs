@@ -28,6 +28,9 @@ pub struct Config {
     /// Limits of connections.
     #[command(flatten)]
     pub connections: ConnectionConfig,
+    /// Encryption.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// Limits and permissions of requests.
     #[command(flatten)]
     pub http: HttpConfig,
@@ -74,6 +77,13 @@ pub struct ConnectionConfig {
     /// with 429 and closed; no limit if not set
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub max_connections_per_address: Option<usize>,
+    /// How long the TLS handshake of a connection may take
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub handshake_timeout: Duration,
+    // A handshake takes about a millisecond of computing, and some 20 KiB of memory.
+    /// Maximum number of TLS handshakes in progress; further ones wait, which counts towards their time
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1024")]
+    pub max_handshakes: usize,
     /// How long a new connection may stay silent before it is closed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub first_byte_timeout: Duration,
@@ -95,6 +105,19 @@ pub struct ConnectionConfig {
     /// Maximum size of the head of a request; at least 8KiB
     #[arg(long = "max-header", value_name = "SIZE", value_parser = memory_size, default_value = "16KiB")]
     pub max_header_bytes: usize,
+}
+
+/// Encryption. Without these, plain HTTP is spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsConfig {
+    /// File with the certificate of the service and those that lead to its authority (PEM); read again when it changes;
+    /// needs tls-key
+    #[arg(long = "tls-cert", value_name = "FILE", value_parser = file)]
+    pub cert: Option<PathBuf>,
+    /// File with the private key of the certificate (PEM); read again when it changes
+    #[arg(long = "tls-key", value_name = "FILE", value_parser = file)]
+    pub key: Option<PathBuf>,
 }
 
 /// Limits and permissions of requests.
@@ -349,6 +372,7 @@ macro_rules! default_from_flags {
 default_from_flags!(
     Config,
     ConnectionConfig,
+    TlsConfig,
     HttpConfig,
     AccessConfig,
     LimitConfig,

@@ -130,7 +130,7 @@ pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
     let is_public =
         |name: &ChannelName| matches!(name.kind(), ChannelKind::Task | ChannelKind::User | ChannelKind::Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
-    name.ok().filter(is_public).ok_or_else(|| {
+    name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
         Problem::invalid("channel", "must be task: and a UUID, user: and a name, or the name of a topic")
     })
 }

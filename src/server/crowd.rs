@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::head_refusal::{RefuseHead, answer};
+use super::head_refusal::{RefuseHead, UnreadHead, answer};
 use crate::config::ConnectionConfig;
 use crate::limits::{Consumer, Limit, Slot, Slots};
 use crate::telemetry::Metrics;
@@ -38,7 +37,7 @@ impl Crowd {
 
 /// Says why, and ends the connection.
 pub(super) async fn turn_away<I: AsyncRead + AsyncWrite + Unpin>(mut io: I, refuse_head: RefuseHead) {
-    let refusal = answer(&refuse_head(StatusCode::TOO_MANY_REQUESTS));
+    let refusal = answer(&refuse_head(UnreadHead::TooManyConnections));
     let told = async {
         io.write_all(&refusal).await?;
         io.shutdown().await?;

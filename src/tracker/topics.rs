@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, History, Seq},
-    topics::{LastEvent, TopicRefusal},
+    journal::Expect,
+    task::{Decided, Decision, tombstone},
+    topics::{LastEvent, TopicRefusal, lost},
 };
 
 /// Topics whose past is read for those who watch all topics: those with the newest events.
@@ -54,6 +56,15 @@ impl Tracker {
 pub(super) type NewTopics = HashSet<ChannelName>;
 
 impl Batch<'_> {
+    /// The events that delete a channel other than a task's, and what they expect of it. Who watches all topics is told
+    /// that events of a topic are lost.
+    pub(super) fn deletion(&self, channel: &ChannelName, last: Option<Seq>) -> (Decision, Option<Expect>) {
+        let last = last.or_else(|| self.topics.get(channel).map(|last| last.seq));
+        let lost = last.filter(|_| channel.kind() == ChannelKind::Topic).map(lost);
+        let lost = lost.map(|draft| Decided { draft, row: None });
+        ([tombstone(channel.clone())].into_iter().chain(lost).collect(), last.map(Expect::At))
+    }
+
     pub(super) fn has_topic(&self, topic: &ChannelName) -> bool {
         self.topics.get(topic).is_some() || self.new_topics.contains(topic)
     }
@@ -85,7 +96,7 @@ impl Core {
         let head = self.registry.head();
         let topics = self.topics().newest_first();
         let events_max = self.registry.history_max(ChannelKind::Topic);
-        let mut past = History::default();
+        let mut past = History { floor: self.topics().lost(), ..History::default() };
         for (nth, (topic, last)) in topics.iter().enumerate() {
             if *last <= past.floor {
                 break;
