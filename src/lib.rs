@@ -12,6 +12,8 @@ mod http;
 
 // Who makes a request, and what they may do.
 pub mod access;
+// How much one client may use.
+pub mod limits;
 
 // What all agree on: events, their channel, their place in the journal.
 pub mod event;

@@ -22,6 +22,7 @@ use crate::{
         postgres::{Node, PostgresJournal, PostgresOptions},
         sqlite::{SqliteJournal, SqliteOptions},
     },
+    limits::Limits,
     presence::Presence,
     server::{self, ServeOptions, Tls},
     shutdown::{Shutdown, Signals},
@@ -57,7 +58,7 @@ impl Service {
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
-            policy: Policy::from(&config.tasks),
+            policy: Policy::new(&config.tasks, &config.limits),
             queue_length: config.tasks.queue_length,
             retention: config.tasks.retention,
             people: config.people.clone(),
@@ -72,7 +73,9 @@ impl Service {
         let access = Access::load(&config.access, &config.data_dir)?;
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
-        let app = Arc::new(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
+        let limits = Limits::new(&config.limits, &metrics);
+        let config = Arc::new(config);
+        let app = Arc::new(AppParts { tracker, presence, jobs, access, limits, config, metrics, draining });
         Ok(Self { router: http::router(app.clone()), app, tls, shutdown })
     }
 

@@ -68,8 +68,16 @@ pub struct Instruments {
     pub delivery_lag_seconds: Histogram,
     /// Requests that were answered, by route, method and status.
     pub http_requests: Family<RequestLabels, Counter>,
+    /// What was refused since a limit was reached, by the setting of the limit.
+    pub refused: Family<LimitLabels, Counter>,
+    /// Clients that are counted for a limit of requests, by the setting of the limit.
+    pub limit_clients: Family<LimitLabels, Gauge>,
     /// Bytes of uploads written to the disk.
     pub upload_bytes: Counter,
+    /// Uploaded files that are kept, and being received.
+    pub files_kept: Gauge,
+    /// Their bytes.
+    pub files_kept_bytes: Gauge,
     /// Holds them all for [`Metrics::encode`].
     registry: Registry,
 }
@@ -86,6 +94,13 @@ pub struct StatusLabels {
 pub struct ReasonLabels {
     /// A fixed name of the reason.
     pub reason: &'static str,
+}
+
+/// The label of a metric by limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LimitLabels {
+    /// The setting that sets the limit.
+    pub limit: &'static str,
 }
 
 /// The labels of a metric of requests. All three must be bounded: never a path that a client chose.
@@ -121,6 +136,16 @@ impl Metrics {
     /// Counts one connection or stream that was closed for `reason`.
     pub fn count_time_out(&self, reason: &'static str) {
         self.connections_timed_out.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Counts something that was refused since the limit of this setting was reached.
+    pub fn count_refusal(&self, limit: &'static str) {
+        self.refused.get_or_create(&LimitLabels { limit }).inc();
+    }
+
+    /// The number of clients that are counted for the limit of this setting.
+    pub fn limit_clients(&self, limit: &'static str) -> Gauge {
+        self.limit_clients.get_or_create_owned(&LimitLabels { limit })
     }
 
     /// All metrics in OpenMetrics text.
@@ -171,6 +196,18 @@ impl Default for Metrics {
                 seconds(),
             ),
             http_requests: add.metric("http_requests", "Answered requests", Family::default()),
+            refused: add.metric(
+                "refused",
+                "Requests, streams, tasks, files and connections refused since a limit was reached, by its setting",
+                Family::default(),
+            ),
+            limit_clients: add.metric(
+                "limit_clients",
+                "Addresses and principals that are counted for a limit of requests, by its setting",
+                Family::default(),
+            ),
+            files_kept: add.metric("files_kept", "Uploaded files kept or being received", Gauge::default()),
+            files_kept_bytes: add.with_unit("files_kept", "Their bytes", Unit::Bytes, Gauge::default()),
             upload_bytes: add.with_unit("upload", "Bytes of uploads written", Unit::Bytes, Counter::default()),
             registry: Registry::default(),
         };

@@ -88,6 +88,7 @@ impl KeyRing {
             expires_at: known.expires_at,
             name: Some(Arc::clone(&known.name)),
             key: Some(id.clone()),
+            ticket: None,
             revoked: Some(Arc::clone(&known.revoked)),
             session: None,
         })

@@ -13,7 +13,7 @@ mod tokens;
 
 pub use key_file::{AccessFiles, KeyRecord};
 pub use principal::{Principal, Scope};
-pub use table::{BROADCAST, Needs, ROUTES, Subject, Ties, Verdict, judge, may_watch, needs};
+pub use table::{BROADCAST, Needs, ROUTES, Subject, Ties, Verdict, is_unlimited, judge, may_watch, needs};
 
 use std::{
     future::{Future, pending},
@@ -55,6 +55,8 @@ pub struct Pass {
     pub name: Option<Arc<str>>,
     /// The id of the API key.
     pub key: Option<String>,
+    /// What tells the ticket from others.
+    pub ticket: Option<Arc<str>>,
     /// Cancelled when it is revoked.
     pub revoked: Option<Arc<CancellationToken>>,
     /// The id of the session.
@@ -64,7 +66,7 @@ pub struct Pass {
 impl Pass {
     /// One that does not end.
     pub fn of(principal: Principal) -> Self {
-        Self { principal, expires_at: None, name: None, key: None, revoked: None, session: None }
+        Self { principal, expires_at: None, name: None, key: None, ticket: None, revoked: None, session: None }
     }
 }
 
@@ -248,7 +250,9 @@ impl Access {
     pub fn recognize_ticket(&self, ticket: &str, now: Timestamp) -> Result<Pass, Denied> {
         let told = self.0.tickets.check(ticket, now)?;
         let principal = Principal::Ticket(told.channels.into());
-        let mut pass = Pass { expires_at: Some(told.expires_at), ..Pass::of(principal) };
+        // The signature.
+        let mark = ticket.rsplit('.').next().map(Arc::from);
+        let mut pass = Pass { expires_at: Some(told.expires_at), ticket: mark, ..Pass::of(principal) };
         if let Some(key) = told.key {
             pass.revoked = Some(self.0.keys.revocation(&key)?);
         }

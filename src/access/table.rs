@@ -64,6 +64,18 @@ impl fmt::Display for Needs {
 /// The topic that is told to all who listen to broadcasts.
 pub const BROADCAST: &str = "broadcast";
 
+impl Needs {
+    /// Whether it is needed to submit a task.
+    pub fn is_to_submit(self) -> bool {
+        matches!(self, PersonOr(Scope::Submit) | NewOr(Scope::Submit) | UserOr(Scope::Submit))
+    }
+}
+
+/// Whether requests to this path count for no limit: those of what watches over the service.
+pub fn is_unlimited(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics")
+}
+
 /// What each route needs: method, path, need.
 pub const ROUTES: &[(&str, &str, Needs)] = &[
     // The page, the reference, and what tells that the service is there.

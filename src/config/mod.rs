@@ -16,11 +16,11 @@ mod settings;
 mod value;
 
 pub use sections::{
-    AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig,
-    TaskConfig, TlsConfig, TopicConfig, UploadConfig,
+    AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LimitConfig, LogConfig, LogFormat, PeopleConfig,
+    StreamConfig, TaskConfig, TlsConfig, TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
-pub use value::Secret;
+pub use value::{Rate, Secret};
 
 #[cfg(test)]
 mod tests;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::value::{
-    List, Networks, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
-    memory_size, networks, origins, secret, size, text, topics, yes_or_no,
+    List, Networks, Rate, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
+    memory_size, networks, origins, rate, secret, size, text, topics, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -41,6 +41,9 @@ pub struct Config {
     /// Who may do what.
     #[command(flatten)]
     pub access: AccessConfig,
+    /// How much one client may use.
+    #[command(flatten)]
+    pub limits: LimitConfig,
     /// Limits and pace of streams.
     #[command(flatten)]
     pub streams: StreamConfig,
@@ -73,6 +76,11 @@ pub struct ConnectionConfig {
     /// Maximum number of open connections; further ones wait until one closes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "16384")]
     pub max_connections: usize,
+    // Off: behind a proxy, all connections come from its address.
+    /// Maximum number of open connections of one address, that of the proxy if there is one; further ones are answered
+    /// with 429 and closed; no limit if not set
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub max_connections_per_address: Option<usize>,
     /// How long the TLS handshake of a connection may take
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub handshake_timeout: Duration,
@@ -167,6 +175,44 @@ pub struct AccessConfig {
     #[arg(long, value_name = "true|false", value_parser = yes_or_no, default_value = "false",
         num_args = 0..=1, default_missing_value = "true")]
     pub insecure_open: bool,
+}
+
+/// How much one client may use. A principal is a person, an API key or a ticket; an address of IPv6 is counted by its
+/// network of 64 bits.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Limits per client")]
+pub struct LimitConfig {
+    // Off, like requests: behind a proxy that is not trusted, all clients have its address.
+    /// Maximum number of open streams and long polls of one address; no limit if not set
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub max_streams_per_address: Option<usize>,
+    // Far more than the tabs of one person, and a fraction of max-streams.
+    /// Maximum number of open streams and long polls of one principal
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
+    pub max_streams_per_principal: usize,
+    /// How many requests one address may make in a time; further ones are refused with 429; no limit if not set
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub requests_per_address: Option<Rate>,
+    /// How many requests one principal may make in a time; further ones are refused with 429; no limit if not set
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub requests_per_principal: Option<Rate>,
+    /// How many tasks one principal may submit in a time; further ones are refused with 429; no limit if not set
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub submits_per_principal: Option<Rate>,
+    /// How many wrong tokens, API keys and tickets of one address are answered with 401 in a time; further ones are
+    /// refused with 429, and right ones never
+    #[arg(long, value_name = "RATE", value_parser = rate, default_value = "60/1m")]
+    pub failed_credentials_per_address: Rate,
+    // A tenth of max-live-tasks.
+    /// Maximum number of tasks of one user that have not ended; further ones are refused with 429
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "10000")]
+    pub max_live_tasks_per_user: usize,
+    /// Maximum number of uploaded files that are kept of one user; further ones are refused with 507
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "10000")]
+    pub max_files_per_user: usize,
+    /// Maximum size of all uploaded files that are kept of one user; further ones are refused with 507
+    #[arg(long = "max-file-data-per-user", value_name = "SIZE", value_parser = size, default_value = "100GiB")]
+    pub max_file_bytes_per_user: u64,
 }
 
 /// Limits and pace of streams and of the channels that feed them.
@@ -337,6 +383,7 @@ default_from_flags!(
     TlsConfig,
     HttpConfig,
     AccessConfig,
+    LimitConfig,
     StreamConfig,
     TaskConfig,
     TopicConfig,

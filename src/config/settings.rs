@@ -143,7 +143,7 @@ impl Args for Settings {
             .help(format!("TOML file with one setting per line, such as max-streams = 100 [env: {CONFIG_VARIABLE}]"));
         serve.arg(config).args(command().get_arguments().cloned().map(as_text)).after_help(
             "A DURATION needs a unit, such as 50ms, 30s, 5m or 7d; a SIZE is in bytes or has a unit, such as 4096, \
-             16KiB or 10GiB.\n\nEvery setting is a flag, an environment variable and a key of the settings file. If a \
+             16KiB or 10GiB; a RATE is a count and a time, such as 600/1m.\n\nEvery setting is a flag, an environment variable and a key of the settings file. If a \
              setting is given more than once, the flag wins over the variable, and the variable over the file.",
         )
     }

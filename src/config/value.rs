@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use super::LogFormat;
 /// The longest duration that a setting may have. Far beyond any use, and short
 /// enough that adding it to a point in time cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The longest time of a rate.
+const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Items of a setting that were separated by commas. Named, since clap takes a `Vec` for a flag that may be repeated.
 pub(super) type List = Vec<String>;
@@ -101,6 +105,31 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     match text.trim().parse::<u32>() {
         Ok(count) if count > 0 => usize::try_from(count).map_err(|error| error.to_string()),
         _ => Err(format!("expected a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
+/// So many in so long: a bucket that holds `count`, and is filled again within `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub count: NonZeroU32,
+    /// In whole seconds.
+    pub per: Duration,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, humantime::format_duration(self.per))
+    }
+}
+
+/// A count and the time in which it is allowed.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let expected = "expected a count and the time in which it is allowed, in whole seconds, such as 600/1m or 10/1s";
+    let parsed = text.split_once('/').and_then(|(count, per)| Some((count.trim().parse().ok()?, duration(per).ok()?)));
+    match parsed {
+        Some((count, per)) if per.subsec_nanos() == 0 && per <= MAX_WINDOW => Ok(Rate { count, per }),
+        _ => Err(format!("{expected}, and of at most a day")),
     }
 }
 
@@ -217,6 +246,16 @@ mod tests {
         assert_eq!(duration("1m 15s"), Ok(Duration::from_secs(75)));
         for wrong in ["", "30", "0s", "-1s", "100ns", "9999999d", "soon"] {
             assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn rates_are_a_count_in_whole_seconds() {
+        let parsed = rate(" 600/1m").expect("a rate");
+        assert_eq!((parsed.count.get(), parsed.per), (600, Duration::from_secs(60)));
+        assert_eq!(parsed.to_string(), "600/1m");
+        for wrong in ["", "600", "0/1m", "-1/1m", "1/0s", "1/500ms", "1/1500ms", "1/2d", "1/m", "4294967296/1m"] {
+            assert!(rate(wrong).is_err(), "{wrong:?} was accepted");
         }
     }
 

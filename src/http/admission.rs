@@ -28,13 +28,13 @@ use super::{
     credentials::{self, COOKIE, Credential},
     event_streams::refused,
     extract::single,
-    guard,
+    guard, limits,
     negotiate::{EVENT_STREAM, wants_stream},
     problem::{Problem, ProblemKind, kinds},
     refusals, session,
 };
 use crate::{
-    access::{Needs, Pass, Principal, Subject, Verdict, judge, needs},
+    access::{Denied, Needs, Pass, Principal, Subject, Verdict, judge, needs},
     event::{ChannelName, Timestamp},
     stream::Leash,
     task::{Entry, NewTask},
@@ -44,15 +44,23 @@ use crate::{
 
 const LEASE_TOKEN: HeaderName = HeaderName::from_static("lease-token");
 
-/// Lets a request through to its route if the table allows it.
-pub(super) async fn admit<S>(app: App, route: S, mut request: Request) -> Response
+/// Lets a request through to its route if the limits of its client and the table allow it.
+pub(super) async fn admit<S>(app: App, route: S, request: Request) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let limited = limits::of_address(&app, &request);
+    limits::within(&app, limited, admitted(&app, route, request)).await
+}
+
+async fn admitted<S>(app: &App, route: S, mut request: Request) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
     let now = app.tracker.clock().now();
     let pass = match app.access.open_pass() {
         Some(pass) => pass,
-        None => match checked(&app, request, now).await {
+        None => match checked(app, request, now).await {
             Ok((pass, checked)) => {
                 request = checked;
                 pass
@@ -64,7 +72,9 @@ where
     // What only reads may be left half-way, when the right to read ends; all else is carried out.
     let is_left = request.method().is_safe();
     let end = app.access.end_of(&pass, now);
+    let limited = limits::of_principal(&pass, &request);
     let answered = async { route.oneshot(request).await.unwrap_or_else(|never| match never {}) };
+    let answered = limits::within(app, limited, answered);
     let response = if is_left {
         tokio::select! {
             biased;
@@ -108,6 +118,8 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
             Err(problem) if is_stream => Err(refused(&problem)),
             Err(problem) => Err(problem.into_response()),
         },
+        // Too many wrong credentials may pass.
+        Err(problem) if wants_stream(&parts.headers) => Err(refused(&problem)),
         Err(problem) => Err(problem.into_response()),
     }
 }
@@ -126,7 +138,8 @@ fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: 
             app.access.recognize_session(&cookie, now)
         }
     };
-    pass.map_err(|denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string()))
+    let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
+    pass.map_err(|denied| limits::failed(app, &request.extensions, invalid(denied)))
 }
 
 /// Whether they may.
@@ -139,6 +152,9 @@ async fn judged(app: &App, request: &Parts, needs: Needs, path: &str, pass: &Pas
     };
     match verdict {
         Verdict::Allowed => Ok(()),
+        Verdict::NeedsCredential if request.headers.contains_key(LEASE_TOKEN) => {
+            Err(limits::failed(app, &request.extensions, Problem::new(&kinds::CREDENTIAL_REQUIRED)))
+        }
         Verdict::NeedsCredential => Err(Problem::new(&kinds::CREDENTIAL_REQUIRED)),
         Verdict::NeedsScope(scope) => {
             Err(Problem::new(&kinds::NOT_ALLOWED).with_detail(format!("This needs an API key with the scope {scope}.")))

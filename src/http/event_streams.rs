@@ -124,7 +124,8 @@ pub(super) fn refused(problem: &Problem) -> Response {
     if !problem.may_pass() {
         return problem.clone().into_response();
     }
-    let frame = wire::refused(problem.kind().code, problem.sentence(), jittered_retry());
+    let retry = problem.wait().unwrap_or_default() + jittered_retry();
+    let frame = wire::refused(problem.kind().code, problem.sentence(), retry);
     let mut response = event_stream(Body::from(frame));
     problem.annotate(&mut response);
     close(&mut response);

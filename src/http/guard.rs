@@ -31,8 +31,8 @@ pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const CORS_REQUEST_HEADERS: &str = "content-type, accept, authorization, idempotency-key, if-none-match, last-event-id, lease-token, \
                                     prefer, x-request-id";
 /// The headers of an answer that it may read.
-const CORS_RESPONSE_HEADERS: &str =
-    "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, x-request-id";
+const CORS_RESPONSE_HEADERS: &str = "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, x-request-id, \
+                                     ratelimit, ratelimit-policy";
 /// How long a browser may remember a preflight's answer, in seconds.
 const CORS_MAX_AGE: &str = "600";
 

@@ -14,6 +14,7 @@ mod forwarded;
 mod groups;
 mod guard;
 mod json_problem;
+mod limits;
 mod multipart;
 mod negotiate;
 mod notifications;
@@ -46,7 +47,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{access::Access, config::Config, jobs::Jobs, presence::Presence, telemetry::Metrics, tracker::Tracker};
+use crate::{
+    access::Access, config::Config, jobs::Jobs, limits::Limits, presence::Presence, telemetry::Metrics,
+    tracker::Tracker,
+};
 pub(crate) use problem::refuse_head;
 use problem::{Problem, kinds};
 pub(crate) use uploads::WORDS as UPLOAD_WORDS;
@@ -64,6 +68,8 @@ pub struct AppParts {
     pub jobs: Jobs,
     /// Who may do what.
     pub access: Access,
+    /// How much one client may use.
+    pub limits: Limits,
     /// The settings.
     pub config: Arc<Config>,
     /// Counters.

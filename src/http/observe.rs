@@ -31,7 +31,7 @@ use super::{
     App, admission,
     client::Client,
     guard,
-    problem::{Cause, Code, Problem, kinds},
+    problem::{Cause, Code, LimitReached, Problem, kinds},
     refusals,
 };
 use crate::telemetry::RequestLabels;
@@ -115,6 +115,9 @@ where
             }
             headers.insert(X_REQUEST_ID, id);
             tell(&response, started);
+            if let Some(LimitReached(setting)) = response.extensions().get() {
+                app.metrics.count_refusal(setting);
+            }
             app.metrics.count_request(&RequestLabels { route, method, status: response.status().as_u16() });
             Ok(response)
         };
@@ -145,9 +148,11 @@ fn tell(response: &Response, started: Instant) {
     let status = response.status().as_u16();
     let latency_ms = started.elapsed().as_secs_f64() * 1000.0;
     let code = response.extensions().get::<Code>().map_or("", |code| code.0);
+    let is_of_user = status == 507 && response.extensions().get::<LimitReached>().is_some();
     match response.extensions().get::<Cause>() {
         Some(Cause(cause)) => tracing::error!(http.status = status, latency_ms, code, cause, "the request failed"),
-        None if response.status().is_server_error() => {
+        // That a user has used up their room is nothing to see to.
+        None if response.status().is_server_error() && !is_of_user => {
             tracing::warn!(http.status = status, latency_ms, code, "the request was turned away");
         }
         None => tracing::debug!(http.status = status, latency_ms, code, "the request was answered"),

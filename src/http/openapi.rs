@@ -24,7 +24,7 @@ use utoipa_swagger_ui::Config;
 use super::{
     App, admission,
     assets::NoFile,
-    guard, observe,
+    guard, limits, observe,
     problem::{FieldError, Problem, ProblemDocument, kinds},
     refusals::Refusals,
 };
@@ -134,6 +134,7 @@ fn described() -> utoipa::openapi::OpenApi {
         }
         guard::describe(&method, operation);
         admission::describe(&method, path, operation);
+        limits::describe(&method, path, operation);
         observe::describe(operation);
     }
     api

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::refusals::refusals;
 use crate::{
     channel::{StreamRefused, WatchError},
+    limits::{Exceeded, Limit, whole_seconds},
     people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     server::UnreadHead,
     task::{Refusal, TaskError},
@@ -82,6 +83,8 @@ pub struct Problem {
     detail: Option<Cow<'static, str>>,
     errors: Vec<FieldError>,
     cause: Option<String>,
+    limit: Option<&'static str>,
+    wait: Option<Duration>,
 }
 
 /// What is wrong with one member, form field, header or query parameter.
@@ -130,6 +133,10 @@ pub struct ProblemDocument<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Cause(pub(super) String);
 
+/// The setting of the limit that was reached; goes with a response for the metrics only.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LimitReached(pub(super) &'static str);
+
 /// The code of a refusal; goes with a response for the log only.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code(pub(super) &'static str);
@@ -137,7 +144,7 @@ pub(super) struct Code(pub(super) &'static str);
 impl Problem {
     /// A problem of this kind, without a detail.
     pub fn new(kind: &'static ProblemKind) -> Self {
-        Self { kind, detail: None, errors: Vec::new(), cause: None }
+        Self { kind, detail: None, errors: Vec::new(), cause: None, limit: None, wait: None }
     }
 
     /// What is wrong with one member, field or parameter.
@@ -164,6 +171,20 @@ impl Problem {
         self
     }
 
+    /// Names the setting of the limit that was reached; it is counted by this name.
+    #[must_use]
+    pub fn with_limit(mut self, setting: &'static str) -> Self {
+        self.limit = Some(setting);
+        self
+    }
+
+    /// Says when to come again.
+    #[must_use]
+    pub fn with_wait(mut self, wait: Option<Duration>) -> Self {
+        self.wait = wait;
+        self
+    }
+
     /// Adds the cause for the log; the client does not see it.
     #[must_use]
     pub fn with_cause(mut self, cause: impl std::fmt::Display) -> Self {
@@ -180,6 +201,11 @@ impl Problem {
     #[cfg(test)]
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
+    }
+
+    /// When to come again, where that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        self.wait
     }
 
     /// A sentence for people: the detail, or else the title.
@@ -211,6 +237,9 @@ impl Problem {
     /// Leaves with a response what the log is to be told.
     pub(super) fn annotate(&self, response: &mut Response) {
         response.extensions_mut().insert(Code(self.kind.code));
+        if let Some(setting) = self.limit {
+            response.extensions_mut().insert(LimitReached(setting));
+        }
         if let Some(cause) = &self.cause {
             response.extensions_mut().insert(Cause(cause.clone()));
         }
@@ -242,6 +271,9 @@ pub(crate) fn refuse_head(head: UnreadHead) -> http::Response<Bytes> {
             &kinds::HEAD_TOO_LARGE,
             "The request line and the headers are bounded by --max-header, and by 100 headers.",
         ),
+        UnreadHead::TooManyConnections => {
+            (&kinds::CONNECTIONS_PER_ADDRESS, "Close some: they are bounded by --max-connections-per-address.")
+        }
         UnreadHead::Unreadable(StatusCode::URI_TOO_LONG) => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
         UnreadHead::Unreadable(_) => (&kinds::MALFORMED, "The head of the request is not HTTP."),
     };
@@ -251,6 +283,7 @@ pub(crate) fn refuse_head(head: UnreadHead) -> http::Response<Bytes> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.extend(retry_after(kind.status).map(|wait| (header::RETRY_AFTER, wait)));
     response
 }
 
@@ -262,7 +295,10 @@ pub(super) fn close(response: &mut Response) {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.document().into_response();
-        if self.kind == &kinds::TOO_MANY_STREAMS {
+        if let Some(wait) = self.wait {
+            response.headers_mut().insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
+        if kinds::CLOSING.contains(&self.kind) {
             close(&mut response);
         }
         if let Some(challenge) = self.kind.challenge() {
@@ -292,7 +328,7 @@ impl From<TrackerError> for Problem {
             TrackerError::Refused(refusal) => refusal.into(),
             TrackerError::Topic(refusal) => refusal.into(),
             TrackerError::People(refusal) => refusal.into(),
-            TrackerError::Busy => Self::new(&kinds::OVERLOADED),
+            TrackerError::Busy => Self::new(&kinds::OVERLOADED).with_limit("queue-length"),
             TrackerError::Full => Self::new(&kinds::DISK_FULL),
             TrackerError::Unavailable(_) => Self::new(&kinds::STORE_UNAVAILABLE).with_cause(error),
             TrackerError::Damaged(_) => Self::internal(error),
@@ -322,7 +358,8 @@ impl From<Refusal> for Problem {
                 Self::new(&kinds::MISMATCH).with_detail("Use a new id or key, or send the same request again.")
             }
             Refusal::TooManyTasks { setting, most } => Self::new(&kinds::TOO_MANY_TASKS)
-                .with_detail(format!("The tasks that have not ended are bounded by {setting}, which is {most}.")),
+                .with_limit(setting)
+                .with_detail(format!("The tasks that have not ended are bounded by --{setting}, which is {most}.")),
             Refusal::Invalid { member, reason } => Self::invalid(member, reason),
         }
     }
@@ -333,6 +370,7 @@ impl From<TopicRefusal> for Problem {
         match refusal {
             TopicRefusal::NotFound => Self::new(&kinds::TOPIC_NOT_FOUND),
             TopicRefusal::TooMany(max) => Self::new(&kinds::TOO_MANY_TOPICS)
+                .with_limit("max-topics")
                 .with_detail(format!("There are {max} topics, the most that the setting max-topics allows.")),
         }
     }
@@ -343,6 +381,7 @@ impl From<PeopleRefusal> for Problem {
         match refusal {
             PeopleRefusal::NoUser => Self::new(&kinds::USER_NOT_FOUND),
             PeopleRefusal::TooManyUsers(max) => Self::new(&kinds::TOO_MANY_USERS)
+                .with_limit("max-users")
                 .with_detail(format!("{max} users are known, the most that the setting max-users allows.")),
             PeopleRefusal::TooManyGroups => Self::new(&kinds::INVALID)
                 .with_detail(format!("A user can be in {GROUPS_PER_USER_MAX} groups at most.")),
@@ -365,13 +404,29 @@ impl From<WatchError<TrackerError>> for Problem {
 impl From<StreamRefused> for Problem {
     fn from(error: StreamRefused) -> Self {
         match error {
-            StreamRefused::TooManyStreams => {
-                Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this server.")
-            }
-            StreamRefused::TooManyOnChannel => {
-                Self::new(&kinds::TOO_MANY_STREAMS).with_detail("There are too many streams on this channel.")
-            }
+            StreamRefused::TooManyStreams => Self::new(&kinds::TOO_MANY_STREAMS)
+                .with_limit("max-streams")
+                .with_detail("There are too many streams on this server."),
+            StreamRefused::TooManyOnChannel => Self::new(&kinds::TOO_MANY_STREAMS)
+                .with_limit("max-streams-per-channel")
+                .with_detail("There are too many streams on this channel."),
             StreamRefused::Draining => Self::new(&kinds::STOPPING),
         }
+    }
+}
+
+impl From<Exceeded> for Problem {
+    fn from(exceeded: Exceeded) -> Self {
+        let kind = match exceeded.limit {
+            Limit::ConnectionsPerAddress => &kinds::CONNECTIONS_PER_ADDRESS,
+            Limit::StreamsPerAddress => &kinds::STREAMS_PER_ADDRESS,
+            Limit::StreamsPerPrincipal => &kinds::STREAMS_PER_PRINCIPAL,
+            Limit::RequestsPerAddress => &kinds::REQUESTS_PER_ADDRESS,
+            Limit::RequestsPerPrincipal => &kinds::REQUESTS_PER_PRINCIPAL,
+            Limit::SubmitsPerPrincipal => &kinds::SUBMITS_PER_PRINCIPAL,
+            Limit::FailedCredentialsPerAddress => &kinds::FAILED_CREDENTIALS_PER_ADDRESS,
+        };
+        let problem = Self::new(kind).with_limit(exceeded.limit.setting()).with_wait(exceeded.wait);
+        problem.with_detail(exceeded.to_string())
     }
 }

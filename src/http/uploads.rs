@@ -20,7 +20,7 @@ use super::{
     App,
     extract::{Query, single, task_id, valid},
     multipart::{self, FileForm, ReadsForm},
-    problem::{Code, Finds, Problem, ProblemDocument, ProblemKind, Writes, kinds},
+    problem::{Code, Finds, LimitReached, Problem, ProblemDocument, ProblemKind, Writes, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
     tasks::prepared,
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     access::Principal,
     event::Name,
-    jobs::{ReceiveError, UPLOAD_KIND, UploadError, UploadWords},
+    jobs::{OverQuota, ReceiveError, UPLOAD_KIND, UploadError, UploadWords},
     task::{NewTask, Refusal, TaskError},
 };
 
@@ -86,8 +86,14 @@ async fn upload(
 ) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
     let held = room.file().await?;
-    let (id, new) = task_for(&app, &principal, query).await?;
+    let (id, new, user) = task_for(&app, &principal, query).await?;
     let length = body.size_hint().exact();
+    // Before the task is begun: one that is pending can have its file later.
+    let checked = app.jobs.check_quota(user.as_deref(), length.map_or(0, multipart::file_bytes_min)).await;
+    checked.map_err(|over| {
+        let (kind, setting, detail) = quota_words(over);
+        Problem::new(kind).with_limit(setting).with_detail(detail)
+    })?;
     let form = multipart::read(body, boundary, length, app.config.uploads.max_upload_bytes);
     let mut response = match app.jobs.upload(id, new, holding(form, held).boxed()).await {
         Ok(()) => (StatusCode::ACCEPTED, axum::Json(UploadAnswer { task_id: id })).into_response(),
@@ -108,11 +114,33 @@ async fn upload(
 pub(crate) const WORDS: UploadWords =
     UploadWords { error: receive_error, file_url: |id| format!("/api/tasks/{id}/file") };
 
+/// What is said where the files of a user take all that they may: the kind of problem, the setting, the detail.
+fn quota_words(over: OverQuota) -> (&'static ProblemKind, &'static str, String) {
+    match over {
+        OverQuota::Files(most) => (
+            &kinds::FILES_PER_USER,
+            "max-files-per-user",
+            format!("The files of one user are bounded by --max-files-per-user, which is {most}. Delete some first."),
+        ),
+        OverQuota::Bytes(most) => (
+            &kinds::FILE_DATA_PER_USER,
+            "max-file-data-per-user",
+            format!(
+                "The files of one user are bounded by --max-file-data-per-user, which is {most} bytes. Delete some first."
+            ),
+        ),
+    }
+}
+
 /// Why a file cannot be kept, as the error of its task.
 pub(super) fn receive_error(error: &ReceiveError) -> TaskError {
     match error {
         ReceiveError::NoFile => FILE_MISSING.task_error("The form has no file in a field named file."),
         ReceiveError::TooLarge(limit) => TOO_LARGE.task_error(format!("The limit is {limit} bytes.")),
+        ReceiveError::OverQuota(over) => {
+            let (kind, _, detail) = quota_words(*over);
+            kind.task_error(detail)
+        }
         ReceiveError::TypeNotAllowed { found, accepted } => TYPE_NOT_ALLOWED
             .task_error(format!("The content of the file is {found}. Accepted types: {}.", accepted.join(", "))),
         ReceiveError::DiskFull => kinds::DISK_FULL.task_error("There is no room left for this file."),
@@ -131,7 +159,8 @@ const DISK_FAILED: ProblemKind = ProblemKind::new(StatusCode::INTERNAL_SERVER_ER
 refusals!(
     /// A file may be refused, and so may the task that it is for.
     Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
-        kinds::LEASE_LOST, kinds::TOO_MANY_TASKS, TOO_LARGE, FILE_MISSING, DISK_FAILED
+        kinds::LEASE_LOST, kinds::TOO_MANY_TASKS, TOO_LARGE, FILE_MISSING, DISK_FAILED, kinds::FILES_PER_USER,
+        kinds::FILE_DATA_PER_USER
 );
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
@@ -143,13 +172,19 @@ fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {
     boundary.map_err(|reason| Problem::new(&kinds::MALFORMED).with_error(header::CONTENT_TYPE.as_str(), reason))
 }
 
-/// The task that the query names, or one to be made.
-async fn task_for(app: &App, principal: &Principal, query: UploadQuery) -> Result<(Uuid, Option<NewTask>), Problem> {
+/// The task that the query names, or one to be made; and its user.
+async fn task_for(
+    app: &App,
+    principal: &Principal,
+    query: UploadQuery,
+) -> Result<(Uuid, Option<NewTask>, Option<String>), Problem> {
     let UploadQuery { task_id, user_id, title } = query;
     let Some(id) = task_id else {
         let user_id = user_id.map(String::from);
         let new = valid(NewTask { kind: Some(UPLOAD_KIND.into()), user_id, title, ..NewTask::default() })?;
-        return Ok((Uuid::now_v7(), Some(prepared(app, principal, new)?)));
+        let new = prepared(app, principal, new)?;
+        let user_id = new.user_id.clone();
+        return Ok((Uuid::now_v7(), Some(new), user_id));
     };
     let of_new_task = [("userId", user_id.is_some()), ("title", title.is_some())].into_iter().find(|(_, given)| *given);
     if let Some((name, _)) = of_new_task {
@@ -162,7 +197,7 @@ async fn task_for(app: &App, principal: &Principal, query: UploadQuery) -> Resul
     if entry.task.status.is_final() {
         return Err(Refusal::Final(entry.task.status).into());
     }
-    Ok((id, None))
+    Ok((id, None, entry.task.user_id.clone()))
 }
 
 fn of_kind(kind: &ProblemKind) -> TaskError {
@@ -181,5 +216,12 @@ fn refused(error: TaskError, task_id: Uuid) -> Response {
     };
     let mut response = document.into_response();
     response.extensions_mut().insert(Code("upload_failed"));
+    for (kind, setting) in
+        [(&kinds::FILES_PER_USER, "max-files-per-user"), (&kinds::FILE_DATA_PER_USER, "max-file-data-per-user")]
+    {
+        if kind.code == error.code {
+            response.extensions_mut().insert(LimitReached(setting));
+        }
+    }
     response
 }

@@ -40,6 +40,8 @@ impl Janitor {
                     }
                     Err(error) => tracing::warn!(%error, "the files could not be listed"),
                 }
+                // Whatever could not be looked at: no upload waits any longer.
+                self.files.kept.set_counted();
             }
         };
         stop.run_until_cancelled(rounds).await;
@@ -57,8 +59,12 @@ impl Janitor {
     }
 
     async fn remove_if_left(&self, id: Uuid) -> io::Result<bool> {
+        let mut owner = None;
         let is_left = match self.tracker.find(id).await.map_err(io::Error::other)? {
-            Found::Task(entry) => matches!(entry.task.status, Status::Error | Status::Cancelled),
+            Found::Task(entry) => {
+                owner = entry.task.user_id.clone();
+                matches!(entry.task.status, Status::Error | Status::Cancelled)
+            }
             Found::Gone => true,
             // Not proof that the task was deleted: the journal may be an older copy that was restored.
             Found::Unknown => {
@@ -68,6 +74,8 @@ impl Janitor {
         };
         if is_left {
             self.files.remove_saved(id).await?;
+        } else {
+            self.files.count_saved(id, owner.as_deref()).await?;
         }
         Ok(is_left)
     }

@@ -21,7 +21,7 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use uuid::Uuid;
 
-pub use files::{Disk, SavedFile, WholeDisk};
+pub use files::{Disk, OverQuota, SavedFile, WholeDisk};
 pub use job::{Job, JobContext, JobError};
 pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
@@ -32,7 +32,7 @@ use crate::{
     telemetry::Metrics,
     tracker::Tracker,
 };
-use files::Files;
+use files::{Files, KeptFiles, Quota};
 use janitor::Janitor;
 use lease::LeftLease;
 use runner::JobKind;
@@ -100,11 +100,13 @@ impl Jobs {
         let left = LeftLease::all(&tracker, config.jobs.lease);
         let resuming = left.iter().filter(|left| left.can_resume()).map(|left| left.entry.task.task_id);
         let resuming: HashSet<_> = resuming.collect();
-        let files = Files::open(&config.data_dir, store, disk, |id| resuming.contains(&id))?;
+        let kept = KeptFiles::new(Quota::from(&config.limits), metrics.clone());
+        let files = Files::open(&config.data_dir, store, disk, kept, |id| resuming.contains(&id))?;
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
         stage.spawn(janitor.clone().run(stage.stop()));
         let kind = |job| Arc::new(JobKind::new(job, config.jobs.concurrency));
         let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
+        left.iter().filter(|left| left.can_resume()).for_each(|left| upload.count_received(&left.entry));
         let upload_kind = kind(Arc::clone(&upload) as Arc<dyn Job>);
         let served: Vec<_> = jobs.into_iter().map(kind).collect();
         let kinds: Vec<_> = served.iter().chain([&upload_kind]).cloned().collect();
@@ -138,6 +140,15 @@ impl Jobs {
             }
         }
         Ok(new)
+    }
+
+    /// Whether this user may keep one more file of at least so many bytes.
+    ///
+    /// # Errors
+    /// When their files take all that they may.
+    pub async fn check_quota(&self, user: Option<&str>, bytes: u64) -> Result<(), OverQuota> {
+        self.inner.files.kept.counted().await;
+        self.inner.files.kept.check(user, bytes)
     }
 
     /// The file that a completed upload left, if it is there.

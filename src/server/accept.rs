@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
 use super::connection::{self, Common, Handler, HttpService};
+use super::crowd::{Crowd, turn_away};
 use super::head_refusal::RefuseHead;
 use super::peer::Peer;
 use super::socket::{ClientSocket, tune};
@@ -80,6 +81,7 @@ async fn serve_on<L: Listener, A: HttpService>(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let crowd = Crowd::new(&limits);
     let common = Common { limits: Arc::new(limits), tls, metrics };
     let room = AnswerRoom::default();
     let mut connections = JoinSet::new();
@@ -101,11 +103,21 @@ async fn serve_on<L: Listener, A: HttpService>(
         };
         match accepted {
             Ok((io, peer)) => {
+                let Ok(slot) = crowd.enter(peer, &common.metrics) else {
+                    // Before a handshake nothing can be said, and one would cost more than it is worth.
+                    if common.tls.is_none() {
+                        connections.spawn(async move {
+                            let _permit = permit;
+                            turn_away(io, refuse_head).await;
+                        });
+                    }
+                    continue;
+                };
                 let peer = Peer { address: peer, is_https: common.tls.is_some() };
                 let handler = Handler::new((app.clone(), refuse_head), peer, room.of_connection(), &common.limits);
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
-                connections.spawn(connection::serve(io, handler, common.clone(), shutdown, permit));
+                connections.spawn(connection::serve(io, handler, common.clone(), shutdown, (permit, slot)));
             }
             Err(error) if concerns_one_connection(&error) => {
                 tracing::debug!(%error, "connection closed before it was accepted");

@@ -37,6 +37,7 @@ use super::timed_io::TimedIo;
 use super::tls::Tls;
 use super::watched_io::WatchedIo;
 use crate::config::ConnectionConfig;
+use crate::limits::Slot;
 use crate::telemetry::Metrics;
 
 /// The most that is read at once of an upload, or queued for a slow client by HTTP/1 beside its last buffer. hyper
@@ -91,14 +92,14 @@ pub(super) struct Common {
     pub(super) metrics: Metrics,
 }
 
-/// Serves a connection to its end, with the permit that it was accepted with, and logs how it ended. Once `shutdown` is
+/// Serves a connection to its end, with the places that it was accepted with, and logs how it ended. Once `shutdown` is
 /// cancelled the requests under way are still answered, and no more.
 pub(super) async fn serve<S, A>(
     socket: S,
     handler: Handler<A>,
     common: Common,
     shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Option<Slot>),
 ) where
     S: ClientSocket,
     A: HttpService,

@@ -16,6 +16,8 @@ pub enum UnreadHead {
     Unreadable(StatusCode),
     /// It came without encryption where TLS is spoken.
     NotEncrypted,
+    /// Its address has as many connections as allowed.
+    TooManyConnections,
 }
 
 /// The statuses with which hyper refuses heads.

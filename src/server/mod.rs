@@ -9,6 +9,7 @@ mod accept;
 mod answer_room;
 mod body;
 mod connection;
+mod crowd;
 mod head_refusal;
 mod open_files;
 mod client_wait;

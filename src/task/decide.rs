@@ -13,7 +13,7 @@ use super::{
     transition::{Decision, Transition, tombstone},
 };
 use crate::{
-    config::TaskConfig,
+    config::{LimitConfig, TaskConfig},
     event::{ChannelName, Timestamp},
 };
 
@@ -28,15 +28,19 @@ pub struct Policy {
     pub live_tasks_max: usize,
     /// Bytes of their `input` and `metadata`.
     pub live_bytes_max: usize,
+    /// Tasks of one user that have not ended.
+    pub live_tasks_per_user_max: usize,
 }
 
-impl From<&TaskConfig> for Policy {
-    fn from(config: &TaskConfig) -> Self {
+impl Policy {
+    /// What the settings say.
+    pub fn new(config: &TaskConfig, limits: &LimitConfig) -> Self {
         Self {
             stalled_after: config.stalled_after,
             pending_max: config.max_pending_age,
             live_tasks_max: config.max_live_tasks,
             live_bytes_max: config.max_live_bytes,
+            live_tasks_per_user_max: limits.max_live_tasks_per_user,
         }
     }
 }
@@ -49,6 +53,7 @@ impl Policy {
         pending_max: Duration::from_secs(30 * 86_400),
         live_tasks_max: 1_000_000,
         live_bytes_max: 1 << 30,
+        live_tasks_per_user_max: 1_000_000,
     };
 }
 

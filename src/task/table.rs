@@ -27,6 +27,8 @@ pub struct Table {
     ended: BTreeMap<Seq, ChannelName>,
     counts: [usize; Status::ALL.len()],
     live: Load,
+    /// How many of them each user has.
+    live_of_users: HashMap<String, usize>,
     unreadable: usize,
 }
 
@@ -40,19 +42,22 @@ pub struct Load {
 }
 
 impl Load {
-    /// With one more task, if the bounds allow it.
+    /// With one more task, if the bounds allow it; its user has so many.
     ///
     /// # Errors
     /// When they do not.
-    pub fn with(self, new: &NewTask, policy: &Policy) -> Result<Self, Refusal> {
+    pub fn with(self, new: &NewTask, of_user: usize, policy: &Policy) -> Result<Self, Refusal> {
         let size_bytes = self.size_bytes + payload_bytes([&new.input, &new.metadata]);
         let more = Self { tasks: self.tasks + 1, size_bytes };
         let refusal = |setting, most| Err(Refusal::TooManyTasks { setting, most });
         if more.tasks > policy.live_tasks_max {
-            return refusal("--max-live-tasks", policy.live_tasks_max);
+            return refusal("max-live-tasks", policy.live_tasks_max);
         }
         if more.size_bytes > policy.live_bytes_max && more.size_bytes > self.size_bytes {
-            return refusal("--max-live-data", policy.live_bytes_max);
+            return refusal("max-live-data", policy.live_bytes_max);
+        }
+        if of_user >= policy.live_tasks_per_user_max {
+            return refusal("max-live-tasks-per-user", policy.live_tasks_per_user_max);
         }
         Ok(more)
     }
@@ -95,6 +100,7 @@ impl Table {
             ended: BTreeMap::new(),
             counts: [0; Status::ALL.len()],
             live: Load::default(),
+            live_of_users: HashMap::new(),
             unreadable: 0,
         }
     }
@@ -171,10 +177,16 @@ impl Table {
         self.live
     }
 
-    /// Whether so many more tasks may be too many.
-    pub fn is_nearly_full(&self, more: usize) -> bool {
+    /// How many tasks of this user have not ended.
+    pub fn live_of(&self, user: Option<&str>) -> usize {
+        user.and_then(|user| self.live_of_users.get(user)).copied().unwrap_or_default()
+    }
+
+    /// Whether so many more tasks may be too many, if they are of this user.
+    pub fn is_nearly_full(&self, more: usize, user: Option<&str>) -> bool {
         let Load { tasks, size_bytes } = self.live;
         tasks + more > self.policy.live_tasks_max
+            || self.live_of(user) + more > self.policy.live_tasks_per_user_max
             || size_bytes + more * 2 * PAYLOAD_BYTES_MAX > self.policy.live_bytes_max
     }
 
@@ -209,6 +221,7 @@ impl Table {
     pub fn put(&mut self, channel: ChannelName, row: Row, last: Seq) -> Option<Row> {
         let slot = self.rows.remove(&channel);
         let (before, old) = slot.map_or((None, IndexKeys::default()), |slot| (Some(slot.row), slot.keys));
+        self.count_users(before.as_ref().and_then(live_user), live_user(&row));
         let keys = self.index(&channel, &old, IndexKeys::of(&row, last, &self.policy));
         self.rows.insert(channel, TableSlot { row, last, keys });
         before
@@ -221,6 +234,21 @@ impl Table {
             if let Some(slot) = self.rows.remove(&channel) {
                 self.index(&channel, &slot.keys, IndexKeys::default());
             }
+        }
+    }
+
+    /// The user of a live task is no longer the one, but the other.
+    fn count_users(&mut self, was: Option<&str>, is: Option<&str>) {
+        if was == is {
+            return;
+        }
+        if let Some((user, count)) = was.and_then(|user| self.live_of_users.remove_entry(user))
+            && count > 1
+        {
+            self.live_of_users.insert(user, count - 1);
+        }
+        if let Some(user) = is {
+            *self.live_of_users.entry(user.to_owned()).or_default() += 1;
         }
     }
 
@@ -257,6 +285,14 @@ impl Table {
             }
         }
         new
+    }
+}
+
+/// The user of a task that has not ended.
+fn live_user(row: &Row) -> Option<&str> {
+    match row {
+        Row::Task(entry) if !entry.task.status.is_final() => entry.task.user_id.as_deref(),
+        _ => None,
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Batch<'a> {
     pub(super) now: Timestamp,
     /// What the tasks will take that have not ended.
     live: Load,
+    /// How many of them each user has beyond those in the table.
+    new_of_users: HashMap<String, usize>,
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
@@ -93,9 +95,9 @@ impl<'a> Batch<'a> {
         head: Seq,
         now: Timestamp,
     ) -> Self {
-        let (planned, by_channel, later) = (Vec::new(), HashMap::new(), Vec::new());
+        let (planned, by_channel, later, new_of_users) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
         let (users, new_topics, live) = (UserOverlay::default(), NewTopics::default(), table.live());
-        Self { table, people, topics, users, new_topics, head, now, live, planned, by_channel, later }
+        Self { table, people, topics, users, new_topics, head, now, live, new_of_users, planned, by_channel, later }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -221,7 +223,12 @@ impl<'a> Batch<'a> {
             Some(Row::Unreadable) => Err(Refusal::Unreadable),
             Some(Row::Key(_)) | None => {
                 if let Intent::Create { new, .. } = intent {
-                    self.live = self.live.with(new, policy)?;
+                    let user = new.user_id.as_deref();
+                    let in_batch = user.and_then(|user| self.new_of_users.get(user)).copied().unwrap_or_default();
+                    self.live = self.live.with(new, self.table.live_of(user) + in_batch, policy)?;
+                    if let Some(user) = user {
+                        self.new_of_users.insert(user.to_owned(), in_batch + 1);
+                    }
                 }
                 decide(id, None, intent, self.now, policy)
             }

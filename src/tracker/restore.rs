@@ -105,10 +105,13 @@ impl Writer {
         }
     }
 
-    /// The task that a request may have made before, if it is not in memory.
-    pub(super) fn made(&self, request: &Request) -> Option<ChannelName> {
-        let Ask::Task(id, Intent::Create { key, .. }) = &request.ask else { return None };
+    /// The task that a request may have made before, if it is not in memory, and may find no room as one of so many.
+    pub(super) fn made(&self, request: &Request, count: usize) -> Option<ChannelName> {
+        let Ask::Task(id, Intent::Create { new, key, .. }) = &request.ask else { return None };
         let table = self.shared.table();
+        if !table.is_nearly_full(count, new.user_id.as_deref()) {
+            return None;
+        }
         let made = match key.and_then(|key| table.row(&ChannelName::key(key))) {
             Some(Row::Key(Keyed::Task(made))) => ChannelName::task(*made),
             _ => ChannelName::task(*id),

@@ -141,9 +141,10 @@ impl Writer {
             self.load_for(&mut requests, missing, |writer, request| writer.missing(request).next().is_some()).await;
         }
         // Near the bound of live tasks it matters whether a task that is asked for is new.
-        if self.shared.table().is_nearly_full(requests.len()) {
-            let made = requests.iter().filter_map(|request| self.made(request)).collect();
-            self.load_for(&mut requests, made, |writer, request| writer.made(request).is_some()).await;
+        let count = requests.len();
+        let made: Vec<_> = requests.iter().filter_map(|request| self.made(request, count)).collect();
+        if !made.is_empty() {
+            self.load_for(&mut requests, made, |writer, request| writer.made(request, count).is_some()).await;
         }
         let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
         let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());

@@ -17,6 +17,7 @@ mod guard;
 mod memory;
 mod names;
 mod jobs;
+mod limits;
 mod nginx;
 mod openapi;
 mod people;

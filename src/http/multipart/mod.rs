@@ -83,6 +83,11 @@ pub(super) fn boundary(content_type: &str) -> Option<Result<String, &'static str
     }
 }
 
+/// The least that a file has in a form of so many bytes.
+pub(super) fn file_bytes_min(length: u64) -> u64 {
+    length.saturating_sub(FRAME_BYTES_MAX)
+}
+
 /// Reads a form with one file. `length` is that of the whole body, if known.
 pub(super) fn read(body: Body, boundary: String, length: Option<u64>, file_bytes_max: u64) -> Form {
     let feed = Feed::new(body);

@@ -119,3 +119,41 @@ pub const STOPPING: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");
 /// There is no space left on the disk.
 pub const DISK_FULL: ProblemKind = ProblemKind::new(StatusCode::INSUFFICIENT_STORAGE, "disk_full", "The disk is full");
+
+const fn limit(code: &'static str, title: &'static str) -> ProblemKind {
+    ProblemKind::new(StatusCode::TOO_MANY_REQUESTS, code, title)
+}
+
+/// An address has as many connections as allowed.
+pub const CONNECTIONS_PER_ADDRESS: ProblemKind =
+    limit("max_connections_per_address", "Too many open connections from this address");
+/// An address has as many streams as allowed.
+pub const STREAMS_PER_ADDRESS: ProblemKind =
+    limit("max_streams_per_address", "Too many open streams from this address");
+/// A principal has as many streams as allowed.
+pub const STREAMS_PER_PRINCIPAL: ProblemKind =
+    limit("max_streams_per_principal", "Too many open streams with this credential");
+/// An address has made as many requests as allowed.
+pub const REQUESTS_PER_ADDRESS: ProblemKind = limit("requests_per_address", "Too many requests from this address");
+/// A principal has made as many requests as allowed.
+pub const REQUESTS_PER_PRINCIPAL: ProblemKind =
+    limit("requests_per_principal", "Too many requests with this credential");
+/// A principal has submitted as many tasks as allowed.
+pub const SUBMITS_PER_PRINCIPAL: ProblemKind =
+    limit("submits_per_principal", "Too many tasks submitted with this credential");
+/// An address has sent as many wrong credentials as allowed.
+pub const FAILED_CREDENTIALS_PER_ADDRESS: ProblemKind =
+    limit("failed_credentials_per_address", "Too many wrong credentials from this address");
+/// A user has as many files as allowed.
+pub const FILES_PER_USER: ProblemKind =
+    ProblemKind::new(StatusCode::INSUFFICIENT_STORAGE, "max_files_per_user", "Too many files of this user");
+/// The files of a user are as large as allowed.
+pub const FILE_DATA_PER_USER: ProblemKind = ProblemKind::new(
+    StatusCode::INSUFFICIENT_STORAGE,
+    "max_file_data_per_user",
+    "The files of this user are too large together",
+);
+
+/// Problems that end their connection: who meets them must not keep the place of others, nor go on at once.
+pub(super) const CLOSING: [&ProblemKind; 4] =
+    [&TOO_MANY_STREAMS, &STREAMS_PER_ADDRESS, &STREAMS_PER_PRINCIPAL, &FAILED_CREDENTIALS_PER_ADDRESS];

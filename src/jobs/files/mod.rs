@@ -5,6 +5,7 @@
 //! name that a client gave. A file with another name was not created by the service, and is not touched.
 
 mod home;
+mod kept;
 
 use std::{
     ffi::OsStr,
@@ -20,6 +21,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::event::Timestamp;
+pub use kept::OverQuota;
+pub(super) use kept::{KeptFiles, Quota};
 
 /// Written bytes are pushed to the disk so often: the last push, while somebody waits for the end, stays short, and a
 /// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
@@ -65,6 +68,8 @@ pub(super) struct Files {
     incoming: Arc<Path>,
     saved: Arc<Path>,
     disk: Arc<dyn Disk>,
+    /// What they take.
+    pub(super) kept: KeptFiles,
 }
 
 /// A file that a completed upload left.
@@ -91,6 +96,7 @@ impl Files {
         data_dir: &Path,
         store: &str,
         disk: Arc<dyn Disk>,
+        kept: KeptFiles,
         resumes: impl Fn(Uuid) -> bool,
     ) -> io::Result<Self> {
         let incoming = home::enter(data_dir, "incoming", store)?;
@@ -104,7 +110,7 @@ impl Files {
                 tracing::warn!(%error, "{} is not needed any more, but could not be removed", entry.path().display());
             }
         }
-        Ok(Self { incoming: incoming.into(), saved: saved.into(), disk })
+        Ok(Self { incoming: incoming.into(), saved: saved.into(), disk, kept })
     }
 
     /// Begins a file for one attempt at a task.
@@ -161,7 +167,9 @@ impl Files {
 
     /// Removes what an attempt had received, if it is there.
     pub(super) async fn discard(&self, id: Uuid, attempt: Uuid) -> io::Result<()> {
-        remove(self.incoming_path(id, attempt)).await
+        remove(self.incoming_path(id, attempt)).await?;
+        self.kept.free(id);
+        Ok(())
     }
 
     /// Opens a task's file, if it is there.
@@ -176,7 +184,24 @@ impl Files {
 
     /// Removes a task's file, if it is there.
     pub(super) async fn remove_saved(&self, id: Uuid) -> io::Result<()> {
-        remove(self.saved_path(id)).await
+        remove(self.saved_path(id)).await?;
+        self.kept.free(id);
+        Ok(())
+    }
+
+    /// Counts a file of an earlier run of the service.
+    pub(super) async fn count_saved(&self, id: Uuid, user: Option<&str>) -> io::Result<()> {
+        let size = async || match tokio::fs::metadata(self.saved_path(id)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            metadata => metadata.map(|metadata| Some(metadata.len())),
+        };
+        let Some(bytes) = size().await? else { return Ok(()) };
+        self.kept.set(id, user, bytes);
+        // It may have been removed, and freed, in between.
+        if size().await?.is_none() {
+            self.kept.free(id);
+        }
+        Ok(())
     }
 
     /// When a task's file was last written to, if it is there.

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::{
     Inner, Job, JobContext, JobError, Jobs,
     attempt::{Ended, attempt},
-    files::{Files, IncomingFile},
+    files::{Files, IncomingFile, OverQuota},
     janitor::Janitor,
     lease::HeldLease,
     runner::release,
@@ -72,6 +72,8 @@ pub enum ReceiveError {
     NoFile,
     /// It has more bytes than this.
     TooLarge(u64),
+    /// The files of its user take all that they may.
+    OverQuota(OverQuota),
     /// It is of a type that is not accepted.
     TypeNotAllowed {
         /// What its own bytes say that it is.
@@ -232,6 +234,14 @@ impl Job for Upload {
 }
 
 impl Upload {
+    /// Counts a file that an earlier run of the service received.
+    pub(super) fn count_received(&self, entry: &Entry) {
+        let received = entry.memo.checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse::<Received>().ok());
+        if let Some(received) = received {
+            self.files.kept.set(entry.task.task_id, entry.task.user_id.as_deref(), received.size);
+        }
+    }
+
     /// Receives a file and processes it; sends `told` when it is received.
     async fn work(
         &self,

@@ -33,9 +33,8 @@ impl Upload {
         };
         let name = file_name::safe_name(name.as_deref());
         let total = announced.or(context.task().total);
-        if let Some(size) = announced {
-            self.check_size(size)?;
-        }
+        context.unless_stopped(self.files.kept.counted()).await?;
+        self.check_size(phases, announced.unwrap_or_default())?;
         phases.tick(RECEIVE, None, receiving(&name, total));
         let file = context.unless_stopped(self.files.begin(context.task_id(), attempt)).await?;
         let mut file = file.map_err(|error| phases.disk_error(&error))?;
@@ -44,11 +43,13 @@ impl Upload {
             if chunks.is_empty() {
                 break;
             }
-            self.check_size(file.size() + total_len(&chunks))?;
+            self.check_size(phases, file.size() + total_len(&chunks))?;
             file = self.write(phases, file, chunks, total).await?;
         }
-        let kept = context.unless_stopped(self.files.keep(file)).await?;
-        Ok((name, kept.map_err(|error| phases.disk_error(&error))?))
+        let kept = context.unless_stopped(self.files.keep(file)).await?.map_err(|error| phases.disk_error(&error))?;
+        // The announced size was a guess.
+        self.files.kept.set(context.task_id(), context.task().user_id.as_deref(), kept.size());
+        Ok((name, kept))
     }
 
     async fn write(
@@ -68,12 +69,15 @@ impl Upload {
         Ok(file)
     }
 
-    fn check_size(&self, size: u64) -> Result<(), TaskError> {
+    /// Whether the file may have so many bytes; then they are counted as its user's.
+    fn check_size(&self, phases: &Phases, size: u64) -> Result<(), TaskError> {
         let limit = self.config.max_upload_bytes;
-        if size <= limit {
-            return Ok(());
+        if size > limit {
+            return Err(phases.error(&ReceiveError::TooLarge(limit)));
         }
-        Err((self.words.error)(&ReceiveError::TooLarge(limit)))
+        let task = phases.context.task();
+        let charged = self.files.kept.charge(task.task_id, task.user_id.as_deref(), size);
+        charged.map_err(|over| phases.error(&ReceiveError::OverQuota(over)))
     }
 }
 

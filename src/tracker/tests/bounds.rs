@@ -15,11 +15,37 @@ async fn tasks_that_have_not_ended_are_bounded(store: Store) {
     let rig = bounded(store, 2, 1 << 20).await;
     let [one, _] = [rig.started().await, rig.made("{}").await];
     let more = async || rig.tracker.create(Uuid::now_v7(), new_task("{}"), None).await;
-    assert_eq!(refused(more().await), too_many("--max-live-tasks", 2));
+    assert_eq!(refused(more().await), too_many("max-live-tasks", 2));
     rig.report(one, r#"{"progress":50}"#).await.unwrap();
     rig.report(one, r#"{"status":"completed"}"#).await.unwrap();
     assert!(more().await.is_ok());
-    assert_eq!(refused(more().await), too_many("--max-live-tasks", 2));
+    assert_eq!(refused(more().await), too_many("max-live-tasks", 2));
+}
+
+async fn the_tasks_of_one_user_are_bounded(store: Store) {
+    let policy = Policy { live_tasks_per_user_max: 2, ..POLICY };
+    let rig = Rig::with(policy, store.open(), 4_096, Clock::runtime()).await;
+    let of = |user: &str| new_task(&format!(r#"{{"userId":"{user}"}}"#));
+    let create = async |user| rig.tracker.create(Uuid::now_v7(), of(user), None).await;
+    let first = create("alice").await.unwrap().entry.unwrap().task.task_id;
+    // One more is made to hold the batch back.
+    let batch = ["alice", "alice", "bob"]
+        .map(|user| (Uuid::now_v7(), Intent::Create { new: of(user), key: None, lease: None }));
+    let answers = rig.in_one_batch(batch.into()).await;
+    assert_eq!(answers.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(refused(create("alice").await), too_many("max-live-tasks-per-user", 2));
+    assert!(create("bob").await.is_ok() && rig.tracker.create(Uuid::now_v7(), new_task("{}"), None).await.is_ok());
+    let again = rig.tracker.create(first, of("alice"), None).await.unwrap();
+    assert!(!again.changed, "who asks again is answered");
+    rig.tracker.submit(first, Intent::Cancel).await.unwrap();
+    rig.made("{}").await;
+    assert!(rig.tracker.live(first).is_none());
+    let again = rig.tracker.create(first, of("alice"), None).await.unwrap();
+    assert_eq!(again.entry.unwrap().task.status, Status::Cancelled);
+    assert!(create("alice").await.is_ok());
+    let again = rig.tracker.create(first, of("alice"), None).await.unwrap();
+    assert_eq!(again.entry.unwrap().task.status, Status::Cancelled, "also where there is no room");
+    assert_eq!(refused(create("alice").await), too_many("max-live-tasks-per-user", 2));
 }
 
 async fn the_tasks_of_one_batch_count(store: Store) {
@@ -35,7 +61,7 @@ async fn what_tasks_carry_is_bounded(store: Store) {
     let carrying = |bytes: usize| new_task(&format!(r#"{{"input":"{}","metadata":1}}"#, "x".repeat(bytes - 3)));
     let create = async |new| rig.tracker.create(Uuid::now_v7(), new, None).await;
     let first = create(carrying(600)).await.unwrap().entry.unwrap().task.task_id;
-    assert_eq!(refused(create(carrying(401)).await), too_many("--max-live-data", 1_000));
+    assert_eq!(refused(create(carrying(401)).await), too_many("max-live-data", 1_000));
     assert!(create(carrying(400)).await.is_ok());
     assert!(create(new_task("{}")).await.is_ok(), "what carries nothing takes none of it");
     rig.tracker.submit(first, Intent::Cancel).await.unwrap();
@@ -61,16 +87,14 @@ async fn who_asks_again_is_answered_though_there_is_no_room(store: Store) {
         assert_eq!((again.changed, again.entry.unwrap().task.task_id), (false, keyed));
         let again = rig.tracker.create(put, new.clone(), None).await.unwrap();
         assert_eq!((again.changed, again.entry.unwrap().task.task_id), (false, put));
-        assert_eq!(
-            refused(rig.tracker.create(Uuid::now_v7(), new.clone(), None).await),
-            too_many("--max-live-tasks", 2)
-        );
+        assert_eq!(refused(rig.tracker.create(Uuid::now_v7(), new.clone(), None).await), too_many("max-live-tasks", 2));
     }
 }
 
 on_each_store! {
     running {
         tasks_that_have_not_ended_are_bounded,
+        the_tasks_of_one_user_are_bounded,
         the_tasks_of_one_batch_count,
         what_tasks_carry_is_bounded,
         who_asks_again_is_answered_though_there_is_no_room,

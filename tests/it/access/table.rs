@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use progressd::access::{Needs, ROUTES, Scope};
 use serde_json::json;
 
-use super::{guarded, now, signed, token};
+use super::{guarded_with, let_guess, now, signed, token};
 use crate::support::TestApp;
 
 #[tokio::test]
@@ -101,7 +101,7 @@ fn expected(method: &str, needs: Needs, path: &str, who: Who) -> u16 {
 
 #[tokio::test]
 async fn every_route_answers_everyone_as_the_table_says() {
-    let app = guarded().await;
+    let app = guarded_with(let_guess).await;
     let admin = app.key(&[Scope::Admin]);
     let revoked = app.key(&[Scope::Admin]);
     app.access_files().revoke(revoked.split('_').nth(1).unwrap()).unwrap();

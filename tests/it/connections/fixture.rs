@@ -112,6 +112,7 @@ fn refuse_head(head: UnreadHead) -> Response<Bytes> {
     let status = match head {
         UnreadHead::Unreadable(status) => status,
         UnreadHead::NotEncrypted => StatusCode::BAD_REQUEST,
+        UnreadHead::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
     };
     let mut response = Response::new(Bytes::from_static(b"unreadable"));
     *response.status_mut() = status;

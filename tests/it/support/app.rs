@@ -6,6 +6,7 @@ use axum::{Router, body::Body};
 use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
     config::Config,
+    server::Peer,
     service::{Clock, Service, history_bounds},
     testing::MemoryJournal,
 };
@@ -116,6 +117,13 @@ impl Asking {
         self.named |= name == header::HOST;
         let value = http::HeaderValue::from_bytes(value.as_bytes()).unwrap();
         self.request = self.request.header(name, value);
+        self
+    }
+
+    /// As if it came through a connection from this address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        let address = SocketAddr::new(address.parse().unwrap(), 9);
+        self.request = self.request.extension(Peer { address, is_https: false });
         self
     }
 
