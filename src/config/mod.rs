@@ -20,7 +20,7 @@ pub use sections::{
     TaskConfig, TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
-pub use value::Secret;
+pub use value::{KeySource, Secret};
 
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ use super::{
     refusals, session,
 };
 use crate::{
-    access::{Needs, Pass, Principal, Subject, Verdict, judge, needs},
+    access::{Denied, Needs, Pass, Principal, Subject, Verdict, judge, needs},
     event::{ChannelName, Timestamp},
     stream::Leash,
     task::{Entry, NewTask},
@@ -108,6 +108,7 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
             Err(problem) if is_stream => Err(refused(&problem)),
             Err(problem) => Err(problem.into_response()),
         },
+        Err(problem) if is_stream => Err(refused(&problem)),
         Err(problem) => Err(problem.into_response()),
     }
 }
@@ -122,18 +123,28 @@ async fn recognized(
 ) -> Result<Pass, Problem> {
     // Whoever signs in anew still has the cookie that has expired.
     let signs_in = path == session::PATH && request.method == Method::POST;
-    let pass = match credentials::take(request, !signs_in, is_stream)? {
-        None => return Ok(Pass::of(Principal::Nobody)),
-        Some(Credential::Token(token)) => app.access.recognize(&token, now),
-        Some(Credential::Ticket(ticket)) => app.access.recognize_ticket(&ticket, now),
-        Some(Credential::Cookie(cookie)) => {
-            // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
-            let Ok(client) = Client::from_request_parts(request, app).await;
-            guard::check_site(&request.uri, &request.headers, &client, &app.config.http)?;
-            app.access.recognize_session(&cookie, now)
-        }
+    let Some(credential) = credentials::take(request, !signs_in, is_stream)? else {
+        return Ok(Pass::of(Principal::Nobody));
     };
-    pass.map_err(|denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string()))
+    if matches!(credential, Credential::Cookie(_)) {
+        // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
+        let Ok(client) = Client::from_request_parts(request, app).await;
+        guard::check_site(&request.uri, &request.headers, &client, &app.config.http)?;
+    }
+    let recognize = || match &credential {
+        Credential::Token(token) => app.access.recognize(token, now),
+        Credential::Cookie(cookie) => app.access.recognize_session(cookie, now),
+        Credential::Ticket(ticket) => app.access.recognize_ticket(ticket, now),
+    };
+    let pass = match recognize() {
+        Err(Denied::UnknownSigner | Denied::NoKeys) if app.access.renew_keys().await => recognize(),
+        pass => pass,
+    };
+    pass.map_err(|denied| {
+        let is_ours = denied == Denied::NoKeys;
+        let kind = if is_ours { &kinds::KEYS_UNAVAILABLE } else { &kinds::CREDENTIAL_INVALID };
+        Problem::new(kind).with_detail(denied.to_string())
+    })
 }
 
 /// Whether they may.
@@ -295,7 +306,10 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     let text = operation.description.take().map_or_else(String::new, |text| text + "\n\n");
     operation.description = Some(format!("{text}While access is on, this needs {needs}."));
     let responses = &mut operation.responses.responses;
-    refusals::add(responses, &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE]);
+    refusals::add(
+        responses,
+        &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE, &kinds::KEYS_UNAVAILABLE],
+    );
     if needs != Needs::Anyone {
         refusals::add(responses, &[&kinds::NOT_ALLOWED]);
     }

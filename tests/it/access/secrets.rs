@@ -59,6 +59,17 @@ async fn no_credential_is_in_a_log_line_an_answer_a_metric_or_a_file() {
     let ticket = asked.json::<Value>().await.unwrap()["ticket"].as_str().unwrap().to_owned();
     ask(client.get(format!("{base}/api/tasks?ticket={ticket}")).header("accept", "text/event-stream")).await;
     ask(client.get(format!("{path}/progress?ticket={ticket}x"))).await;
+    let session = format!("{base}/api/session");
+    let signed_in = client.post(&session).bearer_auth(&alice).send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    for cookie in [cookie.clone(), format!("{cookie}x"), format!("{cookie}; {cookie}")] {
+        ask(client.get(&path).header("cookie", &cookie)).await;
+        ask(client.get(format!("{path}/progress")).header("cookie", &cookie).header("accept", "image/png")).await;
+        ask(client.get(&session).header("cookie", &cookie).header("sec-fetch-site", "cross-site")).await;
+        ask(client.post(&session).header("cookie", &cookie)).await;
+    }
+    ask(client.delete(&session).header("cookie", &cookie)).await;
+    ask(client.get(&session).header("cookie", &cookie)).await;
     ask(client.get(format!("{base}/metrics")).bearer_auth(&key)).await;
     service.kill().unwrap();
     service.wait().unwrap();
@@ -70,6 +81,7 @@ async fn no_credential_is_in_a_log_line_an_answer_a_metric_or_a_file() {
         ("a token", signature(&alice)),
         ("an expired token", signature(&expired)),
         ("a ticket", signature(&ticket)),
+        ("a cookie", cookie.split_once('=').unwrap().1),
     ]
     .into();
     let logged = std::fs::read_to_string(log.path()).unwrap();
