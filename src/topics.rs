@@ -31,6 +31,12 @@ pub fn topic_of_game(id: &str) -> String {
     format!("game.{id}")
 }
 
+/// That all at or before this place is lost of a topic that is deleted: a hidden event on the channel of all topics.
+pub fn lost(through: Seq) -> Draft {
+    let memo = Some(through.0.to_string().into());
+    Draft { class: Class::Hidden, memo, ..value(ChannelName::all_topics(), None, Bytes::new()) }
+}
+
 /// The last event of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastEvent {
@@ -56,12 +62,14 @@ pub enum TopicRefusal {
 pub struct TopicTable {
     topics_max: usize,
     topics: BTreeMap<ChannelName, LastEvent>,
+    /// Of the topics that were deleted, the place of the last event.
+    lost: Seq,
 }
 
 impl TopicTable {
     /// None yet, and at most so many.
     pub fn new(topics_max: usize) -> Self {
-        Self { topics_max, topics: BTreeMap::new() }
+        Self { topics_max, topics: BTreeMap::new(), lost: Seq::ZERO }
     }
 
     /// How many there may be.
@@ -79,6 +87,17 @@ impl TopicTable {
         self.topics.get(topic).copied()
     }
 
+    /// All at or before it may be lacking some events, whose topics were deleted.
+    pub fn lost(&self) -> Seq {
+        self.lost
+    }
+
+    /// Takes in the memo of the channel of all topics. One that this version cannot read is taken for all before it.
+    pub fn restore_lost(&mut self, memo: &[u8], last: Seq) {
+        let through = serde_json::from_slice(memo).map_or(last, Seq);
+        self.lost = self.lost.max(through);
+    }
+
     /// Puts in a topic that was loaded.
     pub fn restore(&mut self, topic: ChannelName, last: LastEvent) {
         self.topics.insert(topic, last);
@@ -88,6 +107,9 @@ impl TopicTable {
     pub fn apply(&mut self, event: &Event) {
         if event.channel().kind() != ChannelKind::Topic {
             return;
+        }
+        if event.channel() == ChannelName::all_topics() {
+            return event.draft.memo.iter().for_each(|memo| self.restore_lost(memo, event.seq));
         }
         match event.class() {
             Class::Tombstone => drop(self.topics.remove(event.channel())),

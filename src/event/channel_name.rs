@@ -84,8 +84,8 @@ impl ChannelName {
         Self::named(ChannelKind::Topic, name)
     }
 
-    /// All topics as one channel, which is only watched: what is published on a topic is shown there too. No client can
-    /// give this name.
+    /// All topics as one channel, which is watched: what is published on a topic is shown there too. Its own events are
+    /// hidden. It is the only one whose name clients cannot give.
     pub fn all_topics() -> &'static Self {
         static ALL: LazyLock<ChannelName> = LazyLock::new(|| {
             let text = format!("{}:*", ChannelKind::Topic.as_str());
@@ -176,6 +176,7 @@ impl FromStr for ChannelName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let id = |name: &str| name.parse::<Uuid>().map_err(|_| InvalidName);
         match text.split_once(':') {
+            Some(_) if text == Self::all_topics().text() => Ok(Self::all_topics().clone()),
             Some(("task", name)) => Ok(Self::task(id(name)?)),
             Some(("key", name)) => Ok(Self::key(id(name)?)),
             Some((kind, name)) => {
@@ -209,7 +210,7 @@ mod tests {
     fn names_read_back_as_written() {
         let names = [ChannelName::task(Uuid::now_v7()), ChannelName::key(Uuid::now_v7())];
         let named = ChannelKind::NAMED.map(|kind| ChannelName::named(kind, "alice@example.org").expect("a name"));
-        for name in names.into_iter().chain(named) {
+        for name in names.into_iter().chain(named).chain([ChannelName::all_topics().clone()]) {
             assert_eq!(name.text().parse::<ChannelName>(), Ok(name));
         }
     }

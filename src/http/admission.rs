@@ -128,8 +128,7 @@ async fn recognized(
     };
     if matches!(credential, Credential::Cookie(_)) {
         // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
-        let Ok(client) = Client::from_request_parts(request, app).await;
-        guard::check_site(&request.uri, &request.headers, &client, &app.config.http)?;
+        guard::check_site(&request.uri, &request.headers, &Client::found(request), &app.config.http)?;
     }
     let recognize = || match &credential {
         Credential::Token(token) => app.access.recognize(token, now),

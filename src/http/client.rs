@@ -44,6 +44,12 @@ impl Client {
         (client, checked)
     }
 
+    /// The client of a request that has passed the layer around all routes.
+    pub(super) fn found(request: &Parts) -> Self {
+        let known = request.extensions.get::<Self>().cloned();
+        known.unwrap_or_else(|| Self::of(&request.headers, &request.extensions, &[]).0)
+    }
+
     /// The host and port that the client named.
     pub(super) fn host<'a>(&'a self, uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
         let named = || headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -56,8 +62,7 @@ impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let known = parts.extensions.get::<Self>().cloned();
-        Ok(known.unwrap_or_else(|| Self::of(&parts.headers, &parts.extensions, &[]).0))
+        Ok(Self::found(parts))
     }
 }
 

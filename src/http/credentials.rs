@@ -78,7 +78,7 @@ pub(super) fn cookie(request: &Parts) -> Result<Option<String>, Problem> {
 
 /// Makes a browser keep this value as the cookie of a session for so long.
 pub(super) fn keep_cookie(request: &Parts, value: &str, lifetime: Duration) -> Option<HeaderValue> {
-    let secure = if is_https(request) { "; Secure" } else { "" };
+    let secure = if Client::found(request).is_https { "; Secure" } else { "" };
     let (name, seconds) = (cookie_name(request), lifetime.as_secs());
     // Strict loses nothing: the page itself needs no cookie, so a link of another site leads to a page that is signed in.
     let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
@@ -86,12 +86,7 @@ pub(super) fn keep_cookie(request: &Parts, value: &str, lifetime: Duration) -> O
 }
 
 fn cookie_name(request: &Parts) -> &'static str {
-    if is_https(request) { HOST_COOKIE } else { COOKIE }
-}
-
-/// Whether the browser speaks https: to this service, or to a proxy that is trusted.
-fn is_https(request: &Parts) -> bool {
-    request.extensions.get::<Client>().is_some_and(|client| client.is_https)
+    if Client::found(request).is_https { HOST_COOKIE } else { COOKIE }
 }
 
 /// Takes a parameter out of the query, so that nothing behind this sees it.

@@ -131,7 +131,7 @@ pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
     use ChannelKind::{Group, Task, Topic, User};
     let is_public = |name: &ChannelName| matches!(name.kind(), Task | User | Group | Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
-    name.ok().filter(is_public).ok_or_else(|| {
+    name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
         Problem::invalid("channel", "must be task: and a UUID, user: or group: and a name, or the name of a topic")
     })
 }

@@ -25,7 +25,8 @@
 //!
 //! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
 //! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
-//! kept; of a topic also its newest change at or below the floor, which may be its value. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
+//! kept, unless [`Journal::trim`] was asked for; of a topic also its newest change at or below the floor, which may be
+//! its value. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
 //! its tombstone begins anew, above that floor.
 //!
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and
@@ -51,7 +52,8 @@ use uuid::Uuid;
 use crate::event::{ChannelKind, ChannelName, Draft, Epochs, Event, History, Seq, Timestamp};
 use bytes::Bytes;
 
-/// Most tombstones that one [`Journal::sweep`] removes, so that no append waits long for it.
+/// Most tombstones that one [`Journal::sweep`] removes and most channels that one [`Journal::trim`] trims, so that no
+/// append waits long for it.
 pub const SWEEP_MAX: usize = 256;
 
 /// What a group expects of one channel when it is appended.
@@ -222,6 +224,19 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// Answers whether there may be more: the caller comes again, and lets others go first.
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError>;
+
+    /// Trims from the histories of channels of a kind what was decided before `at`, the oldest first and up to the first
+    /// event that was not, and raises their floors. Only live channels that were created after a seq, in that order, at
+    /// most `limit` and at most [`SWEEP_MAX`]. What is not folded may stay.
+    ///
+    /// Answers after which channel there may be more: the caller comes again, and lets others go first.
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError>;
 
     /// Folds what is left and closes the store. Later calls answer [`JournalError::Unavailable`].
     async fn close(&self) -> Result<(), JournalError>;

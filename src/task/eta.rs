@@ -193,6 +193,25 @@ mod tests {
         assert_eq!(pace.eta(seconds(2), 0.101), None, "too little");
     }
 
+    #[test]
+    fn the_rate_follows_what_happens_now_within_the_window() {
+        let mut pace = AttemptPace::starting(seconds(0), 0);
+        pace.observe(seconds(10), 0.1, Some(100));
+        pace.observe(seconds(20), 0.3, Some(300));
+        // After one time constant, so much of the change is taken in: 1 - 1/e.
+        assert_eq!(pace.rate(), Some(16.321));
+    }
+
+    #[test]
+    fn an_end_that_is_years_away_is_not_told() {
+        let mut pace = AttemptPace::starting(seconds(0), 0);
+        for step in 1..=3 {
+            pace.observe(seconds(step * 1_200_000), step as f64 / 200.0, None);
+        }
+        assert_eq!(pace.eta(seconds(3_600_000), 0.011), None, "ten years");
+        assert!(pace.eta(seconds(3_600_000), 0.015).is_some());
+    }
+
     proptest! {
         #[test]
         fn bounds_hold_the_estimate_and_nothing_overflows(

@@ -332,6 +332,75 @@ fn a_claim_can_be_undone_and_a_begun_attempt_be_taken_over() {
     assert_eq!(world.decide(id, &told), Err(Refusal::Leased), "the earlier run has no say any more");
 }
 
+/// A task that somebody works on, with a lease of this length.
+fn claimed(new: &str, length: Duration) -> (World, Uuid) {
+    let (mut world, id) = started(new);
+    let lease = Lease { holder: "n".into(), token: token(1), expires_at: world.now + length };
+    world.decide(id, &Intent::Claim(lease)).expect("claimed");
+    (world, id)
+}
+
+#[test]
+fn another_attempt_begins_as_though_nothing_had_been_done() {
+    let total = r#"{"maxAttempts":2,"total":100}"#;
+    let steps = r#"{"maxAttempts":2,"steps":[{"name":"a"},{"name":"b"}]}"#;
+    let none = r#"{"maxAttempts":2}"#;
+    for (new, report, known) in [
+        (total, r#"{"current":50,"message":"m"}"#, Some(0.0)),
+        (steps, r#"{"step":1,"stepProgress":50}"#, Some(0.0)),
+        (none, r#"{"progress":50}"#, None),
+    ] {
+        let (mut world, id) = claimed(new, LEASE);
+        let before = world.entry(id).expect("it is there").task.steps.clone();
+        let report = serde_json::from_str(report).expect("a report");
+        world.now = world.now + Duration::from_secs(2);
+        world.decide(id, &Intent::Report { report, token: Some(token(1)) }).expect("accepted");
+        assert!(new != total || world.entry(id).expect("it is there").task.rate.is_some());
+        world.now = world.now + LEASE;
+        world.decide(id, &Intent::Due).expect("due");
+        let task = &world.entry(id).expect("it is there").task;
+        assert_eq!((task.status, task.attempt, task.progress), (Status::Pending, 2, known), "{new}");
+        assert_eq!((task.current, task.step, task.rate, &task.message), (None, None, None, &None), "{new}");
+        assert_eq!(task.steps, before);
+    }
+}
+
+#[test]
+fn a_claim_of_which_nothing_has_come_can_be_undone_also_where_progress_is_known() {
+    let (mut world, id) = claimed(r#"{"total":100}"#, LEASE);
+    assert_eq!(world.entry(id).and_then(|entry| entry.task.progress), Some(0.0));
+    world.decide(id, &Intent::Release { token: token(1) }).expect("released");
+    let task = &world.entry(id).expect("it is there").task;
+    assert_eq!((task.status, task.attempt), (Status::Pending, 1));
+}
+
+#[test]
+fn only_its_holder_abandons_a_lease() {
+    let (mut world, id) = claimed("{}", LEASE);
+    let abandon = |holder: &str, token| Intent::Abandon { holder: holder.into(), token };
+    for theirs in [abandon("other", None), abandon("other", Some(token(1))), abandon("n", Some(token(2)))] {
+        assert_eq!(world.decide(id, &theirs), Ok(0), "{theirs:?}");
+    }
+    assert_eq!(world.decide(id, &abandon("n", Some(token(1)))), Ok(1));
+}
+
+#[test]
+fn a_holder_that_is_to_cancel_has_the_time_of_its_lease() {
+    let (mut world, id) = claimed("{}", POLICY.stalled_after * 3);
+    world.decide(id, &Intent::Cancel).expect("cancelling");
+    world.now = world.now + POLICY.stalled_after * 2;
+    assert_eq!(world.decide(id, &Intent::Due), Ok(0));
+    world.now = world.now + POLICY.stalled_after;
+    assert_eq!(world.decide(id, &Intent::Due), Ok(1));
+    assert_eq!(world.entry(id).map(|entry| entry.task.status), Some(Status::Cancelled));
+}
+
+#[test]
+fn payloads_are_equal_where_their_texts_are() {
+    let of = |text: &str| Payload::of(&text.into()).expect("a text");
+    assert!(of("a") == of("a") && of("a") != of("b"));
+}
+
 #[test]
 fn a_renewal_is_hidden_and_rare() {
     let (mut world, id) = started("{}");

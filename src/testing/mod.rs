@@ -1,10 +1,12 @@
-//! The gear of tests: a journal in memory that can be made to fail, and a reader of event streams.
+//! The gear of tests: faults for any journal, a journal in memory, and a reader of event streams.
 //!
 //! It is built for tests and benchmarks only (the feature `testing`), and the table in `ARCHITECTURE.md` lets no other
 //! module use it. The feature adds this module and changes nothing else.
 
+mod faults;
 mod memory;
 mod sse;
 
-pub use memory::{AppendGate, LostAnswer, MemoryJournal};
+pub use faults::{AppendGate, Faults, FaultyJournal, LookUps, LostAnswer, TestStore};
+pub use memory::{MemoryJournal, StoreInMemory};
 pub use sse::{SseEvent, SseParser};

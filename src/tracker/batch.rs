@@ -14,7 +14,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     people::{Notification, PeopleTable, UserIntent, UserState},
-    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide, tombstone},
+    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide},
     topics::{TopicRefusal, TopicTable},
 };
 
@@ -25,7 +25,7 @@ pub(super) enum Ask {
     Task(Uuid, Intent),
     /// Events on other channels. With a key, the same request again appends nothing.
     Events(EventAsk, Option<EventKey>),
-    /// That a channel other than a task's is forgotten, unless it has had an event after this one.
+    /// That a channel other than a task's is forgotten, unless it has had an event after the one that is named.
     Forget(ChannelName, Option<Seq>),
 }
 
@@ -144,14 +144,13 @@ impl<'a> Batch<'a> {
             }
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
             // It has had another event, or somebody joins.
-            Ask::Forget(channel, last) if request.conflicts > 0 || self.is_group_in_use(channel, *last) => {
+            Ask::Forget(channel, Some(last)) if request.conflicts > 0 || self.is_group_in_use(channel, *last) => {
                 request.answer(Ok(Answer { entry: None, seq: Seq::ZERO, changed: false }));
             }
             Ask::Forget(channel, last) => {
-                let expect = last.map(|last| (channel.clone(), Expect::At(last)));
-                let decision = vec![tombstone(channel.clone())];
-                let channel = channel.clone();
-                self.append(request, channel, decision, 0, expect);
+                let (channel, (decision, expect)) = (channel.clone(), self.deletion(channel, *last));
+                let behind = decision.len() - 1;
+                self.append(request, channel.clone(), decision, behind, expect.map(|expect| (channel, expect)));
             }
         }
     }

@@ -52,6 +52,10 @@ impl Writer {
             let Some(last) = page.last() else { return Ok(topics) };
             after = last.created;
             for stored in page {
+                if stored.channel == *ChannelName::all_topics() {
+                    stored.memo.iter().for_each(|memo| topics.restore_lost(memo, stored.last));
+                    continue;
+                }
                 let at = stored.visible.map_or(Timestamp::default(), |event| event.at);
                 topics.restore(stored.channel, LastEvent { seq: stored.last, at });
             }

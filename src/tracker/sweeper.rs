@@ -1,5 +1,5 @@
 //! The sweeper: forgets what is past its retention, in slices that wait their turn like anything else: finished tasks, the
-//! keys of events, quiet topics, users who were away for long, and what is addressed to nobody: texts to those who were
+//! keys of events, quiet topics, users who were away for long, notifications that nobody is given any more, and what is addressed to nobody: texts to those who were
 //! never seen, messages to groups without members.
 //!
 //! It asks the writer as any caller would, so it holds up nobody, and it believes a clock that jumped forward only after
@@ -26,8 +26,8 @@ use crate::{
 
 /// How often finished tasks are looked over.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How many of these looks for one at what is addressed to nobody, which takes longer.
-const UNADDRESSED_ROUNDS: u64 = 60;
+/// How many of these looks for one at all channels of users and groups, which takes longer.
+const LONG_ROUNDS: u64 = 60;
 /// What is forgotten at a time.
 const SLICE: usize = 256;
 /// Nothing is forgotten for so long after the clock has jumped forward.
@@ -51,7 +51,11 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, topic_retention: 
                     sweep(&tracker, retention).await?;
                     sweep_topics(&tracker, topic_retention).await?;
                     sweep_users(&tracker).await?;
-                    if round % UNADDRESSED_ROUNDS == 0 { sweep_unaddressed(&tracker).await } else { Ok(()) }
+                    if round % LONG_ROUNDS != 0 {
+                        return Ok(());
+                    }
+                    sweep_unaddressed(&tracker).await?;
+                    trim_inboxes(&tracker).await
                 };
                 if let Err(error) = swept.await {
                     tracing::warn!(%error, "cannot remove what has expired; retrying");
@@ -124,6 +128,18 @@ async fn sweep_unaddressed(tracker: &Tracker) -> Result<(), TrackerError> {
     let is_empty = |stored: &Stored| tracker.shared.people().members(&stored.channel.name()) == 0;
     forget_live(tracker, ChannelKind::User, is_unknown).await?;
     forget_live(tracker, ChannelKind::Group, is_empty).await
+}
+
+/// Trims the notifications that have waited for so long that nobody is given them any more.
+async fn trim_inboxes(tracker: &Tracker) -> Result<(), TrackerError> {
+    let before = tracker.clock().now().before(tracker.shared.people_config.inbox_max_age);
+    for kind in [ChannelKind::Inbox, ChannelKind::Group] {
+        let mut after = Seq::ZERO;
+        while let Some(next) = tracker.shared.journal.trim(kind, before, after, SLICE).await? {
+            after = next;
+        }
+    }
+    Ok(())
 }
 
 /// Forgets the channels of a kind for which `is_over` holds.

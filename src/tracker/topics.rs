@@ -8,7 +8,9 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, History, Seq},
-    topics::{LastEvent, TopicRefusal},
+    journal::Expect,
+    task::{Decided, Decision, tombstone},
+    topics::{LastEvent, TopicRefusal, lost},
 };
 
 /// Topics whose past is read for those who watch all topics: those with the newest events.
@@ -60,6 +62,15 @@ impl Tracker {
 pub(super) type NewTopics = HashSet<ChannelName>;
 
 impl Batch<'_> {
+    /// The events that delete a channel other than a task's, and what they expect of it. Who watches all topics is told
+    /// that events of a topic are lost.
+    pub(super) fn deletion(&self, channel: &ChannelName, last: Option<Seq>) -> (Decision, Option<Expect>) {
+        let last = last.or_else(|| self.topics.get(channel).map(|last| last.seq));
+        let lost = last.filter(|_| channel.kind() == ChannelKind::Topic).map(lost);
+        let lost = lost.map(|draft| Decided { draft, row: None });
+        ([tombstone(channel.clone())].into_iter().chain(lost).collect(), last.map(Expect::At))
+    }
+
     pub(super) fn has_topic(&self, topic: &ChannelName) -> bool {
         self.topics.get(topic).is_some() || self.new_topics.contains(topic)
     }
@@ -80,7 +91,7 @@ impl Core {
     /// What the journal holds of these channels, in their order.
     pub(super) async fn histories(&self, channels: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
         let mut histories = self.journal.read_many(channels).await?;
-        // Nothing is stored under its name.
+        // Their events are stored under the names of each.
         if let Some(place) = channels.iter().position(|channel| channel == ChannelName::all_topics()) {
             histories[place] = self.all_topics().await?;
         }
@@ -93,7 +104,7 @@ impl Core {
         let head = self.registry.head();
         let topics = self.topics().newest_first();
         let events_max = self.registry.history_max(ChannelKind::Topic);
-        let mut past = History::default();
+        let mut past = History { floor: self.topics().lost(), ..History::default() };
         for (nth, (topic, last)) in topics.iter().enumerate() {
             if *last <= past.floor {
                 break;

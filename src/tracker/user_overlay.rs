@@ -60,9 +60,8 @@ impl Batch<'_> {
     /// Whether a group may not be forgotten that ends at `last`. An event that the tables have not followed may be for
     /// somebody who joined just before it. Nobody who joins later is sent what is at or before `last`, and anything after
     /// it is a conflict.
-    pub(super) fn is_group_in_use(&self, channel: &ChannelName, last: Option<Seq>) -> bool {
-        channel.kind() == ChannelKind::Group
-            && (self.members(&channel.name()) > 0 || last.is_none_or(|last| last > self.head))
+    pub(super) fn is_group_in_use(&self, channel: &ChannelName, last: Seq) -> bool {
+        channel.kind() == ChannelKind::Group && (self.members(&channel.name()) > 0 || last > self.head)
     }
 }
 

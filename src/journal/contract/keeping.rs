@@ -1,7 +1,7 @@
 //! What is kept, for how long, and what survives a restart.
 
 use super::*;
-use crate::journal::Stored;
+use crate::{event::ChannelKind, journal::Stored};
 
 /// Reads the whole history, without ticks that need not be in it.
 async fn history(journal: &dyn Journal, channel: &ChannelName) -> (u64, Vec<u64>) {
@@ -282,6 +282,41 @@ pub(super) async fn sweeps_no_channel_that_has_begun_anew<S: Store>() {
         assert_eq!(history(store.journal(), &task(1)).await, (1, vec![3]), "{moment:?}");
         let second = store.journal().last(&task(2)).await.unwrap().map(|stored| stored.floor);
         assert_eq!(second, begun.then_some(Seq(2)), "{moment:?}");
+    }
+}
+
+pub(super) async fn trims_what_is_old_a_slice_at_a_time<S: Store>() {
+    let mut store = S::open(10, 100);
+    let inboxes = ["a", "b", "c"].map(|name| ChannelName::inbox(name).unwrap());
+    // The times of the events of each; one that is older than one before it stays.
+    for (inbox, times) in inboxes.iter().zip([&[1, 2, 20][..], &[20, 1], &[1, 2]]) {
+        for time in times {
+            commit(store.journal(), [group_at(*time, [draft(inbox, Class::Notice, "{}")])]).await;
+        }
+    }
+    let other = ChannelName::user("a").unwrap();
+    commit(store.journal(), [group_at(1, [draft(&other, Class::Notice, "{}")])]).await;
+    store.fold().await;
+    let trim =
+        async |store: &S, after, limit| store.journal().trim(ChannelKind::Inbox, at(10), after, limit).await.unwrap();
+    assert_eq!(trim(&store, Seq::ZERO, 1).await, Some(Seq(1)));
+    assert_eq!(history(store.journal(), &inboxes[2]).await, (0, vec![6, 7]), "not yet");
+    assert_eq!(trim(&store, Seq(1), 1).await, Some(Seq(6)));
+    assert_eq!(trim(&store, Seq(6), 1).await, None);
+    assert_eq!(trim(&store, Seq::ZERO, 9).await, None);
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &inboxes[0]).await, (2, vec![3]), "{moment:?}");
+        assert_eq!(history(store.journal(), &inboxes[1]).await, (0, vec![4, 5]), "{moment:?}");
+        assert_eq!(history(store.journal(), &inboxes[2]).await, (7, vec![]), "{moment:?}");
+        assert_eq!(history(store.journal(), &other).await, (0, vec![8]), "{moment:?}");
+        let empty = store.journal().last(&inboxes[2]).await.unwrap().unwrap();
+        assert_eq!((empty.last, empty.visible, empty.gone), (Seq(7), None, false), "{moment:?}");
+    }
+    commit(store.journal(), [group_at(21, [draft(&inboxes[2], Class::Notice, "{}")])]).await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &inboxes[2]).await, (7, vec![9]), "{moment:?}");
     }
 }
 

@@ -51,7 +51,7 @@ impl Store for InMemory {
     }
 
     async fn fold(&self) {
-        self.0.fold();
+        self.0.fold().await;
     }
 
     async fn restarted(self) -> Self {
@@ -247,6 +247,7 @@ hold_to_contract! {
         sweeps_old_tombstones_and_nothing_else,
         sweeps_no_more_than_it_is_asked_to,
         sweeps_no_channel_that_has_begun_anew,
+        trims_what_is_old_a_slice_at_a_time,
         never_gives_a_seq_again,
         keeps_its_name_and_head,
         begins_an_epoch_with_each_start_and_keeps_those_before,

@@ -21,6 +21,11 @@ enum Step {
     Sweep {
         before: i64,
     },
+    Trim {
+        before: i64,
+        kind: ChannelKind,
+        limit: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +89,8 @@ fn random_step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
         1 => (0..50_i64).prop_map(|before| Step::Sweep { before }),
+        1 => (0..50_i64, prop_oneof![Just(ChannelKind::User), Just(ChannelKind::Topic), Just(ChannelKind::Task)], 1..3_usize)
+            .prop_map(|(before, kind, limit)| Step::Trim { before, kind, limit }),
     ]
 }
 
@@ -134,6 +141,12 @@ async fn run(history: usize, log: usize, steps: Vec<Step>) {
             Step::Sweep { before } => {
                 sweep_all(&model, *before).await;
                 sweep_all(&store, *before).await;
+            }
+            Step::Trim { before, kind, limit } => {
+                model.fold().await;
+                store.fold().await;
+                let trim = async |journal: &dyn Journal| journal.trim(*kind, at(*before), Seq::ZERO, *limit).await;
+                assert_eq!(trim(store.journal()).await.unwrap(), trim(model.journal()).await.unwrap());
             }
         }
         compare(model.journal(), store.journal(), log as u64).await;

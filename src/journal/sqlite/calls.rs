@@ -2,7 +2,7 @@
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::sweep::Swept;
+use super::{sweep::Swept, trim::Outdated};
 use crate::{
     event::Seq,
     journal::{Appended, Group, JournalError},
@@ -35,6 +35,11 @@ pub(super) enum Work {
     Sweep {
         found: Vec<Swept>,
         answer: Reply<usize>,
+    },
+    /// Trims what was found.
+    Trim {
+        found: Outdated,
+        answer: Reply<()>,
     },
     Close {
         answer: Reply<()>,

@@ -125,7 +125,7 @@ impl Past for HistoryTable<'_> {
     }
 }
 
-fn trim_history(connection: &Connection, channel: Seq, plan: &FoldPlan) -> Result<(), StoreError> {
+pub(super) fn trim_history(connection: &Connection, channel: Seq, plan: &FoldPlan) -> Result<(), StoreError> {
     let through = if plan.cleared { i64::MAX } else { signed(plan.trimmed_through) };
     if through > 0 {
         connection.prepare_cached("DELETE FROM history WHERE channel = ?1 AND seq <= ?2 AND seq <> ?3")?.execute((
@@ -163,7 +163,11 @@ fn insert_history(connection: &Connection, channel: Seq, event: &Event) -> Resul
 }
 
 /// Writes a row: a new one whole, another what may have changed. What has indexes is named only when it did.
-fn write_record(connection: &Connection, before: Option<&Record>, record: &Record) -> Result<(), StoreError> {
+pub(super) fn write_record(
+    connection: &Connection,
+    before: Option<&Record>,
+    record: &Record,
+) -> Result<(), StoreError> {
     let end = |record: &Record| (record.stored.finished_at, record.stored.gone);
     let sql = match before {
         None => INSERT.to_owned(),

@@ -64,7 +64,8 @@ pub(super) fn plan(
 }
 
 impl FoldPlan {
-    fn of(record: Record) -> Self {
+    /// Nothing comes to what was.
+    pub(super) fn of(record: Record) -> Self {
         Self {
             record,
             began: false,
@@ -159,7 +160,7 @@ impl FoldPlan {
     }
 
     /// Trims the history to its bound and raises the floor.
-    fn trim(&mut self, history_max: u64, past: &impl Past) -> Result<(), StoreError> {
+    pub(super) fn trim(&mut self, history_max: u64, past: &impl Past) -> Result<(), StoreError> {
         let excess = self.record.lasting.saturating_sub(history_max);
         if excess == 0 {
             return Ok(());

@@ -22,6 +22,7 @@ mod record;
 mod schema;
 mod snapshot;
 mod sweep;
+mod trim;
 mod trust;
 mod upgrade;
 mod wal;
@@ -290,6 +291,22 @@ impl Journal for SqliteJournal {
         let is_limited = found.len() == limit;
         // What has begun anew is found again until that is folded: so where nothing was removed, nothing more can be.
         Ok(!found.is_empty() && self.call(|answer| Work::Sweep { found, answer }).await? > 0 && is_limited)
+    }
+
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let limit = limit.min(SWEEP_MAX);
+        let found = self.read_shared(move |connection| trim::find(connection, kind, at, after, limit)).await?;
+        let next = found.next;
+        if !found.is_empty() {
+            self.call(|answer| Work::Trim { found, answer }).await?;
+        }
+        Ok(next)
     }
 
     async fn close(&self) -> Result<(), JournalError> {

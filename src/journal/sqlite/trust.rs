@@ -31,6 +31,7 @@ pub(super) struct Trust {
     rewrite: bool,
     /// When something was committed, if nothing has failed since.
     pub(super) proved_at: Option<Instant>,
+    /// Whether it was logged that what is open is not what the paths name.
     is_displaced: bool,
 }
 

@@ -28,6 +28,7 @@ use super::{
     read,
     schema::{self, Facts},
     sweep::{self, Swept},
+    trim::{self, Outdated},
     trust::Trust,
 };
 use crate::{
@@ -48,7 +49,9 @@ pub(super) struct JournalWriter {
     pace: FoldPace,
     bounds: FoldBounds,
     /// When these may be tried again although no call needs it.
-    fold_at: Option<Instant>,
+    pub(super) fold_at: Option<Instant>,
+    /// Whether it was logged that folding fails.
+    is_fold_failing: bool,
     pub(super) reopen_at: Option<Instant>,
     /// What holds of the store; see [`super::trust`].
     pub(super) trust: Trust,
@@ -81,6 +84,7 @@ impl JournalWriter {
             pace: FoldPace::new(),
             bounds,
             fold_at: None,
+            is_fold_failing: false,
             reopen_at: None,
             trust: Trust::default(),
             pool,
@@ -112,7 +116,7 @@ impl JournalWriter {
     }
 
     /// How long to wait for a call before something is done that nobody asks for.
-    fn next_work(&self) -> Duration {
+    pub(super) fn next_work(&self) -> Duration {
         let rest =
             |until: Option<Instant>| until.map(|at| at.saturating_duration_since(Instant::now())).unwrap_or_default();
         if self.connection.is_none() {
@@ -124,7 +128,7 @@ impl JournalWriter {
         }
     }
 
-    fn work_unasked(&mut self) {
+    pub(super) fn work_unasked(&mut self) {
         // Where it is not what is open, that is logged, and nothing is written.
         let is_in_place = self.check_place().is_ok();
         match &self.connection {
@@ -169,6 +173,9 @@ impl JournalWriter {
             }
             Work::Sweep { found, answer } => {
                 let _ = answer.send(self.sweep(found));
+            }
+            Work::Trim { found, answer } => {
+                let _ = answer.send(self.trim(&found));
             }
             Work::Close { .. } => {}
             #[cfg(test)]
@@ -274,9 +281,15 @@ impl JournalWriter {
     }
 
     pub(super) fn fold_or_log(&mut self, weight: usize) {
-        if let Err(error) = self.fold_slice(weight) {
-            tracing::error!(error = %error, "the journal could not fold its log into its tables; trying again later");
+        let folded = self.fold_slice(weight);
+        match (&folded, self.is_fold_failing) {
+            (Err(error), false) => {
+                tracing::error!(error = %error, "the journal cannot fold its log into its tables; trying again each second");
+            }
+            (Ok(()), true) => tracing::info!("the journal folds its log into its tables again"),
+            _ => {}
         }
+        self.is_fold_failing = folded.is_err();
     }
 
     fn look_at_wal(&mut self) {
@@ -290,6 +303,13 @@ impl JournalWriter {
         let connection = self.connection.as_mut().ok_or_else(gone)?;
         let swept = sweep::sweep(connection, &mut self.edge, found);
         Ok(swept.inspect_err(|error| self.note_failure(error))?)
+    }
+
+    fn trim(&mut self, found: &Outdated) -> Result<(), JournalError> {
+        self.ready_to_write()?;
+        let connection = self.connection.as_mut().ok_or_else(gone)?;
+        let trimmed = trim::trim(connection, found);
+        Ok(trimmed.inspect_err(|error| self.note_failure(error))?)
     }
 
     pub(super) fn publish(&self) {

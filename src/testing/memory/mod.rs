@@ -1,12 +1,9 @@
-//! The journal in memory: it forgets everything with its last handle, and it can be told to misbehave.
+//! The journal in memory: it forgets everything with its last handle.
 //!
 //! It is written to be plainly right, not fast: it keeps every event of a channel and works out each answer from them
 //! (`model.rs`), so that it is the model to which the other journals are held. It knows nothing of tasks.
 
-mod faults;
 mod model;
-
-pub use faults::{AppendGate, LostAnswer};
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -16,13 +13,13 @@ use std::{
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::faults::{FaultyJournal, TestStore};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
         Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
     },
 };
-use faults::{Faults, Gate};
 
 /// Changes and finals kept per channel, unless said otherwise.
 const HISTORY_DEFAULT: usize = 1_000;
@@ -30,11 +27,13 @@ const HISTORY_DEFAULT: usize = 1_000;
 /// Events kept in the log, unless said otherwise.
 const LOG_DEFAULT: usize = 65_536;
 
-/// A journal in memory. Cheap to clone: clones share the store.
+/// The journal in memory, with the faults that tests give it.
+pub type MemoryJournal = FaultyJournal<StoreInMemory>;
+
+/// The journal in memory itself. Clones share the store.
 #[derive(Clone)]
-pub struct MemoryJournal {
+pub struct StoreInMemory {
     epochs: Epochs,
-    gate: Arc<Gate>,
     // A std mutex: it is never held across an await, and no call under it is long.
     store: Arc<Mutex<MemoryStore>>,
 }
@@ -44,6 +43,8 @@ struct MemoryStore {
     log_max: usize,
     /// All events of each channel since it was swept.
     channels: HashMap<ChannelName, Vec<Event>>,
+    /// Up to where some were trimmed because of their age.
+    trimmed: HashMap<ChannelName, Seq>,
     /// The newest events of all channels, without a gap up to `head`.
     log: VecDeque<Event>,
     epochs: Epochs,
@@ -52,7 +53,6 @@ struct MemoryStore {
     /// Highest seq that was trimmed from the log.
     trimmed_through: Seq,
     closed: bool,
-    faults: Faults,
 }
 
 impl Default for MemoryJournal {
@@ -75,14 +75,34 @@ impl MemoryJournal {
             history_max: history_max.into(),
             log_max,
             channels: HashMap::new(),
+            trimmed: HashMap::new(),
             log: VecDeque::new(),
             head: Seq::ZERO,
             folded_through: Seq::ZERO,
             trimmed_through: Seq::ZERO,
             closed: false,
-            faults: Faults::default(),
         };
-        Self { epochs, gate: Arc::default(), store: Arc::new(Mutex::new(store)) }
+        Self::around(Arc::new(StoreInMemory { epochs, store: Arc::new(Mutex::new(store)) }))
+    }
+
+    /// The store without the faults.
+    pub fn into_store(self) -> Arc<StoreInMemory> {
+        self.store
+    }
+
+    /// Another handle on the same store, open again after a close: a restart. The faults stay.
+    #[must_use]
+    pub fn reopened(&self) -> Self {
+        self.moved_to(Arc::new(self.store.opened_again()))
+    }
+}
+
+impl StoreInMemory {
+    fn opened_again(&self) -> Self {
+        let mut store = self.store();
+        store.closed = false;
+        store.epochs = store.epochs.begin_after(store.head);
+        Self { epochs: store.epochs.clone(), ..self.clone() }
     }
 
     fn store(&self) -> MutexGuard<'_, MemoryStore> {
@@ -97,7 +117,26 @@ impl MemoryJournal {
 }
 
 #[async_trait]
-impl Journal for MemoryJournal {
+impl TestStore for StoreInMemory {
+    fn journal(&self) -> &dyn Journal {
+        self
+    }
+
+    async fn fold(&self) {
+        self.store().fold();
+    }
+
+    fn has_threads(&self) -> bool {
+        false
+    }
+
+    fn reopened(&self) -> Arc<dyn TestStore> {
+        Arc::new(self.opened_again())
+    }
+}
+
+#[async_trait]
+impl Journal for StoreInMemory {
     fn epochs(&self) -> &Epochs {
         &self.epochs
     }
@@ -111,14 +150,12 @@ impl Journal for MemoryJournal {
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        self.open_store()?.faults.appends += 1;
-        self.gate.pass().await;
         self.open_store()?.append(known_head, groups)
     }
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
-        let mut store = self.open_store()?;
-        if std::mem::take(&mut store.faults.lapse) || after < store.trimmed_through {
+        let store = self.open_store()?;
+        if after < store.trimmed_through {
             return Ok(Tail::Lapsed);
         }
         Ok(Tail::Events(store.after(after).take(limit).cloned().collect()))
@@ -207,8 +244,29 @@ impl Journal for MemoryJournal {
         old.sort_unstable();
         let limit = limit.min(SWEEP_MAX);
         let swept: HashSet<Seq> = old.iter().take(limit).map(|(_, seq)| *seq).collect();
-        store.channels.retain(|_, events| events.last().is_some_and(|last| !swept.contains(&last.seq)));
+        let MemoryStore { channels, trimmed, .. } = &mut *store;
+        channels.retain(|_, events| events.last().is_some_and(|last| !swept.contains(&last.seq)));
+        trimmed.retain(|channel, _| channels.contains_key(channel));
         Ok(old.len() > limit)
+    }
+
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        let mut older = Vec::new();
+        for stored in self.live(kind, after, usize::MAX).await? {
+            let state = self.open_store()?.state(&stored.channel);
+            older.extend(state.and_then(|state| model::older(&state, at)).map(|through| (stored, through)));
+        }
+        let limit = limit.min(SWEEP_MAX);
+        let next = limit.checked_sub(1).and_then(|last| older.get(last)).map(|(last, _)| last.created);
+        let trimmed = older.into_iter().take(limit).map(|(stored, through)| (stored.channel, through));
+        self.open_store()?.trimmed.extend(trimmed);
+        Ok(next)
     }
 
     async fn close(&self) -> Result<(), JournalError> {
@@ -221,31 +279,15 @@ impl Journal for MemoryJournal {
 
 impl MemoryStore {
     fn append(&mut self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        if let Some(error) = self.faults.failure.take() {
-            return Err(error);
-        }
-        for group in std::mem::take(&mut self.faults.foreign_before_next_append) {
-            self.commit(&group);
-        }
         if known_head > self.head {
             return Err(JournalError::Damaged(format!("it ends at {}, before the known head {known_head}", self.head)));
         }
         if known_head < self.trimmed_through {
             return Err(JournalError::Lapsed);
         }
-        self.faults.groups += groups.len();
-        let lost = self.faults.lost_answer.take();
-        if lost == Some(LostAnswer::NotCommitted) {
-            return Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() });
-        }
         let mut committed: HashSet<Uuid> = self.after(known_head).map(|event| event.group).collect();
         let outcomes: Vec<Outcome> = groups.iter().map(|group| self.try_group(group, &mut committed)).collect();
-        if lost.is_some() {
-            return Ok(Appended { outcomes: vec![Outcome::Unknown; outcomes.len()], events: Vec::new() });
-        }
-        let events = self.after(known_head).cloned().collect();
-        self.fold_unless_held();
-        Ok(Appended { outcomes, events })
+        Ok(Appended { outcomes, events: self.after(known_head).cloned().collect() })
     }
 
     fn try_group(&mut self, group: &Group, committed: &mut HashSet<Uuid>) -> Outcome {
@@ -268,26 +310,17 @@ impl MemoryStore {
     }
 
     /// Appends a group whatever it expects.
-    fn commit(&mut self, group: &Group) -> Vec<Event> {
-        let events: Vec<Event> = std::iter::zip(self.head.0 + 1.., &group.drafts)
-            .map(|(seq, draft)| Event { seq: Seq(seq), at: group.at, group: group.id, draft: draft.clone() })
-            .collect();
-        for event in &events {
-            self.head = event.seq;
+    fn commit(&mut self, group: &Group) {
+        for draft in &group.drafts {
+            self.head = self.head.next();
+            let event = Event { seq: self.head, at: group.at, group: group.id, draft: draft.clone() };
             self.log.push_back(event.clone());
-            self.channels.entry(event.channel().clone()).or_default().push(event.clone());
+            self.channels.entry(event.channel().clone()).or_default().push(event);
         }
-        events
     }
 
     fn after(&self, seq: Seq) -> impl Iterator<Item = &Event> {
         self.log.iter().skip(self.log.partition_point(|event| event.seq <= seq))
-    }
-
-    fn fold_unless_held(&mut self) {
-        if !self.faults.fold_held {
-            self.fold();
-        }
     }
 
     fn fold(&mut self) {
@@ -300,10 +333,11 @@ impl MemoryStore {
     }
 
     fn state(&self, channel: &ChannelName) -> Option<model::ChannelModel> {
-        model::state(self.channels.get(channel)?, self.history_max)
+        let trimmed = self.trimmed.get(channel).copied().unwrap_or_default();
+        model::state(self.channels.get(channel)?, self.history_max, trimmed)
     }
 
     fn states(&self) -> impl Iterator<Item = model::ChannelModel> {
-        self.channels.values().filter_map(|events| model::state(events, self.history_max))
+        self.channels.keys().filter_map(|channel| self.state(channel))
     }
 }

@@ -1,7 +1,7 @@
 //! The state of a channel, worked out from all its events: the contract's sentences as code.
 
 use crate::{
-    event::{ChannelKind, Class, Draft, Event, HistoryBounds, Seq},
+    event::{ChannelKind, Class, Draft, Event, HistoryBounds, Seq, Timestamp},
     journal::Stored,
 };
 
@@ -13,7 +13,7 @@ pub(super) struct ChannelModel {
 }
 
 /// Works out the state of a channel from all its events, or `None` when it has none.
-pub(super) fn state(events: &[Event], history_max: HistoryBounds) -> Option<ChannelModel> {
+pub(super) fn state(events: &[Event], history_max: HistoryBounds, trimmed: Seq) -> Option<ChannelModel> {
     let last = events.last()?;
     let history_max = history_max.of(last.channel().kind());
     let gone = last.class() == Class::Tombstone;
@@ -23,15 +23,16 @@ pub(super) fn state(events: &[Event], history_max: HistoryBounds) -> Option<Chan
     let life = &events[born..];
     let before_birth = born.checked_sub(1).map_or(Seq::ZERO, |tombstone| events[tombstone].seq);
 
-    let kept = if gone { Vec::new() } else { kept(life, history_max) };
-    let floor = if gone { last.seq } else { floor(life, history_max).unwrap_or(before_birth) };
+    let floor = floor(life, history_max).unwrap_or(before_birth).max(trimmed);
+    let floor = if gone { last.seq } else { floor };
+    let kept = if gone { Vec::new() } else { kept(life, floor) };
     let newest_memo = life.iter().rev().find_map(|event| event.draft.memo.clone());
     let stored = Stored {
         channel: last.channel().clone(),
         created: life.first().unwrap_or(last).seq,
         last: last.seq,
         floor,
-        visible: kept.last().cloned(),
+        visible: kept.last().filter(|last| last.seq > floor).cloned(),
         memo: newest_memo.filter(|_| !gone),
         origin: life.first().and_then(|first| first.draft.origin.clone()).filter(|_| !gone),
         finished_at: life.iter().rev().find(|event| event.class() == Class::Final).map(|event| event.at),
@@ -45,8 +46,7 @@ fn floor(life: &[Event], history_max: usize) -> Option<Seq> {
     life.iter().rev().filter(|event| is_lasting(event)).nth(history_max).map(|event| event.seq)
 }
 
-fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
-    let floor = floor(life, history_max).unwrap_or(Seq::ZERO);
+fn kept(life: &[Event], floor: Seq) -> Vec<Event> {
     let last_tick = life.iter().rev().find(|event| event.class() == Class::Tick).map(|event| event.seq);
     let trimmed = life.iter().filter(|event| event.seq <= floor && event.channel().kind() == ChannelKind::Topic);
     let value = trimmed.rev().find(|event| event.class() == Class::Change).map(|event| event.seq);
@@ -55,6 +55,12 @@ fn kept(life: &[Event], history_max: usize) -> Vec<Event> {
         .filter(|event| is_lasting(event) || last_tick == Some(event.seq))
         .map(|event| Event { draft: Draft { memo: None, origin: None, ..event.draft.clone() }, ..event.clone() })
         .collect()
+}
+
+/// The last of the oldest events that were decided before a time.
+pub(super) fn older(state: &ChannelModel, at: Timestamp) -> Option<Seq> {
+    let lasting = state.kept.iter().filter(|event| is_lasting(event) && event.seq > state.stored.floor);
+    lasting.take_while(|event| event.at < at).last().map(|event| event.seq)
 }
 
 fn is_lasting(event: &Event) -> bool {

@@ -2,19 +2,17 @@
 
 use super::*;
 
-async fn bounded(tasks: usize, size_bytes: usize) -> Rig {
+async fn bounded(store: Store, tasks: usize, size_bytes: usize) -> Rig {
     let policy = Policy { live_tasks_max: tasks, live_bytes_max: size_bytes, ..POLICY };
-    let journal = MemoryJournal::new();
-    Rig::under(policy, journal.clone(), Arc::new(journal), 4_096, Clock::runtime()).await
+    Rig::with(policy, store.open(), 4_096, Clock::runtime()).await
 }
 
 fn too_many(setting: &'static str, most: usize) -> Refusal {
     Refusal::TooManyTasks { setting, most }
 }
 
-#[tokio::test]
-async fn tasks_that_have_not_ended_are_bounded() {
-    let rig = bounded(2, 1 << 20).await;
+async fn tasks_that_have_not_ended_are_bounded(store: Store) {
+    let rig = bounded(store, 2, 1 << 20).await;
     let [one, _] = [rig.started().await, rig.made("{}").await];
     let more = async || rig.tracker.create(Uuid::now_v7(), new_task("{}"), None).await;
     assert_eq!(refused(more().await), too_many("--max-live-tasks", 2));
@@ -24,18 +22,16 @@ async fn tasks_that_have_not_ended_are_bounded() {
     assert_eq!(refused(more().await), too_many("--max-live-tasks", 2));
 }
 
-#[tokio::test]
-async fn the_tasks_of_one_batch_count() {
-    let rig = bounded(4, 1 << 20).await;
+async fn the_tasks_of_one_batch_count(store: Store) {
+    let rig = bounded(store, 4, 1 << 20).await;
     // One more is made to hold the batch back.
     let answers = rig.in_one_batch((0..5).map(|_| (Uuid::now_v7(), create("{}"))).collect()).await;
     let made: Vec<_> = answers.iter().map(Result::is_ok).collect();
     assert_eq!(made, [true, true, true, false, false]);
 }
 
-#[tokio::test]
-async fn what_tasks_carry_is_bounded() {
-    let rig = bounded(100, 1_000).await;
+async fn what_tasks_carry_is_bounded(store: Store) {
+    let rig = bounded(store, 100, 1_000).await;
     let carrying = |bytes: usize| new_task(&format!(r#"{{"input":"{}","metadata":1}}"#, "x".repeat(bytes - 3)));
     let create = async |new| rig.tracker.create(Uuid::now_v7(), new, None).await;
     let first = create(carrying(600)).await.unwrap().entry.unwrap().task.task_id;
@@ -46,9 +42,8 @@ async fn what_tasks_carry_is_bounded() {
     assert!(create(carrying(600)).await.is_ok());
 }
 
-#[tokio::test]
-async fn who_asks_again_is_answered_though_there_is_no_room() {
-    let rig = bounded(2, 1 << 20).await;
+async fn who_asks_again_is_answered_though_there_is_no_room(store: Store) {
+    let rig = bounded(store, 2, 1 << 20).await;
     let new = new_task(r#"{"start":true}"#);
     let put = rig.started().await;
     let keyed = rig.tracker.create(Uuid::now_v7(), new.clone(), Some("key")).await.unwrap();
@@ -70,5 +65,14 @@ async fn who_asks_again_is_answered_though_there_is_no_room() {
             refused(rig.tracker.create(Uuid::now_v7(), new.clone(), None).await),
             too_many("--max-live-tasks", 2)
         );
+    }
+}
+
+on_each_store! {
+    running {
+        tasks_that_have_not_ended_are_bounded,
+        the_tasks_of_one_batch_count,
+        what_tasks_carry_is_bounded,
+        who_asks_again_is_answered_though_there_is_no_room,
     }
 }

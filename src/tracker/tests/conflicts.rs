@@ -14,9 +14,8 @@ fn lease(holder: &str) -> Lease {
     Lease { holder: holder.into(), token: Uuid::now_v7(), expires_at }
 }
 
-#[tokio::test]
-async fn a_report_on_a_task_that_another_node_completed_is_refused() {
-    let rig = Rig::start().await;
+async fn a_report_on_a_task_that_another_node_completed_is_refused(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let answer = beaten(&rig, id, &reported(r#"{"status":"completed"}"#), reported(r#"{"progress":40}"#)).await;
@@ -27,9 +26,8 @@ async fn a_report_on_a_task_that_another_node_completed_is_refused() {
     assert!(matches!(end, Some(Delivery::Ended { .. })));
 }
 
-#[tokio::test]
-async fn a_report_is_decided_upon_another_nodes_report() {
-    let rig = Rig::start().await;
+async fn a_report_is_decided_upon_another_nodes_report(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let answer = beaten(&rig, id, &reported(r#"{"progress":80}"#), reported(r#"{"progress":40,"message":"m"}"#)).await;
     let entry = answer.unwrap().entry.unwrap();
@@ -37,9 +35,8 @@ async fn a_report_is_decided_upon_another_nodes_report() {
     assert_eq!(rig.events().await.len(), 3);
 }
 
-#[tokio::test]
-async fn only_one_node_claims_a_task() {
-    let rig = Rig::start().await;
+async fn only_one_node_claims_a_task(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.made("{}").await;
     let answer = beaten(&rig, id, &Intent::Claim(lease("them")), Intent::Claim(lease("us"))).await;
     assert_eq!(refused(answer), Refusal::NotPending);
@@ -47,9 +44,8 @@ async fn only_one_node_claims_a_task() {
     assert!(rig.tracker.pending("task", 10).is_empty());
 }
 
-#[tokio::test]
-async fn a_hidden_event_of_another_node_counts_too() {
-    let rig = Rig::start().await;
+async fn a_hidden_event_of_another_node_counts_too(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.made("{}").await;
     let theirs = lease("them");
     rig.tracker.submit(id, Intent::Claim(theirs.clone())).await.unwrap();
@@ -62,10 +58,9 @@ async fn a_hidden_event_of_another_node_counts_too() {
     assert!(expires_at > theirs.expires_at, "the renewal is kept");
 }
 
-#[tokio::test]
-async fn two_nodes_that_make_the_same_task_make_one() {
+async fn two_nodes_that_make_the_same_task_make_one(store: Store) {
     for (kind, same) in [("a", true), ("b", false)] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let id = Uuid::now_v7();
         rig.journal.foreign_before_next_append(rig.foreign(id, &create(r#"{"kind":"a"}"#)).await);
         let answer = rig.tracker.create(id, new_task(&format!(r#"{{"kind":"{kind}"}}"#)), None).await;
@@ -80,10 +75,9 @@ async fn two_nodes_that_make_the_same_task_make_one() {
     }
 }
 
-#[tokio::test]
-async fn two_nodes_that_meet_one_key_make_one_task() {
+async fn two_nodes_that_meet_one_key_make_one_task(store: Store) {
     for (kind, same) in [("a", true), ("b", false)] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let theirs = Uuid::now_v7();
         let keyed = Intent::Create { new: new_task(r#"{"kind":"a"}"#), key: Some(key_digest("key")), lease: None };
         rig.journal.foreign_before_next_append(rig.foreign(theirs, &keyed).await);
@@ -99,10 +93,9 @@ async fn two_nodes_that_meet_one_key_make_one_task() {
     }
 }
 
-#[tokio::test]
-async fn two_nodes_that_delete_a_task_delete_it_once() {
+async fn two_nodes_that_delete_a_task_delete_it_once(store: Store) {
     for fold_held in [false, true] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         if fold_held {
             rig.journal.hold_fold();
         }
@@ -113,9 +106,8 @@ async fn two_nodes_that_delete_a_task_delete_it_once() {
     }
 }
 
-#[tokio::test]
-async fn those_that_do_not_conflict_commit_at_once() {
-    let rig = Rig::start().await;
+async fn those_that_do_not_conflict_commit_at_once(store: Store) {
+    let rig = Rig::start(store).await;
     let (one, two) = (rig.started().await, rig.started().await);
     let appends = rig.journal.appends();
     let theirs = rig.foreign(one, &reported(r#"{"status":"error"}"#)).await;
@@ -139,12 +131,11 @@ async fn those_that_do_not_conflict_commit_at_once() {
     assert_eq!(rig.journal.appends(), appends + 1, "the refusal needs none");
 }
 
-#[tokio::test]
-async fn what_other_nodes_do_comes_along_with_any_commit() {
-    let rig = Rig::start().await;
+async fn what_other_nodes_do_comes_along_with_any_commit(store: Store) {
+    let rig = Rig::start(store).await;
     let theirs = Uuid::now_v7();
     let (_, mut watcher) = rig.watch(theirs, Resume::First).await;
-    rig.journal.foreign(rig.foreign(theirs, &create(r#"{"start":true}"#)).await);
+    rig.journal.foreign(rig.foreign(theirs, &create(r#"{"start":true}"#)).await).await;
     assert!(rig.tracker.live(theirs).is_none());
     let work = rig.tracker.work();
     rig.started().await;
@@ -152,19 +143,18 @@ async fn what_other_nodes_do_comes_along_with_any_commit() {
     assert_eq!(shown(&mut watcher).0, [None]);
     assert!(!work.has_changed().unwrap(), "there is nothing to be done");
 
-    rig.journal.foreign(rig.foreign(Uuid::now_v7(), &create("{}")).await);
+    rig.journal.foreign(rig.foreign(Uuid::now_v7(), &create("{}")).await).await;
     rig.started().await;
     assert!(work.has_changed().unwrap(), "their task waits for work");
 }
 
-#[tokio::test]
-async fn who_is_beaten_again_and_again_is_told_to_come_again() {
-    let rig = haunted::Haunted::rig(|journal, groups| {
+async fn who_is_beaten_again_and_again_is_told_to_come_again(store: Store) {
+    let rig = Rig::haunted(store, |faults, groups| {
         for group in groups {
             // The same again, as another node's.
             let expects_task = group.expects.iter().any(|(_, expect)| matches!(expect, crate::journal::Expect::At(_)));
             if expects_task {
-                journal.foreign(Group { id: Uuid::now_v7(), ..group.clone() });
+                faults.foreign_before_next_append.push(Group { id: Uuid::now_v7(), ..group.clone() });
             }
         }
         Ok(())
@@ -176,17 +166,16 @@ async fn who_is_beaten_again_and_again_is_told_to_come_again() {
     assert_eq!(rig.tracker.live(id).unwrap().task.progress, Some(40.0), "what the others did is known");
 }
 
-#[tokio::test]
-async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
-    let rig = Rig::on(MemoryJournal::with_bounds(100, 4)).await;
+async fn after_a_lapse_the_table_is_read_anew_and_streams_end(store: Store) {
+    let rig = Rig::on(store.bounded(100, 4)).await;
     let (one, two) = (rig.started().await, rig.started().await);
     let (_, mut watcher) = rig.watch(one, Resume::First).await;
     let theirs = Uuid::now_v7();
     for nth in 1..10 {
-        rig.journal.foreign(rig.foreign(one, &reported(&format!(r#"{{"progress":{nth}}}"#))).await);
+        rig.journal.foreign(rig.foreign(one, &reported(&format!(r#"{{"progress":{nth}}}"#))).await).await;
     }
-    rig.journal.foreign(rig.foreign(theirs, &create("{}")).await);
-    rig.journal.foreign(rig.foreign(one, &reported(r#"{"status":"completed"}"#)).await);
+    rig.journal.foreign(rig.foreign(theirs, &create("{}")).await).await;
+    rig.journal.foreign(rig.foreign(one, &reported(r#"{"status":"completed"}"#)).await).await;
 
     let answer = rig.report(two, r#"{"progress":40}"#).await.unwrap();
     assert_eq!((answer.seq, answer.entry.unwrap().task.progress), (Seq(14), Some(40.0)));
@@ -200,9 +189,8 @@ async fn after_a_lapse_the_table_is_read_anew_and_streams_end() {
     assert_eq!(refused(rig.report(one, "{}").await), Refusal::Final(Status::Completed));
 }
 
-#[tokio::test]
-async fn one_that_lapses_for_ever_is_told_to_come_again() {
-    let rig = haunted::Haunted::rig(|_, groups| match groups {
+async fn one_that_lapses_for_ever_is_told_to_come_again(store: Store) {
+    let rig = Rig::haunted(store, |_, groups| match groups {
         [group] if group.drafts.iter().any(|draft| draft.class == crate::event::Class::Tick) => {
             Err(JournalError::Lapsed)
         }
@@ -212,4 +200,21 @@ async fn one_that_lapses_for_ever_is_told_to_come_again() {
     let id = rig.started().await;
     assert_eq!(rig.report(id, r#"{"progress":40}"#).await.unwrap_err(), TrackerError::Busy);
     assert_eq!(rig.status(id).await, Status::Processing);
+}
+
+on_each_store! {
+    running {
+        a_report_on_a_task_that_another_node_completed_is_refused,
+        a_report_is_decided_upon_another_nodes_report,
+        only_one_node_claims_a_task,
+        a_hidden_event_of_another_node_counts_too,
+        two_nodes_that_make_the_same_task_make_one,
+        two_nodes_that_meet_one_key_make_one_task,
+        two_nodes_that_delete_a_task_delete_it_once,
+        those_that_do_not_conflict_commit_at_once,
+        what_other_nodes_do_comes_along_with_any_commit,
+        who_is_beaten_again_and_again_is_told_to_come_again,
+        after_a_lapse_the_table_is_read_anew_and_streams_end,
+        one_that_lapses_for_ever_is_told_to_come_again,
+    }
 }

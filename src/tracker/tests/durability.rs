@@ -2,9 +2,8 @@
 
 use super::*;
 
-#[tokio::test]
-async fn nobody_sees_a_report_before_its_commit() {
-    let rig = Rig::start().await;
+async fn nobody_sees_a_report_before_its_commit(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let gate = rig.journal.hold_appends();
@@ -28,8 +27,7 @@ async fn nobody_sees_a_report_before_its_commit() {
     assert_eq!(shown(&mut watcher).0, [Some(40.0)]);
 }
 
-#[tokio::test]
-async fn a_failed_append_changes_nothing_and_tells_every_caller() {
+async fn a_failed_append_changes_nothing_and_tells_every_caller(store: Store) {
     for (error, told) in [
         (JournalError::Full, TrackerError::Full),
         (
@@ -38,7 +36,7 @@ async fn a_failed_append_changes_nothing_and_tells_every_caller() {
         ),
         (JournalError::Damaged("bits".into()), TrackerError::Damaged("bits".into())),
     ] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let (one, two) = (rig.started().await, rig.started().await);
         let (_, mut watcher) = rig.watch(one, Resume::First).await;
         let before = (rig.task(one).await, rig.task(two).await, rig.events().await);
@@ -63,9 +61,8 @@ async fn a_failed_append_changes_nothing_and_tells_every_caller() {
     }
 }
 
-#[tokio::test]
-async fn what_changes_nothing_is_answered_without_an_append() {
-    let rig = Rig::start().await;
+async fn what_changes_nothing_is_answered_without_an_append(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.made(r#"{"kind":"a"}"#).await;
     let appends = rig.journal.appends();
     let answer = rig.tracker.create(id, new_task(r#"{"kind":"a"}"#), None).await.unwrap();
@@ -76,9 +73,8 @@ async fn what_changes_nothing_is_answered_without_an_append() {
     assert_eq!(rig.journal.appends(), appends);
 }
 
-#[tokio::test]
-async fn a_request_is_carried_out_though_its_caller_hangs_up() {
-    let rig = Rig::start().await;
+async fn a_request_is_carried_out_though_its_caller_hangs_up(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let gate = rig.journal.hold_appends();
     {
@@ -91,10 +87,8 @@ async fn a_request_is_carried_out_though_its_caller_hangs_up() {
     assert_eq!(rig.task(id).await.task.progress, Some(40.0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_full_queue_turns_callers_away_after_a_while() {
-    let journal = MemoryJournal::new();
-    let rig = Rig::behind(journal.clone(), Arc::new(journal), 1, Clock::runtime()).await;
+async fn a_full_queue_turns_callers_away_after_a_while(store: Store) {
+    let rig = Rig::with(POLICY, store.open(), 1, Clock::runtime()).await;
     let id = rig.started().await;
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
@@ -111,9 +105,8 @@ async fn a_full_queue_turns_callers_away_after_a_while() {
     assert!(callers.join_all().await.iter().all(Result::is_ok));
 }
 
-#[tokio::test]
-async fn stopping_writes_what_was_accepted_and_closes_the_journal() {
-    let rig = Rig::start().await;
+async fn stopping_writes_what_was_accepted_and_closes_the_journal(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
@@ -132,9 +125,8 @@ async fn stopping_writes_what_was_accepted_and_closes_the_journal() {
     assert!(rig.journal.head().await.is_err(), "the journal is closed");
 }
 
-#[tokio::test]
-async fn a_restart_brings_back_the_same_table() {
-    let rig = Rig::start().await;
+async fn a_restart_brings_back_the_same_table(store: Store) {
+    let rig = Rig::start(store).await;
     let (one, two) = (rig.started().await, rig.made(r#"{"kind":"a","steps":[{"name":"x"}]}"#).await);
     rig.report(one, r#"{"progress":40,"message":"half"}"#).await.unwrap();
     let done = rig.finished().await;
@@ -159,12 +151,26 @@ async fn a_restart_brings_back_the_same_table() {
     rig.report(one, r#"{"progress":41}"#).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_table_of_more_than_a_page_is_restored_whole() {
-    let rig = Rig::start().await;
+async fn a_table_of_more_than_a_page_is_restored_whole(store: Store) {
+    let rig = Rig::start(store).await;
     let ids: Vec<Uuid> = (0..1_001).map(|_| Uuid::now_v7()).collect();
     let created = rig.in_one_batch(ids.iter().map(|id| (*id, create("{}"))).collect()).await;
     assert!(created.iter().all(Result::is_ok));
     let rig = Rig::on(rig.journal.clone()).await;
     assert!(ids.iter().all(|id| rig.tracker.live(*id).is_some()));
+}
+
+on_each_store! {
+    running {
+        nobody_sees_a_report_before_its_commit,
+        a_failed_append_changes_nothing_and_tells_every_caller,
+        what_changes_nothing_is_answered_without_an_append,
+        a_request_is_carried_out_though_its_caller_hangs_up,
+        stopping_writes_what_was_accepted_and_closes_the_journal,
+        a_restart_brings_back_the_same_table,
+        a_table_of_more_than_a_page_is_restored_whole,
+    }
+    paused {
+        a_full_queue_turns_callers_away_after_a_while,
+    }
 }

@@ -3,15 +3,14 @@
 use super::*;
 
 /// A tracker whose finished tasks leave memory at once, and one where they stay.
-async fn rigs() -> [Rig; 2] {
-    let held = Rig::start().await;
+async fn rigs(store: Store) -> [Rig; 2] {
+    let held = Rig::start(store).await;
     held.journal.hold_fold();
-    [Rig::start().await, held]
+    [Rig::start(store).await, held]
 }
 
-#[tokio::test]
-async fn what_has_ended_stays_in_memory_until_it_is_folded() {
-    let [rig, held] = rigs().await;
+async fn what_has_ended_stays_in_memory_until_it_is_folded(store: Store) {
+    let [rig, held] = rigs(store).await;
     let (id, kept) = (rig.finished().await, held.finished().await);
     assert!(rig.tracker.live(id).is_none());
     assert!(held.tracker.live(kept).is_some());
@@ -20,9 +19,8 @@ async fn what_has_ended_stays_in_memory_until_it_is_folded() {
     }
 }
 
-#[tokio::test]
-async fn a_key_stands_for_its_task_wherever_the_two_are() {
-    for rig in rigs().await {
+async fn a_key_stands_for_its_task_wherever_the_two_are(store: Store) {
+    for rig in rigs(store).await {
         for end in [false, true] {
             let key = if end { "ended" } else { "live" };
             let new = new_task(r#"{"kind":"a","start":true}"#);
@@ -45,9 +43,8 @@ async fn a_key_stands_for_its_task_wherever_the_two_are() {
     }
 }
 
-#[tokio::test]
-async fn a_key_whose_task_was_deleted_does_not_make_another() {
-    for rig in rigs().await {
+async fn a_key_whose_task_was_deleted_does_not_make_another(store: Store) {
+    for rig in rigs(store).await {
         let new = new_task(r#"{"start":true}"#);
         let first = rig.tracker.create(Uuid::now_v7(), new.clone(), Some("key")).await.unwrap();
         let id = first.entry.unwrap().task.task_id;
@@ -57,9 +54,8 @@ async fn a_key_whose_task_was_deleted_does_not_make_another() {
     }
 }
 
-#[tokio::test]
-async fn the_same_request_with_the_id_of_a_finished_task_finds_it() {
-    for rig in rigs().await {
+async fn the_same_request_with_the_id_of_a_finished_task_finds_it(store: Store) {
+    for rig in rigs(store).await {
         let id = rig.finished().await;
         let answer = rig.tracker.create(id, new_task(r#"{"start":true}"#), None).await.unwrap();
         assert_eq!((answer.changed, answer.entry.unwrap().task.status), (false, Status::Completed));
@@ -68,9 +64,8 @@ async fn the_same_request_with_the_id_of_a_finished_task_finds_it() {
     }
 }
 
-#[tokio::test]
-async fn nothing_can_be_asked_of_a_finished_task_but_its_deletion() {
-    for rig in rigs().await {
+async fn nothing_can_be_asked_of_a_finished_task_but_its_deletion(store: Store) {
+    for rig in rigs(store).await {
         let (id, cancelled) = (rig.finished().await, rig.made("{}").await);
         rig.tracker.submit(cancelled, Intent::Cancel).await.unwrap();
         assert_eq!(refused(rig.report(id, r#"{"progress":1}"#).await), Refusal::Final(Status::Completed));
@@ -93,14 +88,13 @@ async fn nothing_can_be_asked_of_a_finished_task_but_its_deletion() {
 }
 
 /// It was live when it was looked up, and has left memory when it is decided upon.
-#[tokio::test]
-async fn what_ends_on_the_way_to_the_writer_has_ended() {
+async fn what_ends_on_the_way_to_the_writer_has_ended(store: Store) {
     for (asked, expected) in [
         (reported(r#"{"progress":40}"#), Refusal::Final(Status::Completed)),
         (Intent::Cancel, Refusal::Final(Status::Completed)),
         (Intent::Renew { token: Uuid::nil(), lease: RETENTION }, Refusal::LeaseLost),
     ] {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let id = rig.started().await;
         let appends = rig.journal.appends();
         let gate = rig.journal.hold_appends();
@@ -122,9 +116,8 @@ async fn what_ends_on_the_way_to_the_writer_has_ended() {
     }
 }
 
-#[tokio::test]
-async fn the_list_pages_through_all_that_is_known() {
-    for rig in rigs().await {
+async fn the_list_pages_through_all_that_is_known(store: Store) {
+    for rig in rigs(store).await {
         let mut ids = Vec::new();
         for nth in 0..5 {
             ids.push(if nth % 2 == 0 { rig.finished().await } else { rig.started().await });
@@ -142,5 +135,17 @@ async fn the_list_pages_through_all_that_is_known() {
         assert_eq!(listed, ids);
         let filter = TaskFilter { statuses: vec![Status::Processing], ..TaskFilter::default() };
         assert_eq!(rig.tracker.list(filter, None, 2).await.unwrap().tasks.len(), 2);
+    }
+}
+
+on_each_store! {
+    running {
+        what_has_ended_stays_in_memory_until_it_is_folded,
+        a_key_stands_for_its_task_wherever_the_two_are,
+        a_key_whose_task_was_deleted_does_not_make_another,
+        the_same_request_with_the_id_of_a_finished_task_finds_it,
+        nothing_can_be_asked_of_a_finished_task_but_its_deletion,
+        what_ends_on_the_way_to_the_writer_has_ended,
+        the_list_pages_through_all_that_is_known,
     }
 }

@@ -1,6 +1,6 @@
 //! Nobody waits for another's work: look-ups, sweeps, crowds of watchers, clocks that jump, failures of others.
 
-use std::sync::{Mutex, atomic::Ordering};
+use std::sync::Mutex;
 
 use super::*;
 use crate::task::Lease;
@@ -17,39 +17,37 @@ async fn claimed(rig: &Rig) -> (Uuid, Lease) {
     (id, lease)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_batch_looks_up_what_has_left_memory_at_once() {
-    let (rig, seen) = haunted::Haunted::seen_rig(|_, _| Ok(())).await;
+async fn a_batch_looks_up_what_has_left_memory_at_once(store: Store) {
+    let rig = Rig::haunted(store, |_, _| Ok(())).await;
     let keys: Vec<String> = (0..40).map(|nth| format!("key-{nth}")).collect();
     for key in &keys {
         let answer = rig.tracker.create(Uuid::now_v7(), new_task("{}"), Some(key)).await.unwrap();
         rig.report(answer.entry.unwrap().task.task_id, r#"{"status":"completed"}"#).await.unwrap();
     }
-    let looked_up = (seen.single.load(Ordering::Relaxed), seen.many.load(Ordering::Relaxed));
+    let before = rig.journal.look_ups();
     let mut callers = JoinSet::new();
     for key in keys {
         let tracker = rig.tracker.clone();
         callers.spawn(async move { tracker.create(Uuid::now_v7(), new_task("{}"), Some(&key)).await.unwrap().changed });
     }
     assert_eq!(callers.join_all().await, vec![false; 40]);
-    assert_eq!(seen.single.load(Ordering::Relaxed), looked_up.0, "none of them by itself");
-    let batches = seen.many.load(Ordering::Relaxed) - looked_up.1;
+    let after = rig.journal.look_ups();
+    assert_eq!(after.single, before.single, "none of them by itself");
+    let batches = after.many - before.many;
     assert!(batches <= 4, "the keys of a batch, then their tasks: {batches} reads");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_sweep_that_takes_long_holds_up_nobody() {
-    let (rig, seen) = haunted::Haunted::seen_rig(|_, _| Ok(())).await;
-    seen.holds_sweeps.store(true, Ordering::Relaxed);
+async fn a_sweep_that_takes_long_holds_up_nobody(store: Store) {
+    let rig = Rig::haunted(store, |_, _| Ok(())).await;
+    rig.journal.hold_sweeps();
     tokio::time::sleep(Duration::from_secs(61)).await;
     let id = rig.started().await;
     let report = tokio::time::timeout(A_MOMENT, rig.report(id, r#"{"progress":1}"#));
     assert!(report.await.expect("nobody waits for a sweep").is_ok());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_key_lives_as_long_as_its_task() {
-    let rig = Rig::start().await;
+async fn a_key_lives_as_long_as_its_task(store: Store) {
+    let rig = Rig::start(store).await;
     let create = async || rig.tracker.create(Uuid::now_v7(), new_task(r#"{"start":true}"#), Some("key")).await;
     let id = create().await.unwrap().entry.unwrap().task.task_id;
     tokio::time::sleep(RETENTION * 3).await;
@@ -68,9 +66,8 @@ async fn a_key_lives_as_long_as_its_task() {
     assert!(create().await.unwrap().changed, "as though it had never been");
 }
 
-#[tokio::test(start_paused = true)]
-async fn callers_are_answered_before_watchers_are_woken() {
-    let rig = Rig::start().await;
+async fn callers_are_answered_before_watchers_are_woken(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
@@ -89,9 +86,8 @@ async fn callers_are_answered_before_watchers_are_woken() {
     assert_eq!(*order.lock().unwrap(), ["caller", "watcher"]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lease_does_not_end_while_its_holder_lives_here() {
-    let rig = Rig::start().await;
+async fn a_lease_does_not_end_while_its_holder_lives_here(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, lease) = claimed(&rig).await;
     let guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
     // The holder could not renew: the process was stopped, or the store was away.
@@ -107,9 +103,8 @@ async fn a_lease_does_not_end_while_its_holder_lives_here() {
     assert_eq!(rig.status(id).await, Status::Error, "once it is dead, time tells");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_holder_is_told_when_its_lease_is_taken_and_of_no_other() {
-    let rig = Rig::start().await;
+async fn a_holder_is_told_when_its_lease_is_taken_and_of_no_other(store: Store) {
+    let rig = Rig::start(store).await;
     let ((one, mine), (two, theirs)) = (claimed(&rig).await, claimed(&rig).await);
     let mine = rig.tracker.hold_lease(mine.token, STALLED_AFTER);
     let theirs = rig.tracker.hold_lease(theirs.token, STALLED_AFTER);
@@ -120,9 +115,8 @@ async fn a_holder_is_told_when_its_lease_is_taken_and_of_no_other() {
     mine.taken().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn after_a_jump_of_the_clock_whoever_lives_can_say_so_first() {
-    let rig = Rig::start().await;
+async fn after_a_jump_of_the_clock_whoever_lives_can_say_so_first(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, lease) = claimed(&rig).await;
     let silent = rig.started().await;
     // It wakes the writer, so that it looks at the clock.
@@ -137,9 +131,8 @@ async fn after_a_jump_of_the_clock_whoever_lives_can_say_so_first() {
     assert_eq!((rig.status(id).await, rig.task(silent).await.task.stalled), (Status::Processing, true));
 }
 
-#[tokio::test(start_paused = true)]
-async fn nothing_is_removed_by_a_clock_that_has_just_jumped() {
-    let rig = Rig::start().await;
+async fn nothing_is_removed_by_a_clock_that_has_just_jumped(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.finished().await;
     tokio::time::sleep(Duration::from_secs(90)).await;
     rig.tracker.clock().step(24 * AN_HOUR_MS);
@@ -149,9 +142,8 @@ async fn nothing_is_removed_by_a_clock_that_has_just_jumped() {
     assert!(matches!(rig.tracker.find(id).await.unwrap(), Found::Gone), "after an hour it is believed");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_trickle_of_failing_commits_does_not_stop_timers() {
-    let rig = haunted::Haunted::rig(|_, groups| {
+async fn a_trickle_of_failing_commits_does_not_stop_timers(store: Store) {
+    let rig = Rig::haunted(store, |_, groups| {
         let is_large =
             |group: &Group| group.drafts.iter().any(|draft| draft.data.windows(5).any(|part| part == b"large"));
         if groups.iter().any(is_large) { Err(JournalError::Full) } else { Ok(()) }
@@ -163,4 +155,18 @@ async fn a_trickle_of_failing_commits_does_not_stop_timers() {
         rig.report(large, r#"{"message":"large"}"#).await.unwrap_err();
     }
     assert!(rig.task(silent).await.task.stalled);
+}
+
+on_each_store! {
+    paused {
+        a_batch_looks_up_what_has_left_memory_at_once,
+        a_sweep_that_takes_long_holds_up_nobody,
+        a_key_lives_as_long_as_its_task,
+        callers_are_answered_before_watchers_are_woken,
+        a_lease_does_not_end_while_its_holder_lives_here,
+        a_holder_is_told_when_its_lease_is_taken_and_of_no_other,
+        after_a_jump_of_the_clock_whoever_lives_can_say_so_first,
+        nothing_is_removed_by_a_clock_that_has_just_jumped,
+        a_trickle_of_failing_commits_does_not_stop_timers,
+    }
 }

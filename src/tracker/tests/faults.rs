@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::{ChannelKind, Class},
-    journal::Member,
+    journal::{Expect, Member},
     testing::LostAnswer,
 };
 
@@ -18,7 +18,9 @@ enum Act {
     Foreign(u128, Asked),
     Lose(LostAnswer),
     Fail,
-    Fold(bool),
+    HoldFold,
+    FoldLate,
+    Fold,
     /// Everybody is answered, and the service starts again.
     Restart,
     /// Everybody runs, and time passes.
@@ -66,7 +68,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         4 => asked().prop_map(|(id, asked)| Act::Foreign(id, asked)),
         1 => lost.prop_map(Act::Lose),
         1 => Just(Act::Fail),
-        1 => any::<bool>().prop_map(Act::Fold),
+        1 => prop_oneof![Just(Act::HoldFold), Just(Act::FoldLate), Just(Act::Fold)],
         1 => Just(Act::Restart),
         4 => (0u64..20_000).prop_map(Act::Pass),
     ]
@@ -74,30 +76,30 @@ fn any_act() -> impl Strategy<Value = Act> {
 
 /// Another node decides upon what is in the journal, and commits at once; answers whether it did.
 async fn foreign(rig: &Rig, id: Uuid, intent: &Intent) -> bool {
-    let stored = rig.journal.last(&ChannelName::task(id)).await.unwrap();
+    let channel = ChannelName::task(id);
+    let stored = rig.journal.last(&channel).await.unwrap();
     if stored.as_ref().is_some_and(|stored| stored.gone) {
         return false;
     }
-    if let Intent::Create { key: Some(key), .. } = intent
-        && rig.journal.last(&ChannelName::key(*key)).await.unwrap().is_some()
-    {
-        return false;
+    let expect = stored.as_ref().map_or(Expect::Absent, |stored| Expect::At(stored.last));
+    let mut expects = vec![(channel, expect)];
+    if let Intent::Create { key: Some(key), .. } = intent {
+        expects.push((ChannelName::key(*key), Expect::Absent));
     }
     let entry = stored.map(|stored| reads::entry(&stored).unwrap());
     let now = rig.tracker.clock().now();
     let decision = decide(id, entry.as_ref(), intent, now, &POLICY);
     let drafts = drafts(decision.unwrap_or_default());
-    let is_news = !drafts.is_empty();
-    rig.journal.foreign(Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts });
-    is_news
+    !drafts.is_empty() && rig.journal.foreign(Group { id: Uuid::now_v7(), at: now, expects, drafts }).await
 }
 
-type Answers = HashMap<String, Result<Answer, TrackerError>>;
+/// What was asked of which task and answered how, by the message of the request.
+type Answers = HashMap<String, (Uuid, Asked, Result<Answer, TrackerError>)>;
 
 /// The tracker at the end, what was answered, and whether the tracker could count along: what another node deletes may have
 /// left memory, and its tombstone does not say what it was.
-async fn run(acts: Vec<Act>) -> (Rig, Answers, bool) {
-    let (mut rig, mut counts) = (Rig::start().await, true);
+async fn run(store: Store, acts: Vec<Act>) -> (Rig, Answers, bool) {
+    let (mut rig, mut counts) = (Rig::start(store).await, true);
     let (mut callers, mut answers) = (JoinSet::new(), Answers::new());
     for (nth, act) in acts.into_iter().enumerate() {
         let message = format!("message-{nth}.");
@@ -109,7 +111,7 @@ async fn run(acts: Vec<Act>) -> (Rig, Answers, bool) {
                         Asked::Create(key) => tracker.create(id, new_task(r#"{"start":true,"total":100}"#), key).await,
                         _ => tracker.submit(id, asked.intent(&message)).await,
                     };
-                    (message, answer)
+                    (message, (id, asked, answer))
                 });
             }
             Act::Foreign(id, asked) => {
@@ -118,8 +120,9 @@ async fn run(acts: Vec<Act>) -> (Rig, Answers, bool) {
             }
             Act::Lose(lost) => rig.journal.lose_next_answer(lost),
             Act::Fail => rig.journal.fail_next_append(JournalError::Full),
-            Act::Fold(true) => rig.journal.hold_fold(),
-            Act::Fold(false) => rig.journal.fold(),
+            Act::HoldFold => rig.journal.hold_fold(),
+            Act::FoldLate => rig.journal.fold_late(),
+            Act::Fold => rig.journal.fold().await,
             Act::Restart => {
                 answers.extend(std::mem::take(&mut callers).join_all().await);
                 (rig, counts) = (rig.restarted().await, true);
@@ -160,16 +163,11 @@ async fn check(rig: &Rig, answers: &Answers) -> Result<(), TestCaseError> {
             Found::Unknown => prop_assert!(classes.is_empty()),
         }
     }
-    let head = events.last().unwrap().seq;
-    let is_written = |message: &str| {
-        let needle = message.as_bytes();
-        events.iter().any(|event| event.draft.data.windows(needle.len()).any(|window| window == needle))
-    };
-    for (message, answer) in answers {
+    for (message, (id, asked, answer)) in answers {
         match answer {
-            Ok(answer) => prop_assert!(answer.seq <= head),
+            Ok(answer) => check_is_kept(rig, &events, *id, *asked, message, answer).await?,
             Err(TrackerError::Refused(_) | TrackerError::Full) => {
-                prop_assert!(!is_written(message), "{} was answered {:?}", message, answer);
+                prop_assert!(!is_written(&events, message), "{} was answered {:?}", message, answer);
             }
             // Every task is met by few others, and the store answers before long.
             Err(error) => return Err(TestCaseError::fail(format!("{message} was answered {error}"))),
@@ -178,15 +176,73 @@ async fn check(rig: &Rig, answers: &Answers) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn whatever_happens_answers_are_true_and_memory_follows(acts in prop::collection::vec(any_act(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let (rig, answers, counts) = run(acts).await;
-            check(&rig, &answers).await?;
-            if counts { check_counts(&rig).await } else { Ok(()) }
-        })?;
+fn is_written<'a>(events: impl IntoIterator<Item = &'a Event>, message: &str) -> bool {
+    let needle = message.as_bytes();
+    events.into_iter().any(|event| event.draft.data.windows(needle.len()).any(|window| window == needle))
+}
+
+/// What was acknowledged is in the journal: the state that was told, and what the request has changed.
+async fn check_is_kept(
+    rig: &Rig,
+    events: &[Event],
+    id: Uuid,
+    asked: Asked,
+    message: &str,
+    answer: &Answer,
+) -> Result<(), TestCaseError> {
+    let at = |seq: Seq| events.iter().find(|event| event.seq == seq);
+    let task_of = |event: &Event| serde_json::from_slice::<crate::task::Task>(&event.draft.data).ok();
+    if let Some(entry) = &answer.entry {
+        let told = at(entry.visible).filter(|event| *event.channel() == ChannelName::task(entry.task.task_id));
+        prop_assert_eq!(told.and_then(task_of), Some(entry.task.clone()), "{} was told what is not there", message);
+    }
+    if !answer.changed {
+        return Ok(());
+    }
+    let channel = ChannelName::task(id);
+    let stored = rig.journal.last(&channel).await.unwrap();
+    let through = stored.map_or(Seq::ZERO, |stored| stored.last).min(answer.seq);
+    let ours: Vec<_> = events.iter().filter(|event| event.seq <= through && *event.channel() == channel).collect();
+    let of_class = |class: Class| ours.iter().filter(|event| event.class() == class).copied().collect::<Vec<_>>();
+    let is_kept = match asked {
+        Asked::Create(_) => ours.iter().any(|event| event.draft.origin.is_some()),
+        // The ticks of one batch are one, with the last message.
+        Asked::Report(progress) => {
+            let reached = |event: &&Event| task_of(event).unwrap().progress >= Some(f64::from(progress));
+            is_written(ours.iter().copied(), message) || of_class(Class::Tick).iter().any(reached)
+        }
+        Asked::Complete => is_written(of_class(Class::Final), message),
+        Asked::Cancel => ours
+            .iter()
+            .filter_map(|event| task_of(event))
+            .any(|task| matches!(task.status, Status::Cancelling | Status::Cancelled)),
+        Asked::Delete => !of_class(Class::Tombstone).is_empty(),
+    };
+    prop_assert!(
+        is_kept,
+        "{:?} with {} was acknowledged at {} and is not kept: {:?}",
+        asked,
+        message,
+        answer.seq,
+        ours
+    );
+    Ok(())
+}
+
+fn whatever_happens_answers_are_true_and_memory_follows(store: Store) {
+    any_acts(store, any_act(), async |acts| {
+        let (rig, answers, counts) = run(store, acts).await;
+        check(&rig, &answers).await?;
+        if counts {
+            check_counts(&rig).await?;
+        }
+        // What was acknowledged is in the store, not only in what has it open.
+        check(&rig.restarted().await, &answers).await
+    });
+}
+
+on_each_store! {
+    any {
+        whatever_happens_answers_are_true_and_memory_follows,
     }
 }

@@ -25,9 +25,8 @@ impl Rig {
     }
 }
 
-#[tokio::test]
-async fn the_same_id_again_is_answered_like_the_first() {
-    let mut rig = Rig::start().await;
+async fn the_same_id_again_is_answered_like_the_first(store: Store) {
+    let mut rig = Rig::start(store).await;
     let (news, other) = (topic("news"), topic("other"));
     rig.tracker.append(vec![notice(&news, "before")], None).await.unwrap();
     let first = rig.send(&news, "1", "a").await.unwrap();
@@ -43,9 +42,8 @@ async fn the_same_id_again_is_answered_like_the_first() {
     }
 }
 
-#[tokio::test]
-async fn the_same_id_within_a_batch_is_one_event() {
-    let rig = Rig::start().await;
+async fn the_same_id_within_a_batch_is_one_event(store: Store) {
+    let rig = Rig::start(store).await;
     let news = topic("news");
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
@@ -71,9 +69,8 @@ async fn the_same_id_within_a_batch_is_one_event() {
     assert_eq!(texts, expected.map(|(seq, text)| (seq, text.to_owned())), "each caller is told the place of its event");
 }
 
-#[tokio::test]
-async fn another_node_may_be_quicker_with_the_same_id() {
-    let rig = Rig::start().await;
+async fn another_node_may_be_quicker_with_the_same_id(store: Store) {
+    let rig = Rig::start(store).await;
     let news = topic("news");
     let key = EventKey::new(&news, "1", b"a");
     let drafts = vec![notice(&news, "a"), key.taken().draft];
@@ -84,9 +81,8 @@ async fn another_node_may_be_quicker_with_the_same_id() {
     assert_eq!(rig.texts(&news).await.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_id_is_forgotten_after_the_retention() {
-    let rig = Rig::start().await;
+async fn an_id_is_forgotten_after_the_retention(store: Store) {
+    let rig = Rig::start(store).await;
     let news = topic("news");
     let key = EventKey::new(&news, "1", b"a").channel();
     rig.send(&news, "1", "a").await.unwrap();
@@ -107,4 +103,32 @@ async fn an_id_is_forgotten_after_the_retention() {
     assert_eq!(rig.journal.last(&key).await.unwrap(), None, "nothing of it is left");
     assert!(rig.send(&news, "1", "c").await.unwrap().changed);
     assert_eq!(rig.texts(&news).await.len(), 3);
+}
+
+async fn an_id_that_was_forgotten_may_be_taken_by_another_node_first(store: Store) {
+    let rig = Rig::start(store).await;
+    let news = topic("news");
+    let key = EventKey::new(&news, "1", b"a");
+    rig.send(&news, "1", "a").await.unwrap();
+    tokio::time::sleep(RETENTION).await;
+    while !rig.journal.last(&key.channel()).await.unwrap().unwrap().gone {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let now = rig.tracker.clock().now();
+    let drafts = vec![notice(&news, "a"), key.taken().draft];
+    rig.journal.foreign_before_next_append(Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts });
+    assert!(!rig.send(&news, "1", "a").await.unwrap().changed);
+    assert_eq!(rig.texts(&news).await.len(), 2, "the first, and theirs");
+}
+
+on_each_store! {
+    running {
+        the_same_id_again_is_answered_like_the_first,
+        the_same_id_within_a_batch_is_one_event,
+        another_node_may_be_quicker_with_the_same_id,
+    }
+    paused {
+        an_id_is_forgotten_after_the_retention,
+        an_id_that_was_forgotten_may_be_taken_by_another_node_first,
+    }
 }

@@ -10,10 +10,9 @@ use crate::{event::Class, testing::LostAnswer};
 
 const BOTH: [LostAnswer; 2] = [LostAnswer::Committed, LostAnswer::NotCommitted];
 
-#[tokio::test(start_paused = true)]
-async fn a_lost_answer_is_asked_for_again_and_told_once() {
+async fn a_lost_answer_is_asked_for_again_and_told_once(store: Store) {
     for lost in BOTH {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let id = rig.started().await;
         let (_, mut watcher) = rig.watch(id, Resume::First).await;
         rig.journal.lose_next_answer(lost);
@@ -25,10 +24,9 @@ async fn a_lost_answer_is_asked_for_again_and_told_once() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lost_end_and_a_lost_creation_are_not_refused() {
+async fn a_lost_end_and_a_lost_creation_are_not_refused(store: Store) {
     for lost in BOTH {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         rig.journal.lose_next_answer(lost);
         let created = rig.tracker.create(Uuid::now_v7(), new_task(r#"{"start":true}"#), Some("key")).await.unwrap();
         assert!(created.changed);
@@ -42,10 +40,9 @@ async fn a_lost_end_and_a_lost_creation_are_not_refused() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_conflict_whose_answer_was_lost_is_still_a_conflict() {
+async fn a_conflict_whose_answer_was_lost_is_still_a_conflict(store: Store) {
     for lost in BOTH {
-        let rig = Rig::start().await;
+        let rig = Rig::start(store).await;
         let id = rig.started().await;
         rig.journal.foreign_before_next_append(rig.foreign(id, &reported(r#"{"status":"error"}"#)).await);
         rig.journal.lose_next_answer(lost);
@@ -54,19 +51,18 @@ async fn a_conflict_whose_answer_was_lost_is_still_a_conflict() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_error_after_a_lost_answer_does_not_mean_that_nothing_was_written() {
+async fn an_error_after_a_lost_answer_does_not_mean_that_nothing_was_written(store: Store) {
     for lost in BOTH {
         // First the answer is lost, then the store fails, then it is well.
         let step = AtomicUsize::new(0);
         let armed = Arc::new(Mutex::new(false));
         let arm = Arc::clone(&armed);
-        let rig = haunted::Haunted::rig(move |journal, _| {
+        let rig = Rig::haunted(store, move |faults, _| {
             if !*armed.lock().unwrap() {
                 return Ok(());
             }
             match step.fetch_add(1, Ordering::Relaxed) {
-                0 => journal.lose_next_answer(lost),
+                0 => faults.lost_answer = Some(lost),
                 1 => return Err(JournalError::Full),
                 _ => {}
             }
@@ -82,12 +78,12 @@ async fn an_error_after_a_lost_answer_does_not_mean_that_nothing_was_written() {
 }
 
 /// A tracker, and how many of the next answers are lost to it.
-async fn losing(lost: LostAnswer) -> (Rig, Arc<AtomicUsize>) {
+async fn losing(store: Store, lost: LostAnswer) -> (Rig, Arc<AtomicUsize>) {
     let armed = Arc::new(AtomicUsize::new(0));
     let losses = Arc::clone(&armed);
-    let rig = haunted::Haunted::rig(move |journal, _| {
+    let rig = Rig::haunted(store, move |faults, _| {
         if losses.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-            journal.lose_next_answer(lost);
+            faults.lost_answer = Some(lost);
         }
         Ok(())
     })
@@ -95,10 +91,9 @@ async fn losing(lost: LostAnswer) -> (Rig, Arc<AtomicUsize>) {
     (rig, armed)
 }
 
-#[tokio::test(start_paused = true)]
-async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up() {
+async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up(store: Store) {
     for lost in BOTH {
-        let (rig, armed) = losing(lost).await;
+        let (rig, armed) = losing(store, lost).await;
         let id = rig.started().await;
         armed.store(6, Ordering::Relaxed);
         let answer = rig.report(id, r#"{"progress":40}"#).await;
@@ -115,9 +110,8 @@ async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn counts_and_lists_follow_what_was_never_told() {
-    let (rig, armed) = losing(LostAnswer::Committed).await;
+async fn counts_and_lists_follow_what_was_never_told(store: Store) {
+    let (rig, armed) = losing(store, LostAnswer::Committed).await;
     let finished = rig.finished().await;
     let (_, mut list) = rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap();
     let made = Uuid::now_v7();
@@ -135,4 +129,15 @@ async fn counts_and_lists_follow_what_was_never_told() {
     let Delivery::Bytes(told) = told else { panic!("{told:?}") };
     let told = String::from_utf8_lossy(&told);
     assert!(told.contains(&made.to_string()) && told.contains("event: removed"), "{told}");
+}
+
+on_each_store! {
+    paused {
+        a_lost_answer_is_asked_for_again_and_told_once,
+        a_lost_end_and_a_lost_creation_are_not_refused,
+        a_conflict_whose_answer_was_lost_is_still_a_conflict,
+        an_error_after_a_lost_answer_does_not_mean_that_nothing_was_written,
+        when_it_is_never_told_callers_hear_that_and_the_table_catches_up,
+        counts_and_lists_follow_what_was_never_told,
+    }
 }

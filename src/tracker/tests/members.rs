@@ -61,8 +61,8 @@ async fn connect(rig: &Rig, cursor: Option<Seq>) -> MemberWatcher {
 }
 
 impl Client {
-    async fn new() -> Self {
-        let rig = Rig::start().await;
+    async fn new(store: Store) -> Self {
+        let rig = Rig::start(store).await;
         // Somebody else keeps the groups alive.
         let bob = ChannelName::user("bob").unwrap();
         rig.tracker.ask_user(&bob, UserIntent::Join(groups(&["a", "b", "c"]))).await.unwrap();
@@ -125,8 +125,8 @@ impl Client {
     }
 }
 
-async fn run(acts: Vec<Act>) {
-    let mut client = Client::new().await;
+async fn run(store: Store, acts: Vec<Act>) {
+    let mut client = Client::new(store).await;
     for act in acts {
         match act {
             Act::Join(groups) => drop(client.rig.tracker.ask_user(&ann(), UserIntent::Join(groups)).await.unwrap()),
@@ -144,11 +144,15 @@ async fn run(acts: Vec<Act>) {
     client.check_nothing_is_passed(Seq(u64::MAX)).await;
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn a_stream_follows_its_member(acts in prop::collection::vec(any_act(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run(acts));
+fn a_stream_follows_its_member(store: Store) {
+    any_acts(store, any_act(), async |acts| {
+        run(store, acts).await;
+        Ok(())
+    });
+}
+
+on_each_store! {
+    any {
+        a_stream_follows_its_member,
     }
 }

@@ -8,9 +8,8 @@ async fn classes(rig: &Rig, id: Uuid) -> Vec<Class> {
     rig.events().await.iter().filter(|event| *event.channel() == channel).map(Event::class).collect()
 }
 
-#[tokio::test]
-async fn reports_on_one_task_make_one_tick_and_all_are_answered() {
-    let rig = Rig::start().await;
+async fn reports_on_one_task_make_one_tick_and_all_are_answered(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let appends = rig.journal.appends();
     let reports = (1..=50).map(|nth| (id, reported(&format!(r#"{{"progress":{nth},"message":"m{nth}"}}"#)))).collect();
@@ -26,9 +25,8 @@ async fn reports_on_one_task_make_one_tick_and_all_are_answered() {
     }
 }
 
-#[tokio::test]
-async fn different_tasks_do_not_merge() {
-    let rig = Rig::start().await;
+async fn different_tasks_do_not_merge(store: Store) {
+    let rig = Rig::start(store).await;
     let ids = [rig.started().await, rig.started().await, rig.started().await];
     let appends = rig.journal.appends();
     let reports = ids.iter().chain(&ids).zip(1..).map(|(id, nth)| (*id, reported(&format!(r#"{{"progress":{nth}}}"#))));
@@ -41,9 +39,8 @@ async fn different_tasks_do_not_merge() {
     assert!(answers.into_iter().all(|answer| answer.is_ok()));
 }
 
-#[tokio::test]
-async fn only_ticks_merge() {
-    let rig = Rig::start().await;
+async fn only_ticks_merge(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.made(r#"{"start":true,"steps":[{"name":"a"},{"name":"b"}]}"#).await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let reports = [
@@ -64,9 +61,8 @@ async fn only_ticks_merge() {
     assert_eq!(shown(&mut watcher).0, [Some(50.0), Some(60.0), Some(100.0)]);
 }
 
-#[tokio::test]
-async fn a_life_within_one_batch() {
-    let rig = Rig::start().await;
+async fn a_life_within_one_batch(store: Store) {
+    let rig = Rig::start(store).await;
     let id = Uuid::now_v7();
     let asked = vec![
         (id, create(r#"{"kind":"a"}"#)),
@@ -98,9 +94,8 @@ async fn a_life_within_one_batch() {
     assert!(matches!(rig.tracker.find(id).await.unwrap(), Found::Gone));
 }
 
-#[tokio::test]
-async fn what_follows_a_deletion_in_its_batch_finds_nothing() {
-    let rig = Rig::start().await;
+async fn what_follows_a_deletion_in_its_batch_finds_nothing(store: Store) {
+    let rig = Rig::start(store).await;
     rig.journal.hold_fold();
     let id = rig.finished().await;
     let asked = vec![
@@ -116,9 +111,8 @@ async fn what_follows_a_deletion_in_its_batch_finds_nothing() {
     assert_eq!(classes(&rig, id).await, [Class::Change, Class::Final, Class::Tombstone]);
 }
 
-#[tokio::test]
-async fn one_key_is_one_task_within_a_batch() {
-    let rig = Rig::start().await;
+async fn one_key_is_one_task_within_a_batch(store: Store) {
+    let rig = Rig::start(store).await;
     let groups = rig.journal.groups();
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
@@ -140,9 +134,8 @@ async fn one_key_is_one_task_within_a_batch() {
     assert_eq!(rig.journal.groups(), groups + 2, "nobody had to be decided again");
 }
 
-#[tokio::test]
-async fn texts_to_a_user_do_not_merge() {
-    let rig = Rig::start().await;
+async fn texts_to_a_user_do_not_merge(store: Store) {
+    let rig = Rig::start(store).await;
     let user = ChannelName::user("alice").unwrap();
     let (_, mut watcher) = rig.tracker.watch(&user, Resume::First).await.unwrap();
     let gate = rig.journal.hold_appends();
@@ -158,5 +151,17 @@ async fn texts_to_a_user_do_not_merge() {
     for nth in 0..5 {
         let Delivery::Frame(frame) = watcher.next().await else { panic!("no frame") };
         assert_eq!(frame.event().draft.data, format!("{nth}"));
+    }
+}
+
+on_each_store! {
+    running {
+        reports_on_one_task_make_one_tick_and_all_are_answered,
+        different_tasks_do_not_merge,
+        only_ticks_merge,
+        a_life_within_one_batch,
+        what_follows_a_deletion_in_its_batch_finds_nothing,
+        one_key_is_one_task_within_a_batch,
+        texts_to_a_user_do_not_merge,
     }
 }

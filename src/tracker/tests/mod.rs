@@ -1,4 +1,33 @@
 //! The spine against a journal that misbehaves: whatever happens, each caller hears the truth once.
+//!
+//! A test is a function of the [`Store`] that the journal is on; the macro at the end of each file runs it on every store.
+
+/// Runs each of these tests on every store: those under `running` while time goes on, those under `paused` with a clock
+/// that moves only when all wait for it, those under `any` without a runtime.
+macro_rules! on_each_store {
+    (@running $test:ident $store:ident) => {
+        #[tokio::test]
+        async fn $test() {
+            super::$test(crate::tracker::tests::Store::$store).await;
+        }
+    };
+    (@paused $test:ident $store:ident) => {
+        #[tokio::test(start_paused = true)]
+        async fn $test() {
+            super::$test(crate::tracker::tests::Store::$store).await;
+        }
+    };
+    (@any $test:ident $store:ident) => {
+        #[test]
+        fn $test() {
+            super::$test(crate::tracker::tests::Store::$store);
+        }
+    };
+    ($($clock:ident { $($test:ident),+ $(,)? })+) => {
+        mod memory { $($(on_each_store!(@$clock $test Memory);)+)+ }
+        mod sqlite { $($(on_each_store!(@$clock $test Sqlite);)+)+ }
+    };
+}
 
 mod bounds;
 mod conflicts;
@@ -6,17 +35,18 @@ mod durability;
 mod evicted;
 mod fairness;
 mod faults;
-mod haunted;
 mod keys;
 mod lost_answers;
 mod merging;
 mod members;
 mod people;
+mod stores;
 mod timers;
 mod topics;
 mod unreadable;
 mod watching;
 
+use stores::{Store, any_acts};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -26,63 +56,65 @@ use crate::{
     journal::{Group, Tail},
     shutdown::Shutdown,
     task::{Decision, Row, Status, decide},
-    testing::MemoryJournal,
+    testing::{Faults, FaultyJournal, TestStore},
 };
 
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(30);
 pub(super) const RETENTION: Duration = Duration::from_secs(3_600);
 pub(super) const USER_RETENTION: Duration = Duration::from_secs(10 * 3_600);
-const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, ..Policy::WIDE };
+const TOPIC_RETENTION: Duration = Duration::from_secs(10 * 3_600);
+const PENDING_MAX: Duration = Duration::from_secs(10 * 3_600);
+pub(super) const INBOX_MAX_AGE: Duration = Duration::from_secs(20 * 3_600);
+const POLICY: Policy = Policy { stalled_after: STALLED_AFTER, pending_max: PENDING_MAX, ..Policy::WIDE };
 
-/// A tracker on a journal in memory.
+/// A tracker on a journal that can be made to fail.
 pub(super) struct Rig {
-    pub(super) journal: MemoryJournal,
+    pub(super) journal: FaultyJournal<dyn TestStore>,
     pub(super) tracker: Tracker,
     pub(super) stage: Stage,
 }
 
 impl Rig {
-    pub(super) async fn start() -> Self {
-        Self::on(MemoryJournal::new()).await
+    pub(super) async fn start(store: Store) -> Self {
+        Self::on(store.open()).await
     }
 
-    pub(super) async fn on(journal: MemoryJournal) -> Self {
-        Self::behind(journal.clone(), Arc::new(journal), 4_096, Clock::runtime()).await
+    pub(super) async fn on(journal: FaultyJournal<dyn TestStore>) -> Self {
+        Self::with(POLICY, journal, 4_096, Clock::runtime()).await
+    }
+
+    /// Where this happens before each append; where it fails, so does the append.
+    pub(super) async fn haunted(
+        store: Store,
+        before_append: impl FnMut(&mut Faults, &[Group]) -> Result<(), JournalError> + Send + 'static,
+    ) -> Self {
+        let journal = store.open();
+        journal.before_append(before_append);
+        Self::on(journal).await
     }
 
     /// Stopped in order, and started again on the same store.
     pub(super) async fn restarted(self) -> Self {
         assert!(self.stage.end(Duration::from_secs(60)).await, "it ends by itself");
-        let journal = self.journal.reopened();
-        Self::behind(journal.clone(), Arc::new(journal), 4_096, self.tracker.clock()).await
+        Self::with(POLICY, self.journal.reopened(), 4_096, self.tracker.clock()).await
     }
 
-    /// On `journal`, which the tracker sees through `seen`.
-    pub(super) async fn behind(
-        journal: MemoryJournal,
-        seen: Arc<dyn Journal>,
-        queue_length: usize,
-        clock: Clock,
-    ) -> Self {
-        Self::under(POLICY, journal, seen, queue_length, clock).await
-    }
-
-    /// The same, with other bounds.
-    pub(super) async fn under(
+    pub(super) async fn with(
         policy: Policy,
-        journal: MemoryJournal,
-        seen: Arc<dyn Journal>,
+        journal: FaultyJournal<dyn TestStore>,
         queue_length: usize,
         clock: Clock,
     ) -> Self {
         let limits =
             StreamLimits { history: 100.into(), tick_interval: Duration::ZERO, streams: 100, streams_per_channel: 100 };
-        let people = PeopleConfig { user_retention: USER_RETENTION, ..PeopleConfig::default() };
-        let topics = TopicConfig::default();
+        let people =
+            PeopleConfig { user_retention: USER_RETENTION, inbox_max_age: INBOX_MAX_AGE, ..PeopleConfig::default() };
+        let topics = TopicConfig { topic_retention: TOPIC_RETENTION, ..TopicConfig::default() };
         let options = TrackerOptions { policy, queue_length, retention: RETENTION, clock, people, topics };
         let stage = Shutdown::default().tracker;
         let registry = Registry::new(journal.epochs().clone(), limits);
-        let tracker = Tracker::start(seen, registry, options, Metrics::new(), &stage).await.unwrap();
+        let tracker =
+            Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &stage).await.unwrap();
         Self { journal, tracker, stage }
     }
 

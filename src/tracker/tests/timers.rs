@@ -15,9 +15,8 @@ async fn claimed(rig: &Rig, new: &str) -> (Uuid, Lease) {
     (id, lease)
 }
 
-#[tokio::test(start_paused = true)]
-async fn silence_is_told_by_an_event_and_a_word_ends_it() {
-    let rig = Rig::start().await;
+async fn silence_is_told_by_an_event_and_a_word_ends_it(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     tokio::time::sleep(STALLED_AFTER - A_MOMENT).await;
@@ -36,9 +35,8 @@ async fn silence_is_told_by_an_event_and_a_word_ends_it() {
     assert!(rig.task(id).await.task.stalled, "and again after the next silence");
 }
 
-#[tokio::test(start_paused = true)]
-async fn each_task_has_its_own_silence_also_after_a_restart() {
-    let rig = Rig::start().await;
+async fn each_task_has_its_own_silence_also_after_a_restart(store: Store) {
+    let rig = Rig::start(store).await;
     let one = rig.started().await;
     tokio::time::sleep(STALLED_AFTER / 2).await;
     let two = rig.started().await;
@@ -49,9 +47,8 @@ async fn each_task_has_its_own_silence_also_after_a_restart() {
     assert!(rig.task(two).await.task.stalled);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_worker_that_is_lost_loses_its_lease_in_time() {
-    let rig = Rig::start().await;
+async fn a_worker_that_is_lost_loses_its_lease_in_time(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, lease) = claimed(&rig, r#"{"maxAttempts":2}"#).await;
     let work = rig.tracker.work();
     tokio::time::sleep(STALLED_AFTER + A_MOMENT).await;
@@ -68,9 +65,8 @@ async fn a_worker_that_is_lost_loses_its_lease_in_time() {
     assert_eq!((entry.task.status, entry.task.error.as_ref().unwrap().code.as_str()), (Status::Error, "worker_lost"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn after_a_start_holders_have_time_to_say_that_they_live() {
-    let rig = Rig::start().await;
+async fn after_a_start_holders_have_time_to_say_that_they_live(store: Store) {
+    let rig = Rig::start(store).await;
     let (kept, lease) = claimed(&rig, "{}").await;
     let (lost, _) = claimed(&rig, "{}").await;
     assert!(rig.stage.end(Duration::from_secs(60)).await);
@@ -82,9 +78,8 @@ async fn after_a_start_holders_have_time_to_say_that_they_live() {
     assert_eq!((rig.status(kept).await, rig.status(lost).await), (Status::Processing, Status::Error));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lease_that_is_left_does_not_end_by_time_in_this_run() {
-    let rig = Rig::start().await;
+async fn a_lease_that_is_left_does_not_end_by_time_in_this_run(store: Store) {
+    let rig = Rig::start(store).await;
     let (left, lease) = claimed(&rig, "{}").await;
     let guard = rig.tracker.hold_lease(lease.token, STALLED_AFTER);
     guard.leave();
@@ -93,9 +88,8 @@ async fn a_lease_that_is_left_does_not_end_by_time_in_this_run() {
     assert_eq!(rig.status(left).await, Status::Processing);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody() {
-    let rig = Rig::start().await;
+async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, lease) = claimed(&rig, "{}").await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     let before = rig.task(id).await;
@@ -115,9 +109,8 @@ async fn a_renewal_keeps_the_lease_and_is_seen_by_nobody() {
     assert_eq!(rig.task(id).await.visible, etag, "the ETag does not move with a renewal");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_cancellation_that_nobody_hears_ends_the_task() {
-    let rig = Rig::start().await;
+async fn a_cancellation_that_nobody_hears_ends_the_task(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     rig.tracker.submit(id, Intent::Cancel).await.unwrap();
     assert_eq!(rig.status(id).await, Status::Cancelling);
@@ -125,9 +118,8 @@ async fn a_cancellation_that_nobody_hears_ends_the_task() {
     assert_eq!(rig.status(id).await, Status::Cancelled);
 }
 
-#[tokio::test(start_paused = true)]
-async fn another_node_may_fire_the_timer_first() {
-    let rig = Rig::start().await;
+async fn another_node_may_fire_the_timer_first(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let entry = rig.task(id).await;
     let later = rig.tracker.clock().now() + STALLED_AFTER;
@@ -140,9 +132,8 @@ async fn another_node_may_fire_the_timer_first() {
     assert_eq!(rig.events().await.len(), 2, "once");
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_is_finished_is_forgotten_after_its_retention() {
-    let rig = Rig::start().await;
+async fn what_is_finished_is_forgotten_after_its_retention(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     tokio::time::sleep(RETENTION).await;
     // It counts from the finish.
@@ -164,10 +155,8 @@ async fn what_is_finished_is_forgotten_after_its_retention() {
     assert_eq!(rig.status(id).await, Status::Pending);
 }
 
-#[tokio::test(start_paused = true)]
-async fn more_than_a_batch_is_forgotten_in_one_sweep() {
-    let journal = MemoryJournal::new();
-    let rig = Rig::on(journal).await;
+async fn more_than_a_batch_is_forgotten_in_one_sweep(store: Store) {
+    let rig = Rig::start(store).await;
     let done = r#"{"status":"completed"}"#;
     let ids: Vec<Uuid> = (0..1_500).map(|_| Uuid::now_v7()).collect();
     let asked = ids.iter().flat_map(|id| [(*id, create("{}")), (*id, reported(done))]);
@@ -177,9 +166,8 @@ async fn more_than_a_batch_is_forgotten_in_one_sweep() {
 }
 
 /// So many callers that two batches always leave some behind: the queue is never empty.
-#[tokio::test(start_paused = true)]
-async fn a_queue_that_is_never_empty_does_not_stop_the_clock() {
-    let rig = haunted::Haunted::rig(|_, _| Ok(())).await;
+async fn a_queue_that_is_never_empty_does_not_stop_the_clock(store: Store) {
+    let rig = Rig::haunted(store, |_, _| Ok(())).await;
     let (busy, silent) = (rig.started().await, rig.started().await);
     let mut callers = JoinSet::new();
     for _ in 0..3_500 {
@@ -203,11 +191,10 @@ async fn a_queue_that_is_never_empty_does_not_stop_the_clock() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn while_the_store_fails_timers_do_not_hammer_it() {
+async fn while_the_store_fails_timers_do_not_hammer_it(store: Store) {
     let (fails, tries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (failing, tried) = (Arc::clone(&fails), Arc::clone(&tries));
-    let rig = haunted::Haunted::rig(move |_, _| {
+    let rig = Rig::haunted(store, move |_, _| {
         assert!(tried.fetch_add(1, Ordering::Relaxed) < 1_000, "it is hammered");
         if failing.load(Ordering::Relaxed) { Err(JournalError::Full) } else { Ok(()) }
     })
@@ -223,11 +210,10 @@ async fn while_the_store_fails_timers_do_not_hammer_it() {
     assert!(rig.task(id).await.task.stalled);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_task_that_nobody_starts_expires() {
-    let rig = Rig::start().await;
+async fn a_task_that_nobody_starts_expires(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.made("{}").await;
-    tokio::time::sleep(POLICY.pending_max - A_MOMENT).await;
+    tokio::time::sleep(PENDING_MAX - A_MOMENT).await;
     assert_eq!(rig.status(id).await, Status::Pending);
     // It counts from when a task became pending.
     let (again, lease) = claimed(&rig, r#"{"maxAttempts":2}"#).await;
@@ -237,8 +223,26 @@ async fn a_task_that_nobody_starts_expires() {
     let task = rig.task(id).await.task;
     let error = task.error.unwrap();
     assert_eq!((task.status, error.code.as_str()), (Status::Error, "expired"));
-    assert!(error.detail.unwrap().contains("30days, the limit of --max-pending-age"));
+    assert!(error.detail.unwrap().contains("10h, the limit of --max-pending-age"));
     assert_eq!(rig.status(again).await, Status::Pending);
-    tokio::time::sleep(POLICY.pending_max).await;
+    tokio::time::sleep(PENDING_MAX).await;
     assert_eq!(rig.status(again).await, Status::Error);
+}
+
+on_each_store! {
+    paused {
+        silence_is_told_by_an_event_and_a_word_ends_it,
+        each_task_has_its_own_silence_also_after_a_restart,
+        a_worker_that_is_lost_loses_its_lease_in_time,
+        after_a_start_holders_have_time_to_say_that_they_live,
+        a_lease_that_is_left_does_not_end_by_time_in_this_run,
+        a_renewal_keeps_the_lease_and_is_seen_by_nobody,
+        a_cancellation_that_nobody_hears_ends_the_task,
+        another_node_may_fire_the_timer_first,
+        what_is_finished_is_forgotten_after_its_retention,
+        more_than_a_batch_is_forgotten_in_one_sweep,
+        a_queue_that_is_never_empty_does_not_stop_the_clock,
+        while_the_store_fails_timers_do_not_hammer_it,
+        a_task_that_nobody_starts_expires,
+    }
 }

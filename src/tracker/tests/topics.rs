@@ -18,10 +18,8 @@ impl Rig {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn quiet_topics_are_forgotten_after_a_while() {
-    let mut rig = Rig::start().await;
-    let retention = TopicConfig::default().topic_retention;
+async fn quiet_topics_are_forgotten_after_a_while(store: Store) {
+    let mut rig = Rig::start(store).await;
     for name in ["quiet", "busy", "gone"] {
         rig.put(name).await.unwrap();
     }
@@ -29,17 +27,16 @@ async fn quiet_topics_are_forgotten_after_a_while() {
     assert_eq!(rig.tracker.delete_topic(&topic("gone")).await, Err(TopicRefusal::NotFound.into()));
     rig = rig.restarted().await;
     assert_eq!(rig.topics(), ["busy", "quiet"], "as before");
-    tokio::time::sleep(retention / 2).await;
+    tokio::time::sleep(TOPIC_RETENTION / 2).await;
     rig.put("busy").await.unwrap();
-    tokio::time::sleep(retention / 2 + Duration::from_secs(120)).await;
+    tokio::time::sleep(TOPIC_RETENTION / 2 + Duration::from_secs(120)).await;
     assert_eq!(rig.topics(), ["busy"]);
     assert!(rig.tracker.value(&topic("busy")).await.unwrap().is_some());
     assert_eq!(rig.tracker.value(&topic("quiet")).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn a_topic_that_is_not_quiet_any_more_is_not_forgotten() {
-    let rig = Rig::start().await;
+async fn a_topic_that_is_not_quiet_any_more_is_not_forgotten(store: Store) {
+    let rig = Rig::start(store).await;
     let quiet = rig.put("t").await.unwrap().seq;
     let gate = rig.journal.hold_appends();
     let mut callers = JoinSet::new();
@@ -54,9 +51,8 @@ async fn a_topic_that_is_not_quiet_any_more_is_not_forgotten() {
     assert_eq!(rig.tracker.value(&topic("t")).await.unwrap().unwrap().draft.data, "1");
 }
 
-#[tokio::test]
-async fn there_are_no_more_topics_than_allowed_also_within_a_batch() {
-    let rig = Rig::start().await;
+async fn there_are_no_more_topics_than_allowed_also_within_a_batch(store: Store) {
+    let rig = Rig::start(store).await;
     let max = TopicConfig::default().max_topics;
     let many = (1..max).map(|nth| value(&topic(&nth.to_string()), None, "{}".into())).collect();
     rig.tracker.append(many, None).await.unwrap();
@@ -77,10 +73,8 @@ async fn there_are_no_more_topics_than_allowed_also_within_a_batch() {
 }
 
 /// What a watcher of all topics is given, with a cursor at each place in turn.
-#[tokio::test]
-async fn the_past_of_all_topics_is_exact_or_declared_trimmed() {
-    let journal = MemoryJournal::with_bounds(2, 1_000);
-    let rig = Rig::on(journal).await;
+async fn the_past_of_all_topics_is_exact_or_declared_trimmed(store: Store) {
+    let rig = Rig::on(store.bounded(2, 1_000)).await;
     // The topic `a` keeps its last two events only.
     let names = ["a", "b", "a", "c", "a", "b"];
     for name in names {
@@ -99,5 +93,41 @@ async fn the_past_of_all_topics_is_exact_or_declared_trimmed() {
         let is_exact = matches!(joined.channels[0].1, Join::Resumed);
         assert_eq!(is_exact, cursor >= 1, "{cursor}");
         assert_eq!(seqs, if is_exact { (cursor + 1..=6).collect::<Vec<_>>() } else { Vec::new() }, "{cursor}");
+    }
+}
+
+async fn who_watches_all_topics_is_reset_where_events_of_a_deleted_topic_are_lacking(store: Store) {
+    let mut rig = Rig::start(store).await;
+    for name in ["a", "b", "a"] {
+        rig.put(name).await.unwrap();
+    }
+    // Just before it is deleted, another node publishes there.
+    let drafts = vec![value(&topic("b"), None, "{}".into())];
+    let at = rig.tracker.clock().now();
+    rig.journal.foreign_before_next_append(Group { id: Uuid::now_v7(), at, expects: Vec::new(), drafts });
+    rig.tracker.delete_topic(&topic("b")).await.unwrap();
+    assert_eq!(rig.topics(), ["a"]);
+    rig.put("c").await.unwrap();
+    for _ in 0..2 {
+        for cursor in 0..=7 {
+            let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
+            let all = [ChannelName::all_topics().clone()];
+            let (joined, _) = rig.tracker.watch_several(&all, &[], None, resume).await.unwrap();
+            assert_eq!(matches!(joined.channels[0].1, Join::Resumed), cursor >= 4, "{cursor}");
+        }
+        rig = rig.restarted().await;
+        assert_eq!(rig.topics(), ["a", "c"]);
+    }
+}
+
+on_each_store! {
+    running {
+        a_topic_that_is_not_quiet_any_more_is_not_forgotten,
+        there_are_no_more_topics_than_allowed_also_within_a_batch,
+        the_past_of_all_topics_is_exact_or_declared_trimmed,
+        who_watches_all_topics_is_reset_where_events_of_a_deleted_topic_are_lacking,
+    }
+    paused {
+        quiet_topics_are_forgotten_after_a_while,
     }
 }

@@ -23,13 +23,18 @@ async fn check_others_go_on(rig: &Rig, unreadable: Uuid, other: Uuid) {
     assert_eq!(rig.tracker.unreadable(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn it_stops_its_own_channel_only_also_after_a_restart() {
-    let rig = Rig::start().await;
+async fn it_stops_its_own_channel_only_also_after_a_restart(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, other) = (rig.started().await, rig.started().await);
     rig.journal.foreign_before_next_append(paused(&rig, id).await);
     rig.report(other, "{}").await.unwrap();
     check_others_go_on(&rig, id, other).await;
     let rig = rig.restarted().await;
     check_others_go_on(&rig, id, other).await;
+}
+
+on_each_store! {
+    paused {
+        it_stops_its_own_channel_only_also_after_a_restart,
+    }
 }

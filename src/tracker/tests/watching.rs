@@ -3,9 +3,8 @@
 use super::*;
 use crate::channel::WatchError;
 
-#[tokio::test]
-async fn who_resumes_gets_what_it_missed_from_the_journal() {
-    let rig = Rig::start().await;
+async fn who_resumes_gets_what_it_missed_from_the_journal(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     for nth in [10, 20, 30] {
         rig.report(id, &format!(r#"{{"progress":{nth}}}"#)).await.unwrap();
@@ -25,11 +24,10 @@ async fn who_resumes_gets_what_it_missed_from_the_journal() {
     assert!(matches!(shown(&mut first), (progress, Some(Delivery::Ended { .. })) if progress.is_empty()));
 }
 
-#[tokio::test]
-async fn a_cursor_that_another_node_gave_is_not_from_the_future() {
-    let rig = Rig::start().await;
+async fn a_cursor_that_another_node_gave_is_not_from_the_future(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
-    rig.journal.foreign(rig.foreign(id, &reported(r#"{"progress":40}"#)).await);
+    rig.journal.foreign(rig.foreign(id, &reported(r#"{"progress":40}"#)).await).await;
     assert_eq!(rig.tracker.head(), Seq(1));
     let at = |seq| Resume::After(rig.tracker.cursor(Seq(seq)));
     let (join, _) = rig.watch(id, at(3)).await;
@@ -40,20 +38,18 @@ async fn a_cursor_that_another_node_gave_is_not_from_the_future() {
     assert_eq!(shown(&mut resumed).0, [Some(50.0)], "not what it has seen already");
 }
 
-#[tokio::test]
-async fn who_has_seen_the_end_elsewhere_is_not_kept_waiting() {
-    let rig = Rig::start().await;
+async fn who_has_seen_the_end_elsewhere_is_not_kept_waiting(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let (_, _local) = rig.watch(id, Resume::First).await;
-    rig.journal.foreign(rig.foreign(id, &reported(r#"{"status":"completed"}"#)).await);
+    rig.journal.foreign(rig.foreign(id, &reported(r#"{"status":"completed"}"#)).await).await;
     let (_, mut returning) = rig.watch(id, Resume::After(rig.tracker.cursor(Seq(2)))).await;
     rig.started().await;
     assert!(matches!(shown(&mut returning), (progress, Some(Delivery::Ended { .. })) if progress.is_empty()));
 }
 
-#[tokio::test]
-async fn what_the_journal_trimmed_leads_to_a_reset() {
-    let rig = Rig::on(MemoryJournal::with_bounds(2, 100)).await;
+async fn what_the_journal_trimmed_leads_to_a_reset(store: Store) {
+    let rig = Rig::on(store.bounded(2, 100)).await;
     let id = rig.made(r#"{"start":true,"steps":[{"name":"a"},{"name":"b"},{"name":"c"},{"name":"d"}]}"#).await;
     for nth in 1..4 {
         rig.report(id, &format!(r#"{{"step":{nth}}}"#)).await.unwrap();
@@ -65,9 +61,8 @@ async fn what_the_journal_trimmed_leads_to_a_reset() {
     }
 }
 
-#[tokio::test]
-async fn a_deleted_task_ends_its_streams() {
-    let rig = Rig::start().await;
+async fn a_deleted_task_ends_its_streams(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     let (_, mut watcher) = rig.watch(id, Resume::First).await;
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
@@ -76,9 +71,8 @@ async fn a_deleted_task_ends_its_streams() {
 }
 
 /// It was found a moment ago, and deleted before its channel was joined.
-#[tokio::test]
-async fn a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher() {
-    let rig = Rig::start().await;
+async fn a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher(store: Store) {
+    let rig = Rig::start(store).await;
     let (id, other) = (rig.started().await, rig.started().await);
     rig.report(id, r#"{"status":"completed"}"#).await.unwrap();
     rig.tracker.submit(id, Intent::Delete).await.unwrap();
@@ -93,9 +87,8 @@ async fn a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher() {
     assert_eq!((rig.tracker.streams(), rig.tracker.shared.registry.channels()), (0, 0));
 }
 
-#[tokio::test]
-async fn a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place() {
-    let rig = Rig::start().await;
+async fn a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place(store: Store) {
+    let rig = Rig::start(store).await;
     let id = rig.started().await;
     rig.journal.close().await.unwrap();
     let opened = rig.tracker.watch(&ChannelName::task(id), Resume::First).await;
@@ -104,9 +97,8 @@ async fn a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place() 
 }
 
 /// Watchers join at any moment while reports are made; each sees progress rise to the end without a change missing.
-#[tokio::test]
-async fn watchers_that_join_while_reports_are_made_see_every_step() {
-    let rig = Rig::start().await;
+async fn watchers_that_join_while_reports_are_made_see_every_step(store: Store) {
+    let rig = Rig::start(store).await;
     let steps: Vec<String> = (0..20).map(|nth| format!(r#"{{"name":"s{nth}"}}"#)).collect();
     let id = rig.made(&format!(r#"{{"start":true,"steps":[{}]}}"#, steps.join(","))).await;
     let mut watchers = JoinSet::new();
@@ -137,9 +129,8 @@ async fn watchers_that_join_while_reports_are_made_see_every_step() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn counts_that_were_shown_for_a_moment_are_corrected() {
-    let rig = Rig::start().await;
+async fn counts_that_were_shown_for_a_moment_are_corrected(store: Store) {
+    let rig = Rig::start(store).await;
     let watch = || rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap().1;
     let _first = watch();
     rig.made("{}").await;
@@ -157,5 +148,21 @@ async fn counts_that_were_shown_for_a_moment_are_corrected() {
         let next = tokio::time::timeout(Duration::from_secs(10), next).await.expect("it is told");
         let Delivery::Bytes(bytes) = next else { panic!("{next:?}") };
         told.push_str(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+on_each_store! {
+    running {
+        who_resumes_gets_what_it_missed_from_the_journal,
+        a_cursor_that_another_node_gave_is_not_from_the_future,
+        who_has_seen_the_end_elsewhere_is_not_kept_waiting,
+        what_the_journal_trimmed_leads_to_a_reset,
+        a_deleted_task_ends_its_streams,
+        a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher,
+        a_watcher_of_a_store_that_is_away_hears_the_error_and_holds_no_place,
+        watchers_that_join_while_reports_are_made_see_every_step,
+    }
+    paused {
+        counts_that_were_shown_for_a_moment_are_corrected,
     }
 }

@@ -148,6 +148,17 @@ impl Journal for FatedJournal {
         self.inner.sweep(at, limit).await
     }
 
+    async fn trim(
+        &self,
+        kind: ChannelKind,
+        at: Timestamp,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Seq>, JournalError> {
+        self.fate.way().await?;
+        self.inner.trim(kind, at, after, limit).await
+    }
+
     async fn close(&self) -> Result<(), JournalError> {
         self.inner.close().await
     }

@@ -1,6 +1,9 @@
 //! A disk that fails, and one that is full.
 
-use std::sync::atomic::AtomicBool;
+use std::{
+    sync::atomic::AtomicBool,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{
     ffi,
@@ -190,4 +193,26 @@ async fn there_is_no_head_when_its_thread_has_ended() {
     assert!(matches!(head, Err(JournalError::Unavailable(_))), "{head:?}");
     let found = journal.last(&task(1)).await;
     assert!(matches!(found, Err(JournalError::Unavailable(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_fold_that_fails_is_logged_once_and_once_more_when_it_recovers() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    // Nothing folds by itself.
+    with_writer(&journal, |writer| writer.fold_at = Some(Instant::now() + Duration::from_secs(3_600))).await;
+    set_pages_max(&journal, 100).await;
+    while append(&journal, vec![group(&task(1), Class::Change, &"x".repeat(40_000))]).await.is_ok() {}
+    let (tell, told) = oneshot::channel();
+    with_writer(&journal, move |writer| {
+        let fold = |writer: &mut JournalWriter| logged(|| (0..3).for_each(|_| writer.fold_or_log(1))).1;
+        let full = fold(writer);
+        let connection = writer.connection.as_mut().unwrap();
+        connection.pragma_update(None, "max_page_count", 100_000).unwrap();
+        tell.send([full, fold(writer)]).unwrap();
+    })
+    .await;
+    let [full, room] = told.await.unwrap();
+    assert_eq!((full.lines().count(), full.matches("disk is full").count()), (1, 1), "{full}");
+    assert_eq!((room.lines().count(), room.matches("folds its log into its tables again").count()), (1, 1), "{room}");
 }

@@ -133,3 +133,22 @@ async fn the_end_of_its_thread_is_told() {
     journal.ended().await;
     assert!(is_unavailable(journal.check().await));
 }
+
+#[tokio::test]
+async fn a_directory_that_is_gone_is_noticed_though_nobody_asks() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    let (tell, told) = oneshot::channel();
+    let path = directory.path().to_owned();
+    with_writer(&journal, move |writer| {
+        let look = |writer: &mut JournalWriter| logged(|| writer.work_unasked()).1;
+        let before = look(writer);
+        fs::remove_dir_all(path).unwrap();
+        tell.send((writer.next_work(), [before, look(writer), look(writer)])).unwrap();
+    })
+    .await;
+    let (rest, [before, gone, again]) = told.await.unwrap();
+    assert_eq!(rest, checkpoint::QUIET, "with nothing to do it looks so often");
+    assert!(before.is_empty() && again.is_empty(), "{before}{again}");
+    assert!(gone.contains("nothing is written until the data directory is back"), "{gone}");
+}
