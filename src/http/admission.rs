@@ -309,6 +309,10 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
         responses,
         &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE, &kinds::KEYS_UNAVAILABLE],
     );
+    // A stream says so with 200.
+    if !matches!(needs, Needs::Watch | Needs::WatchTopic(_)) {
+        refusals::add(responses, &[&kinds::KEYS_UNAVAILABLE]);
+    }
     if needs != Needs::Anyone {
         refusals::add(responses, &[&kinds::NOT_ALLOWED]);
     }
