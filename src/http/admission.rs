@@ -305,10 +305,7 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     let text = operation.description.take().map_or_else(String::new, |text| text + "\n\n");
     operation.description = Some(format!("{text}While access is on, this needs {needs}."));
     let responses = &mut operation.responses.responses;
-    refusals::add(
-        responses,
-        &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE, &kinds::KEYS_UNAVAILABLE],
-    );
+    refusals::add(responses, &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE]);
     // A stream says so with 200.
     if !matches!(needs, Needs::Watch | Needs::WatchTopic(_)) {
         refusals::add(responses, &[&kinds::KEYS_UNAVAILABLE]);
