@@ -71,6 +71,8 @@ impl Service {
                 .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let access = Access::load(&config.access, &config.data_dir)?;
+        // Without them people are asked to come again; whatever else there is to do goes on.
+        access.renew_keys().await;
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
         let limits = Limits::new(&config.limits, &metrics);

@@ -62,6 +62,15 @@ pub(super) struct FileStamp {
     length: u64,
 }
 
+impl FileStamp {
+    /// That of the file as it is now, if there is one.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Some(Self { inode: metadata.ino(), modified, length: metadata.len() })
+    }
+}
+
 impl AccessFiles {
     /// Those of this data directory.
     pub fn of(data_dir: &Path) -> Self {
@@ -162,9 +171,7 @@ impl AccessFiles {
     }
 
     pub(super) fn stamp(&self) -> Option<FileStamp> {
-        let metadata = fs::metadata(self.0.join(KEYS)).ok()?;
-        let modified = (metadata.mtime(), metadata.mtime_nsec());
-        Some(FileStamp { inode: metadata.ino(), modified, length: metadata.len() })
+        FileStamp::of(&self.0.join(KEYS))
     }
 
     /// The file's keys, for this process alone until they are written.

@@ -5,6 +5,7 @@
 
 mod key_file;
 mod key_ring;
+mod key_set;
 mod principal;
 mod sessions;
 mod table;
@@ -28,6 +29,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Timestamp},
 };
 use key_ring::KeyRing;
+use key_set::KeySet;
 use sessions::Sessions;
 use tickets::TicketOffice;
 use tokens::TokenChecks;
@@ -85,6 +87,12 @@ pub enum Denied {
     /// It would never end.
     #[error("The token has no exp.")]
     NoExpiry,
+    /// Its key is none of those that are known.
+    #[error("The token is not signed with a key that is accepted here.")]
+    UnknownSigner,
+    /// The issuer of tokens cannot be asked for its keys.
+    #[error("The keys that verify tokens cannot be fetched. Try again.")]
+    NoKeys,
     /// It has ended.
     #[error("The token has expired.")]
     Expired,
@@ -243,6 +251,19 @@ impl Access {
         }
     }
 
+    /// Fetches the keys that verify tokens, if they are at a URL that was not asked a moment ago; says whether there are new
+    /// ones.
+    pub async fn renew_keys(&self) -> bool {
+        match self.key_set() {
+            Some(set) => set.renew().await,
+            None => false,
+        }
+    }
+
+    fn key_set(&self) -> Option<&KeySet> {
+        self.0.tokens.as_ref()?.set.as_ref()
+    }
+
     /// Recognizes the holder of a ticket.
     ///
     /// # Errors
@@ -267,9 +288,16 @@ impl Access {
         (ticket.len() <= tokens::TOKEN_BYTES_MAX).then_some((ticket, until))
     }
 
-    /// Notices revoked keys until it is asked to end.
+    /// Notices revoked keys, and new ones of the issuer, until it is asked to end.
     pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(Arc::clone(&self.0.keys).run()).await;
+        let follow_set = async {
+            match self.key_set() {
+                Some(set) => set.run().await,
+                None => pending().await,
+            }
+        };
+        let follow = async { tokio::join!(Arc::clone(&self.0.keys).run(), follow_set) };
+        stop.run_until_cancelled(follow).await;
         self.0.keys.write_last_uses();
     }
 }

@@ -3,15 +3,10 @@
 //! Each key verifies one algorithm only, so a token cannot choose how it is verified: what its header says merely
 //! selects among the keys.
 
-use std::{fs, path::Path};
-
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Header, Validation, decode, decode_header,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
-};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde::Deserialize;
 
-use super::{AccessError, Denied};
+use super::{AccessError, Denied, key_set::KeySet};
 use crate::{
     config::AccessConfig,
     event::{Timestamp, check_name},
@@ -22,7 +17,10 @@ pub(super) const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// What a token is checked against.
 pub(super) struct TokenChecks {
-    keys: Vec<VerifyingKey>,
+    /// The key of the settings.
+    secret: Option<VerifyingKey>,
+    /// Those of whoever signs people in.
+    pub(super) set: Option<KeySet>,
     issuer: Option<String>,
     audience: Option<String>,
     /// How far the clock of the issuer may be ahead of ours.
@@ -30,10 +28,10 @@ pub(super) struct TokenChecks {
 }
 
 /// A key, with the one algorithm that it is for.
-struct VerifyingKey {
-    id: Option<String>,
-    algorithm: Algorithm,
-    key: DecodingKey,
+pub(super) struct VerifyingKey {
+    pub(super) id: Option<String>,
+    pub(super) algorithm: Algorithm,
+    pub(super) key: DecodingKey,
 }
 
 #[derive(Deserialize)]
@@ -61,16 +59,13 @@ pub(super) struct Told {
 impl TokenChecks {
     /// What the settings ask for; `None` if they name no key.
     pub(super) fn load(config: &AccessConfig) -> Result<Option<Self>, AccessError> {
-        let mut keys = Vec::new();
-        if let Some(secret) = &config.jwt_secret {
+        let secret = config.jwt_secret.as_ref().map(|secret| {
             let key = DecodingKey::from_secret(secret.reveal());
-            keys.push(VerifyingKey { id: None, algorithm: Algorithm::HS256, key });
-        }
-        if let Some(path) = &config.jwks {
-            keys.extend(read_keys(path)?);
-        }
+            VerifyingKey { id: None, algorithm: Algorithm::HS256, key }
+        });
+        let set = config.jwks.as_ref().map(KeySet::load).transpose()?;
         let AccessConfig { jwt_issuer: issuer, jwt_audience: audience, jwt_leeway: skew, .. } = config.clone();
-        Ok((!keys.is_empty()).then_some(Self { keys, issuer, audience, skew }))
+        Ok((secret.is_some() || set.is_some()).then_some(Self { secret, set, issuer, audience, skew }))
     }
 
     /// Believes a token, or says why not.
@@ -82,7 +77,7 @@ impl TokenChecks {
         if header.crit.is_some() {
             return Err(Denied::Critical);
         }
-        let claims = self.verified(token, &header).ok_or(Denied::NotSigned)?;
+        let claims = self.verified(token, &header)?;
         let at = |seconds: f64| Timestamp::from_millis((seconds * 1000.0) as i64);
         let expires_at = claims.exp.map(at).ok_or(Denied::NoExpiry)?;
         if expires_at <= now {
@@ -102,17 +97,33 @@ impl TokenChecks {
     }
 
     /// The claims of a token that one of the keys has signed.
-    fn verified(&self, token: &str, header: &Header) -> Option<Claims> {
-        let is_meant = |key: &&VerifyingKey| {
-            key.algorithm == header.alg && (key.id.is_none() || header.kid.is_none() || key.id == header.kid)
+    fn verified(&self, token: &str, header: &Header) -> Result<Claims, Denied> {
+        let of_secret = self.secret.as_ref().filter(|key| key.is_meant(header)).and_then(|key| key.verify(token));
+        let Some(set) = self.set.as_ref().filter(|_| of_secret.is_none() && header.alg != Algorithm::HS256) else {
+            return of_secret.ok_or(Denied::NotSigned);
         };
-        self.keys.iter().filter(is_meant).find_map(|key| {
-            let mut validation = Validation::new(key.algorithm);
-            // The claims are checked above, against the clock of the service.
-            validation.required_spec_claims.clear();
-            (validation.validate_exp, validation.validate_aud) = (false, false);
-            decode::<Claims>(token, &key.key, &validation).ok().map(|token| token.claims)
-        })
+        let of_set = set.look(|keys| {
+            let mut meant = keys.iter().filter(|key| key.is_meant(header)).peekable();
+            // A key that was not there when the set was read may be a new one.
+            let unknown = if meant.peek().is_none() { Denied::UnknownSigner } else { Denied::NotSigned };
+            meant.find_map(|key| key.verify(token)).ok_or(unknown)
+        });
+        of_set.unwrap_or(Err(Denied::NoKeys))
+    }
+}
+
+impl VerifyingKey {
+    /// Whether a token with this header may be signed with it.
+    fn is_meant(&self, header: &Header) -> bool {
+        self.algorithm == header.alg && (self.id.is_none() || header.kid.is_none() || self.id == header.kid)
+    }
+
+    fn verify(&self, token: &str) -> Option<Claims> {
+        let mut validation = Validation::new(self.algorithm);
+        // The claims are checked by the caller, against the clock of the service.
+        validation.required_spec_claims.clear();
+        (validation.validate_exp, validation.validate_aud) = (false, false);
+        decode::<Claims>(token, &self.key, &validation).ok().map(|token| token.claims)
     }
 }
 
@@ -123,39 +134,4 @@ impl Audience {
             Self::Several(all) => all.iter().any(|one| one == name),
         }
     }
-}
-
-/// The keys of a JSON Web Key Set that are for one of the known algorithms.
-fn read_keys(path: &Path) -> Result<Vec<VerifyingKey>, AccessError> {
-    let unusable = |reason: String| AccessError { path: path.to_owned(), reason };
-    let text = fs::read(path).map_err(|error| unusable(error.to_string()))?;
-    let set: JwkSet = serde_json::from_slice(&text).map_err(|error| unusable(format!("not a JWK set: {error}")))?;
-    let mut keys = Vec::new();
-    for jwk in &set.keys {
-        let Some(algorithm) = algorithm(jwk) else { continue };
-        let key = DecodingKey::from_jwk(jwk).map_err(|error| unusable(error.to_string()))?;
-        keys.push(VerifyingKey { id: jwk.common.key_id.clone(), algorithm, key });
-    }
-    if keys.is_empty() {
-        return Err(unusable("it has no key for RS256, ES256 or EdDSA".into()));
-    }
-    Ok(keys)
-}
-
-/// The algorithm that a key is for. A secret in a set of public keys is none.
-fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
-    if jwk.common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
-        return None;
-    }
-    let (algorithm, name) = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-            (Algorithm::ES256, KeyAlgorithm::ES256)
-        }
-        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-            (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
-        }
-        _ => return None,
-    };
-    jwk.common.key_algorithm.is_none_or(|named| named == name).then_some(algorithm)
 }

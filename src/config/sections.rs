@@ -8,8 +8,8 @@ use std::time::Duration;
 use clap::{Args, Command};
 
 use super::value::{
-    List, Networks, Rate, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
-    memory_size, networks, origins, rate, secret, size, text, topics, yes_or_no,
+    KeySource, List, Networks, Rate, Secret, address, count, directory, duration, file, filter, hosts, key_source,
+    log_format, media_types, memory_size, networks, origins, rate, secret, size, text, topics, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -154,9 +154,9 @@ pub struct AccessConfig {
     /// Secret that signs the tokens of people (JWT, HS256); @ and a file name reads it from that file
     #[arg(long, value_name = "SECRET|@FILE", value_parser = secret)]
     pub jwt_secret: Option<Secret>,
-    /// File with the public keys that verify the tokens of people (JWK set; RS256, ES256, EdDSA)
-    #[arg(long, value_name = "FILE", value_parser = file)]
-    pub jwks: Option<PathBuf>,
+    /// File or URL of the public keys that verify the tokens of people (JWK set; RS256, ES256, EdDSA)
+    #[arg(long, value_name = "FILE|URL", value_parser = key_source)]
+    pub jwks: Option<KeySource>,
     /// The iss that tokens must have
     #[arg(long, value_name = "TEXT", value_parser = text)]
     pub jwt_issuer: Option<String>,

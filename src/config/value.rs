@@ -35,13 +35,43 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a directory, such as ./data".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// Where the keys of tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file.
+    File(PathBuf),
+    /// At a URL: of https, or of http on this machine.
+    Url(String),
+}
+
 /// A file.
 pub(super) fn file(text: &str) -> Result<PathBuf, String> {
-    match text {
-        "" => Err("expected the name of a file".to_owned()),
-        url if url.contains("://") => Err("expected the name of a file: keys are not fetched from a URL".to_owned()),
-        file => Ok(PathBuf::from(file)),
+    if text.is_empty() { Err("expected the name of a file".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A file, or a URL that nobody on the way can answer in another's place.
+pub(super) fn key_source(text: &str) -> Result<KeySource, String> {
+    if text.is_empty() {
+        return Err("expected the name of a file, or a URL".to_owned());
     }
+    if !text.contains("://") {
+        return Ok(KeySource::File(text.into()));
+    }
+    let is_loopback = |host: &str| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    };
+    let is_right = text.parse::<http::Uri>().is_ok_and(|url| {
+        let plain = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+        let is_safe = match url.scheme_str() {
+            Some("https") => true,
+            Some("http") => url.host().is_some_and(is_loopback),
+            _ => false,
+        };
+        plain && is_safe
+    });
+    let expected = "expected the name of a file, or a URL of https without a password, or of http on this machine";
+    if is_right { Ok(KeySource::Url(text.to_owned())) } else { Err(expected.to_owned()) }
 }
 
 /// A text that is not empty.

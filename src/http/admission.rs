@@ -112,34 +112,51 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
     let is_watch = matches!(needs, Needs::Watch | Needs::WatchTopic(_));
     let is_stream = is_watch || request.method() == Method::GET && wants_stream(request.headers());
     let (mut parts, body) = request.into_parts();
-    match recognized(app, &mut parts, path.as_str(), is_stream, now) {
+    match recognized(app, &mut parts, path.as_str(), is_stream, now).await {
         Ok(pass) => match judged(app, &parts, needs, path.as_str(), &pass).await {
             Ok(()) => Ok((pass, Request::from_parts(parts, body))),
             Err(problem) if is_stream => Err(refused(&problem)),
             Err(problem) => Err(problem.into_response()),
         },
-        // Too many wrong credentials may pass.
-        Err(problem) if wants_stream(&parts.headers) => Err(refused(&problem)),
+        Err(problem) if is_stream || wants_stream(&parts.headers) => Err(refused(&problem)),
         Err(problem) => Err(problem.into_response()),
     }
 }
 
 /// Who makes the request.
-fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: Timestamp) -> Result<Pass, Problem> {
+async fn recognized(
+    app: &App,
+    request: &mut Parts,
+    path: &str,
+    is_stream: bool,
+    now: Timestamp,
+) -> Result<Pass, Problem> {
     // Whoever signs in anew still has the cookie that has expired.
     let signs_in = path == session::PATH && request.method == Method::POST;
-    let pass = match credentials::take(request, !signs_in, is_stream)? {
-        None => return Ok(Pass::of(Principal::Nobody)),
-        Some(Credential::Token(token)) => app.access.recognize(&token, now),
-        Some(Credential::Ticket(ticket)) => app.access.recognize_ticket(&ticket, now),
-        Some(Credential::Cookie(cookie)) => {
-            // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
-            guard::check_site(&request.uri, &request.headers, &Client::found(request), &app.config.http)?;
-            app.access.recognize_session(&cookie, now)
-        }
+    let Some(credential) = credentials::take(request, !signs_in, is_stream)? else {
+        return Ok(Pass::of(Principal::Nobody));
     };
-    let invalid = |denied: Denied| Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string());
-    pass.map_err(|denied| limits::failed(app, &request.extensions, invalid(denied)))
+    if matches!(credential, Credential::Cookie(_)) {
+        // Browsers send it whoever makes them ask, so it counts for our own pages only, also where nothing is changed.
+        guard::check_site(&request.uri, &request.headers, &Client::found(request), &app.config.http)?;
+    }
+    let recognize = || match &credential {
+        Credential::Token(token) => app.access.recognize(token, now),
+        Credential::Cookie(cookie) => app.access.recognize_session(cookie, now),
+        Credential::Ticket(ticket) => app.access.recognize_ticket(ticket, now),
+    };
+    let pass = match recognize() {
+        Err(Denied::UnknownSigner | Denied::NoKeys) if app.access.renew_keys().await => recognize(),
+        pass => pass,
+    };
+    pass.map_err(|denied| match denied {
+        Denied::NoKeys => Problem::new(&kinds::KEYS_UNAVAILABLE).with_detail(denied.to_string()),
+        _ => limits::failed(
+            app,
+            &request.extensions,
+            Problem::new(&kinds::CREDENTIAL_INVALID).with_detail(denied.to_string()),
+        ),
+    })
 }
 
 /// Whether they may.
@@ -305,6 +322,10 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     operation.description = Some(format!("{text}While access is on, this needs {needs}."));
     let responses = &mut operation.responses.responses;
     refusals::add(responses, &[&kinds::CREDENTIAL_REQUIRED, &kinds::CREDENTIAL_INVALID, &kinds::CROSS_SITE]);
+    // A stream says so with 200.
+    if !matches!(needs, Needs::Watch | Needs::WatchTopic(_)) {
+        refusals::add(responses, &[&kinds::KEYS_UNAVAILABLE]);
+    }
     if needs != Needs::Anyone {
         refusals::add(responses, &[&kinds::NOT_ALLOWED]);
     }

@@ -91,7 +91,7 @@ impl Core {
     /// What the journal holds of these channels, in their order.
     pub(super) async fn histories(&self, channels: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
         let mut histories = self.journal.read_many(channels).await?;
-        // Nothing is stored under its name.
+        // Their events are stored under the names of each.
         if let Some(place) = channels.iter().position(|channel| channel == ChannelName::all_topics()) {
             histories[place] = self.all_topics().await?;
         }

@@ -111,6 +111,9 @@ pub const TOO_MANY_USERS: ProblemKind =
 /// There are as many streams as allowed.
 pub const TOO_MANY_STREAMS: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", "Too many open streams");
+/// The keys that verify tokens are at an address that does not answer.
+pub const KEYS_UNAVAILABLE: ProblemKind =
+    ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "token_keys_unavailable", "Tokens cannot be verified now");
 /// The store does not answer.
 pub const STORE_UNAVAILABLE: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");

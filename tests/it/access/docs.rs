@@ -32,3 +32,22 @@ fn the_shell_lines_of_the_page_of_access_work_as_they_are() {
     assert!(printed.contains(r#"{"kind":"person","name":"alice""#), "{printed}");
     assert!(printed.contains("tasks:report,tasks:read") && printed.contains("(ci)"), "{printed}");
 }
+
+#[test]
+fn each_threat_names_tests_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::fs::read_dir(root.join("tests/it/access")).unwrap().map(|entry| entry.unwrap().path());
+    let others = ["tests/it/guard.rs", "tests/it/proxies.rs", "src/access/table.rs"].map(|file| root.join(file));
+    let sources: String = folder.chain(others).map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let (_, page) = include_str!("../../../docs/access.md").split_once("## Who attacks what").unwrap();
+    let rows: Vec<Vec<&str>> =
+        page.lines().filter(|line| line.starts_with('|')).skip(2).map(|row| row.split('|').collect()).collect();
+    assert!(rows.len() > 20, "the table is read: {rows:?}");
+    for row in rows {
+        let names: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row:?}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}()")), "{name}, which is to stop: {}", row[2]);
+        }
+    }
+}

@@ -149,5 +149,12 @@ fn beyond_loopback_only_with_access_or_on_demand() {
         assert!(start(&["--jwt-secret", wrong]).contains("jwt-secret (flag --jwt-secret) is wrong"), "{wrong}");
     }
     assert!(start(&["--jwks", "/nowhere"]).contains("/nowhere: "));
-    assert!(start(&["--jwks", "https://issuer.example/keys"]).contains("not fetched from a URL"));
+    for unsafe_url in
+        ["http://issuer.example/keys", "https://me:secret@issuer.example/keys", "ftp://localhost/", "file:///a"]
+    {
+        let said = start(&["--jwks", unsafe_url]);
+        assert!(said.contains("or of http on this machine"), "{unsafe_url}: {said}");
+    }
+    let said = start(&["--jwks", "https://localhost:9/keys"]);
+    assert!(!said.contains("access is off") && said.contains("cannot listen on"), "{said}");
 }

@@ -2,6 +2,7 @@
 
 mod channels;
 mod docs;
+mod key_sets;
 mod keys;
 mod people;
 mod secrets;

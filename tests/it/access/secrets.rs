@@ -59,6 +59,11 @@ async fn no_credential_is_in_a_log_line_an_answer_a_metric_or_a_file() {
     let ticket = asked.json::<Value>().await.unwrap()["ticket"].as_str().unwrap().to_owned();
     ask(client.get(format!("{base}/api/tasks?ticket={ticket}")).header("accept", "text/event-stream")).await;
     ask(client.get(format!("{path}/progress?ticket={ticket}x"))).await;
+    let signed_in = client.post(format!("{base}/api/session")).bearer_auth(&alice).send().await.unwrap();
+    let cookie = signed_in.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    for request in by_cookie(&client, &base, &path, &cookie) {
+        ask(request).await;
+    }
     ask(client.get(format!("{base}/metrics")).bearer_auth(&key)).await;
     service.kill().unwrap();
     service.wait().unwrap();
@@ -70,6 +75,7 @@ async fn no_credential_is_in_a_log_line_an_answer_a_metric_or_a_file() {
         ("a token", signature(&alice)),
         ("an expired token", signature(&expired)),
         ("a ticket", signature(&ticket)),
+        ("a cookie", cookie.split_once('=').unwrap().1),
     ]
     .into();
     let logged = std::fs::read_to_string(log.path()).unwrap();
@@ -81,6 +87,23 @@ async fn no_credential_is_in_a_log_line_an_answer_a_metric_or_a_file() {
     for file in files(data.path()) {
         find(&secrets, &file.display().to_string(), &String::from_utf8_lossy(&std::fs::read(&file).unwrap()));
     }
+}
+
+/// Requests with this cookie: good ones, bad ones, and in the end one with which the session is over.
+fn by_cookie(client: &reqwest::Client, base: &str, path: &str, cookie: &str) -> Vec<reqwest::RequestBuilder> {
+    let session = format!("{base}/api/session");
+    let mut requests = Vec::new();
+    for cookie in [cookie.to_owned(), format!("{cookie}x"), format!("{cookie}; {cookie}")] {
+        requests.extend([
+            client.get(path).header("cookie", &cookie),
+            client.get(format!("{path}/progress")).header("cookie", &cookie).header("accept", "image/png"),
+            client.get(&session).header("cookie", &cookie).header("sec-fetch-site", "cross-site"),
+            client.post(&session).header("cookie", &cookie),
+        ]);
+    }
+    requests.push(client.delete(&session).header("cookie", cookie));
+    requests.push(client.get(&session).header("cookie", cookie));
+    requests
 }
 
 fn signature(token: &str) -> &str {

@@ -1,7 +1,7 @@
 //! Tokens that are not what they should be, and credentials in the wrong place.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use progressd::access::Scope;
+use progressd::{access::Scope, config::KeySource};
 use serde_json::{Value, json};
 
 use super::{SECRET, guarded, guarded_with, let_guess, now, signed, token};
@@ -103,7 +103,8 @@ async fn a_token_is_believed_only_in_its_time_and_for_whom_it_is_meant() {
 #[tokio::test]
 async fn public_keys_verify_their_own_algorithm_only() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keys");
-    let app = TestApp::with(|config| config.access.jwks = Some(format!("{folder}/jwks.json").into())).await;
+    let app =
+        TestApp::with(|config| config.access.jwks = Some(KeySource::File(format!("{folder}/jwks.json").into()))).await;
     let claims = json!({ "sub": "alice", "exp": now() + 3600 });
     let read = |name: &str| std::fs::read(format!("{folder}/{name}")).unwrap();
     let keys = [
