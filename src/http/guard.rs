@@ -5,16 +5,16 @@
 //! Fetch Metadata), `Origin` (RFC 6454) and `Referer`, which browsers set themselves, catch forms, scripts and images of
 //! other sites. Programs other than browsers send none of them and pass. It must not know routes or tasks.
 //!
-//! CORS is by hand: the layer of tower-http answers every OPTIONS itself, with 200 and without `Allow`.
+//! CORS is by hand: the layer of tower-http answers every OPTIONS itself, without asking the route.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use axum::{
-    extract::{FromRequestParts, Request},
-    response::{IntoResponse, Response},
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts, uri::Authority};
-use utoipa::openapi::path::Operation;
+
+use axum::extract::{FromRequestParts, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts, uri::Authority};
+use utoipa::openapi::{OpenApi, PathItem, path::Operation};
 
 use super::{
     App,
@@ -25,14 +25,15 @@ use super::{
 };
 use crate::config::HttpConfig;
 
-/// What an allow-listed page may send, and what there are.
+/// What there are.
 pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// The headers that it may set.
-const CORS_REQUEST_HEADERS: &str = "content-type, accept, authorization, idempotency-key, if-none-match, last-event-id, lease-token, \
-                                    prefer, x-request-id";
+const CORS_REQUEST_HEADERS: &str = "content-type, accept, authorization, idempotency-key, if-none-match, if-range, last-event-id, \
+                                    lease-token, prefer, range, x-request-id";
 /// The headers of an answer that it may read.
-const CORS_RESPONSE_HEADERS: &str = "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, x-request-id, \
-                                     ratelimit, ratelimit-policy";
+const CORS_RESPONSE_HEADERS: &str = "location, etag, www-authenticate, retry-after, preference-applied, idempotency-key, allow, \
+                                     x-request-id, accept-ranges, content-range, content-disposition, ratelimit, \
+                                     ratelimit-policy";
 /// How long a browser may remember a preflight's answer, in seconds.
 const CORS_MAX_AGE: &str = "600";
 
@@ -42,32 +43,76 @@ const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-cont
 
 /// What the guard says of a request.
 pub(super) struct Checked {
-    /// The answer to a request that reaches no route: a refusal, or that to a preflight.
-    pub(super) answer: Option<Response>,
-    /// The origin whose page may read the answer.
-    pub(super) origin: Option<HeaderValue>,
+    /// Why the request reaches no route.
+    pub(super) refusal: Option<Problem>,
+    /// The page that may read the answer.
+    pub(super) reader: Option<ForeignPage>,
 }
 
-/// Refuses requests to other names and requests of other sites; answers preflights.
+/// A page of another origin that may use the service.
+pub(super) struct ForeignPage {
+    origin: HeaderValue,
+    /// Its browser asks what the page may send.
+    is_preflight: bool,
+    /// It asks so of a network that is not its own.
+    is_private: bool,
+}
+
+/// Refuses requests to other names and requests of other sites.
 pub(super) fn check(request: &Request, client: &Client, config: &HttpConfig) -> Checked {
-    let origin = allowed_origin(request.headers(), config).cloned();
-    let answer = match check_request(request, client, config) {
-        Err(problem) => Some(problem.into_response()),
-        Ok(()) => (origin.is_some() && is_preflight(request)).then(|| preflight(request.headers())),
-    };
-    Checked { answer, origin }
+    let headers = request.headers();
+    let asks_method = headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let reader = allowed_origin(headers, config).map(|origin| ForeignPage {
+        origin: origin.clone(),
+        is_preflight: *request.method() == Method::OPTIONS && asks_method,
+        is_private: headers.contains_key(REQUEST_PRIVATE_NETWORK),
+    });
+    Checked { refusal: check_request(request, client, config).err(), reader }
 }
 
-/// Says in the headers of an answer whose page may read it.
-pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>, config: &HttpConfig) {
+/// Says in the headers of an answer whose page may read it, and to a preflight what the page may send.
+pub(super) fn allow(
+    headers: &mut HeaderMap,
+    reader: Option<ForeignPage>,
+    methods: Option<&HeaderValue>,
+    config: &HttpConfig,
+) {
     if !config.allowed_origins.is_empty() {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
-    if let Some(origin) = origin {
+    if let Some(ForeignPage { origin, is_preflight, is_private }) = reader {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         // Only origins that are named come here.
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_RESPONSE_HEADERS));
+        if let Some(methods) = methods.filter(|_| is_preflight) {
+            allow_sending(headers, methods, is_private);
+        }
+    }
+}
+
+/// The methods of each route. The router adds `Allow` only to what has passed this layer.
+pub(super) fn methods(api: &OpenApi) -> HashMap<String, HeaderValue> {
+    let of_route = |(path, item): (&String, &PathItem)| {
+        let is_there = [
+            ("GET,HEAD", item.get.is_some()),
+            ("POST", item.post.is_some()),
+            ("PUT", item.put.is_some()),
+            ("PATCH", item.patch.is_some()),
+            ("DELETE", item.delete.is_some()),
+        ];
+        let methods: Vec<&str> = is_there.iter().filter(|(_, is_there)| *is_there).map(|(method, _)| *method).collect();
+        Some((path.clone(), HeaderValue::from_str(&methods.join(",")).ok()?))
+    };
+    api.paths.paths.iter().filter_map(of_route).collect()
+}
+
+fn allow_sending(headers: &mut HeaderMap, methods: &HeaderValue, is_private: bool) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_REQUEST_HEADERS));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(CORS_MAX_AGE));
+    if is_private {
+        headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
     }
 }
 
@@ -198,22 +243,6 @@ fn allowed_origin<'a>(headers: &'a HeaderMap, config: &HttpConfig) -> Option<&'a
 
 fn is_listed(origin: &str, config: &HttpConfig) -> bool {
     config.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
-}
-
-fn is_preflight(request: &Request) -> bool {
-    *request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-fn preflight(request: &HeaderMap) -> Response {
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(CORS_REQUEST_HEADERS));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(CORS_MAX_AGE));
-    if request.contains_key(REQUEST_PRIVATE_NETWORK) {
-        headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
-    }
-    response
 }
 
 #[cfg(test)]

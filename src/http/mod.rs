@@ -80,9 +80,10 @@ pub struct AppParts {
 
 /// Everything that is served.
 pub fn router(app: App) -> Router {
-    let (router, _api) = routes().split_for_parts();
+    let (router, api) = routes().split_for_parts();
+    let methods = Arc::new(guard::methods(&api));
     let router = router.fallback(unknown_route).method_not_allowed_fallback(wrong_method);
-    router.layer(observe::Observe(app.clone())).with_state(app)
+    router.layer(observe::Observe { app: app.clone(), methods }).with_state(app)
 }
 
 /// All routes, with their description.

@@ -6,9 +6,11 @@
 
 use std::{
     any::Any,
+    collections::HashMap,
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -54,13 +56,17 @@ const DEFAULT_HEADERS: [(HeaderName, HeaderValue); 5] = [
 
 /// Puts [`Observed`] around a route.
 #[derive(Clone)]
-pub(super) struct Observe(pub(super) App);
+pub(super) struct Observe {
+    pub(super) app: App,
+    /// The methods of each route.
+    pub(super) methods: Arc<HashMap<String, HeaderValue>>,
+}
 
 impl<S> Layer<S> for Observe {
     type Service = Observed<S>;
 
     fn layer(&self, route: S) -> Observed<S> {
-        Observed { app: self.0.clone(), route }
+        Observed { app: self.app.clone(), methods: Arc::clone(&self.methods), route }
     }
 }
 
@@ -68,6 +74,7 @@ impl<S> Layer<S> for Observe {
 #[derive(Clone)]
 pub(super) struct Observed<S> {
     app: App,
+    methods: Arc<HashMap<String, HeaderValue>>,
     route: S,
 }
 
@@ -85,7 +92,7 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let started = Instant::now();
-        let app = self.app.clone();
+        let (app, methods) = (self.app.clone(), Arc::clone(&self.methods));
         let id = request_id(request.headers());
         let route = request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned();
         let method = method_name(request.method());
@@ -100,16 +107,16 @@ where
         );
         let checked = guard::check(&request, &client, &app.config.http);
         request.extensions_mut().insert(client);
-        let refusal = proxies.err().map(IntoResponse::into_response).or(checked.answer);
+        let refusal = proxies.err().or(checked.refusal);
         let answer = match refusal {
             // A refused request reaches no handler and no body.
-            Some(answer) => Either::Left(ready(answer)),
+            Some(problem) => Either::Left(ready(problem.into_response())),
             None => Either::Right(admission::admit(app.clone(), self.route.clone(), request)),
         };
         let answered = async move {
             let mut response = caught(answer).await;
             let headers = response.headers_mut();
-            guard::allow(headers, checked.origin, &app.config.http);
+            guard::allow(headers, checked.reader, methods.get(&route), &app.config.http);
             for (name, value) in DEFAULT_HEADERS {
                 headers.entry(name).or_insert(value);
             }

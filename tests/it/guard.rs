@@ -111,7 +111,7 @@ async fn an_allow_listed_page_may_ask_and_read() {
     let allowed = allowed.send().await;
     assert_eq!((allowed.status(), allowed.body.len()), (204, 0));
     assert_eq!(allowed.header("access-control-allow-origin"), "https://app.example");
-    assert!(allowed.header("access-control-allow-methods").contains("PATCH"));
+    assert_eq!(allowed.header("access-control-allow-methods"), "GET,HEAD,POST", "those of the route");
     assert!(allowed.header("access-control-allow-headers").contains("idempotency-key"));
     assert_eq!(allowed.header("access-control-allow-private-network"), "true");
     let other = preflight("https://evil.example").send().await;
@@ -128,6 +128,58 @@ async fn an_allow_listed_page_may_ask_and_read() {
     }
     let refused = app.get("/nothing").header("origin", "https://app.example").send().await;
     assert_eq!(refused.header("access-control-allow-origin"), "https://app.example", "it may read refusals too");
+}
+
+#[tokio::test]
+async fn every_route_answers_preflights_with_its_own_methods() {
+    let origin = "https://app.example";
+    let app = TestApp::with(|config| {
+        config.http.allowed_origins = vec![origin.into()];
+        config.access.jwt_secret = Some("of this test".into());
+    })
+    .await;
+    let description = app.get("/openapi.json").send().await.json();
+    let ask = async |path: &str, origin: &str, method: &str| {
+        let asking = app.request("OPTIONS", path).header("origin", origin);
+        asking.header("access-control-request-method", method).open().await
+    };
+    let allowed = |answer: &http::Response<axum::body::Body>, name: &str| {
+        let value = answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        value.unwrap_or_default().split(',').map(|item| item.trim().to_lowercase()).collect::<Vec<_>>()
+    };
+    for (template, operations) in description["paths"].as_object().unwrap() {
+        let path = template.replace("{taskId}", "0199c0de-0000-7000-8000-000000000001").replace(['{', '}'], "");
+        let operations: Vec<_> =
+            operations.as_object().unwrap().iter().filter(|(_, of)| of["responses"].is_object()).collect();
+        for (method, operation) in &operations {
+            let answer = ask(&path, origin, &method.to_uppercase()).await;
+            assert_eq!(answer.status(), 204, "{method} {path}");
+            assert_eq!(answer.headers()["access-control-allow-origin"], origin, "{path}");
+            assert_eq!(answer.headers()["access-control-allow-credentials"], "true", "{path}");
+            let methods = allowed(&answer, "access-control-allow-methods");
+            assert!(methods.contains(method), "{method} {path}: {methods:?}");
+            let described = |name: &String| operations.iter().any(|(method, _)| *method == name) || name == "head";
+            assert!(methods.iter().all(described), "{path} does not have all of {methods:?}");
+            let headers = allowed(&answer, "access-control-allow-headers");
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            for header in parameters.filter(|parameter| parameter["in"] == "header") {
+                let name = header["name"].as_str().unwrap().to_lowercase();
+                assert!(headers.contains(&name), "a page cannot send {name} to {path}");
+            }
+            let exposed = allowed(&answer, "access-control-expose-headers");
+            for response in operation["responses"].as_object().unwrap().values() {
+                for name in response["headers"].as_object().into_iter().flat_map(|headers| headers.keys()) {
+                    let name = name.to_lowercase();
+                    assert!(exposed.contains(&name) || name == "set-cookie", "a page cannot read {name} of {path}");
+                }
+            }
+            let stranger = ask(&path, "https://evil.example", &method.to_uppercase()).await;
+            assert!(!stranger.headers().keys().any(|name| name.as_str().starts_with("access-control-")), "{path}");
+        }
+    }
+    let nowhere = ask("/nowhere", origin, "GET").await;
+    assert_eq!(nowhere.status(), 404);
+    assert!(!nowhere.headers().contains_key("access-control-allow-methods"));
 }
 
 #[tokio::test]
