@@ -56,10 +56,11 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
         );
         tracing::warn!(address = %config.listen, "access is off: whoever reaches this address may do everything");
     }
+    let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(service::run(config, |address| {
         // The parent process may have closed standard output; the service runs on.
-        let _closed = writeln!(std::io::stdout(), "listening on http://{address}");
+        let _closed = writeln!(std::io::stdout(), "listening on {scheme}://{address}");
     }))
 }
 

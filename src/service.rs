@@ -22,7 +22,7 @@ use crate::{
         sqlite::{SqliteJournal, SqliteOptions},
     },
     presence::Presence,
-    server,
+    server::{self, ServeOptions, Tls},
     shutdown::{Shutdown, Signals},
     task::Policy,
     telemetry::Metrics,
@@ -35,6 +35,8 @@ pub struct Service {
     pub app: App,
     /// Everything that is served.
     pub router: Router,
+    /// TLS, if it is spoken.
+    tls: Option<Tls>,
     /// The stages in which it ends.
     pub shutdown: Shutdown,
 }
@@ -43,9 +45,13 @@ impl Service {
     /// Starts everything but the sockets.
     ///
     /// # Errors
-    /// When the journal cannot be read, or the files in the data directory cannot be used.
+    /// When the journal cannot be read, or the files of the data directory or of TLS cannot be used.
     pub async fn start(config: Config, journal: Arc<dyn Journal>, clock: Clock) -> anyhow::Result<Self> {
         let (metrics, shutdown) = (Metrics::new(), Shutdown::default());
+        let tls = Tls::load(&config.tls, config.connections.max_handshakes)?;
+        if let Some(tls) = &tls {
+            shutdown.server.spawn(tls.clone().follow_files(shutdown.server.stop()));
+        }
         let epochs = journal.epochs().clone();
         let store = epochs.store();
         let registry = Registry::new(epochs, limits(&config));
@@ -66,22 +72,19 @@ impl Service {
         shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
         let draining = shutdown.server.stop();
         let app = Arc::new(AppParts { tracker, presence, jobs, access, config: Arc::new(config), metrics, draining });
-        Ok(Self { router: http::router(app.clone()), app, shutdown })
+        Ok(Self { router: http::router(app.clone()), app, tls, shutdown })
     }
 
     /// Answers requests on this socket until the service ends.
     pub fn serve(&self, listener: TcpListener) -> JoinHandle<Option<()>> {
-        let Self { app, router, shutdown } = self;
-        let stop = shutdown.server.stop();
-        let connections = app.config.connections.clone();
-        shutdown.server.spawn(server::serve(
-            listener,
-            router.clone(),
-            http::refuse_head,
-            connections,
-            stop,
-            app.metrics.clone(),
-        ))
+        let Self { app, router, tls, shutdown } = self;
+        let options = ServeOptions {
+            refuse_head: http::refuse_head,
+            limits: app.config.connections.clone(),
+            tls: tls.clone(),
+            metrics: app.metrics.clone(),
+        };
+        shutdown.server.spawn(server::serve(listener, router.clone(), options, shutdown.server.stop()))
     }
 
     /// Ends in order; a further signal ends at once what is left. True means that everything ended by itself.

@@ -32,6 +32,11 @@ pub fn lost(through: Seq) -> Draft {
     Draft { class: Class::Hidden, memo, ..value(ChannelName::all_topics(), None, Bytes::new()) }
 }
 
+/// The name of the topic of a game, of an earlier system.
+pub fn topic_of_game(id: &str) -> String {
+    format!("game.{id}")
+}
+
 /// The last event of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastEvent {
@@ -113,9 +118,15 @@ impl TopicTable {
     }
 
     /// Topics in the order of their names, after this one, at most `limit`; and whether there are more.
-    pub fn page(&self, after: Option<&ChannelName>, limit: usize) -> (Vec<(ChannelName, LastEvent)>, bool) {
+    pub fn page(
+        &self,
+        after: Option<&ChannelName>,
+        limit: usize,
+        is_shown: impl Fn(&ChannelName) -> bool,
+    ) -> (Vec<(ChannelName, LastEvent)>, bool) {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut page = self.topics.range((after, Bound::Unbounded)).map(|(topic, last)| (topic.clone(), *last));
+        let shown = self.topics.range((after, Bound::Unbounded)).filter(|(topic, _)| is_shown(topic));
+        let mut page = shown.map(|(topic, last)| (topic.clone(), *last));
         (page.by_ref().take(limit).collect(), page.next().is_some())
     }
 
@@ -157,8 +168,9 @@ mod tests {
         let names = |page: (Vec<(ChannelName, LastEvent)>, bool)| {
             (page.0.iter().map(|(topic, last)| (topic.name().into_owned(), last.seq.0)).collect::<Vec<_>>(), page.1)
         };
-        assert_eq!(names(table.page(None, 2)), (vec![("a".into(), 2), ("b".into(), 4)], true));
-        assert_eq!(names(table.page(Some(&b), 2)), (vec![("c".into(), 3)], false));
+        assert_eq!(names(table.page(None, 2, |_| true)), (vec![("a".into(), 2), ("b".into(), 4)], true));
+        assert_eq!(names(table.page(Some(&b), 2, |_| true)), (vec![("c".into(), 3)], false));
+        assert_eq!(names(table.page(None, 1, |topic| *topic != a)), (vec![("b".into(), 4)], true));
         assert_eq!(table.quiet_since(Timestamp::from_millis(3), 9), [(a.clone(), Seq(2))]);
         assert_eq!(table.newest_first(), [(b.clone(), Seq(4)), (c, Seq(3)), (a, Seq(2))]);
         table.apply(&event(6, &b, Class::Tombstone));

@@ -13,7 +13,7 @@ mod tokens;
 
 pub use key_file::{AccessFiles, KeyRecord};
 pub use principal::{Principal, Scope};
-pub use table::{Needs, ROUTES, Subject, Verdict, judge, may_watch, needs};
+pub use table::{BROADCAST, Needs, ROUTES, Subject, Ties, Verdict, judge, may_watch, needs};
 
 use std::{
     future::{Future, pending},
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::AccessConfig,
-    event::{ChannelName, Timestamp},
+    event::{ChannelKind, ChannelName, Timestamp},
 };
 use key_ring::KeyRing;
 use sessions::Sessions;
@@ -41,6 +41,7 @@ struct AccessParts {
     keys: Arc<KeyRing>,
     tickets: TicketOffice,
     sessions: Sessions,
+    public_topics: Vec<String>,
 }
 
 /// Who makes a request, and for how long that holds.
@@ -141,7 +142,14 @@ impl Access {
         let files = AccessFiles::of(data_dir);
         let (tokens, secret) = (TokenChecks::load(config)?, files.secret()?);
         let (tickets, sessions) = (TicketOffice::new(secret.as_bytes()), Sessions::load(files.clone(), &secret)?);
-        Ok(Self(Arc::new(AccessParts { tokens, keys: Arc::new(KeyRing::load(files)?), tickets, sessions })))
+        let public_topics = config.public_topics.clone();
+        Ok(Self(Arc::new(AccessParts {
+            tokens,
+            keys: Arc::new(KeyRing::load(files)?),
+            tickets,
+            sessions,
+            public_topics,
+        })))
     }
 
     /// Whether requests need a credential: as soon as people or programs can have one.
@@ -153,6 +161,16 @@ impl Access {
     pub fn open_pass(&self) -> Option<Pass> {
         let off = self.0.tokens.is_none().then(|| self.0.keys.none_yet()).flatten()?;
         Some(Pass { revoked: Some(off), ..Pass::of(Principal::Open) })
+    }
+
+    /// Whether a channel is a topic that all people and programs may see.
+    pub fn is_public(&self, channel: &ChannelName) -> bool {
+        let name = channel.name();
+        let is_meant = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == pattern.as_str(),
+        };
+        channel.kind() == ChannelKind::Topic && self.0.public_topics.iter().any(is_meant)
     }
 
     /// Recognizes the holder of a token or of a key.

@@ -7,7 +7,7 @@ use std::fmt;
 use super::{Principal, Scope};
 use crate::event::{ChannelKind, ChannelName};
 
-use Needs::{Anyone, LeaseOr, NewOr, Nothing, Only, OwnerOr, PersonOr, UserOr, Watch};
+use Needs::{Anyone, LeaseOr, NewOr, Nothing, Only, OwnerOr, PersonOr, PublicOr, UserOr, Watch, WatchTopic};
 
 /// What a route needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,12 @@ pub enum Needs {
     LeaseOr(Scope),
     /// A program with this scope.
     Only(Scope),
+    /// A person or a program, if the topic that is named in the path is public; or a program with this scope.
+    PublicOr(Scope),
     /// What [`may_watch`] says of the channel in the path, or of each channel in the query; tickets count.
     Watch,
+    /// What [`may_watch`] says of this topic; tickets count.
+    WatchTopic(&'static str),
 }
 
 impl fmt::Display for Needs {
@@ -43,13 +47,22 @@ impl fmt::Display for Needs {
             UserOr(scope) => write!(f, "the token of this user, or the scope `{scope}`"),
             LeaseOr(scope) => write!(f, "the task's `Lease-Token`, or the scope `{scope}`"),
             Only(scope) => write!(f, "the scope `{scope}`"),
+            PublicOr(scope) => write!(f, "any token or API key if the topic is public, or the scope `{scope}`"),
             Watch => f.write_str(
                 "the right to watch: of a task the token of its user, or the scope `tasks:read`; of a user their own token, \
-                 or the scope `admin`; of either a ticket",
+                 of a group the token of a member, or the scope `admin`; of a topic any token or API key if it is public, \
+                 or the scope `topics:publish`; of any of them a ticket",
+            ),
+            WatchTopic(topic) => write!(
+                f,
+                "any token or API key if the topic `{topic}` is public, or the scope `topics:publish`, or a ticket for it"
             ),
         }
     }
 }
+
+/// The topic that is told to all who listen to broadcasts.
+pub const BROADCAST: &str = "broadcast";
 
 /// What each route needs: method, path, need.
 pub const ROUTES: &[(&str, &str, Needs)] = &[
@@ -95,19 +108,20 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("PUT", "/api/users/{userId}/groups", Only(Scope::Admin)),
     ("GET", "/api/groups/{group}", Only(Scope::Notify)),
     ("POST", "/api/groups/{group}/notifications", Only(Scope::Notify)),
-    // Topics.
-    ("GET", "/api/topics", Only(Scope::Notify)),
-    ("GET", "/api/topics/{topic}", Only(Scope::Notify)),
-    ("PUT", "/api/topics/{topic}", Only(Scope::Notify)),
-    ("DELETE", "/api/topics/{topic}", Only(Scope::Notify)),
-    ("GET", "/api/topics/{topic}/events", Only(Scope::Admin)),
-    // Routes of earlier systems.
-    ("GET", "/api/events", Only(Scope::Admin)),
-    ("GET", "/api/sse/events", Only(Scope::Admin)),
-    ("POST", "/api/broadcast", Only(Scope::Notify)),
+    // Topics. People see those that are public, by a setting.
+    ("GET", "/api/topics", PersonOr(Scope::Publish)),
+    ("GET", "/api/topics/{topic}", PublicOr(Scope::Publish)),
+    ("PUT", "/api/topics/{topic}", Only(Scope::Publish)),
+    ("DELETE", "/api/topics/{topic}", Only(Scope::Publish)),
+    ("GET", "/api/topics/{topic}/events", Watch),
+    // Routes of earlier systems. Their broadcasts are for all who are let in, unless the setting says otherwise; what the
+    // process itself uses is for those who run it.
+    ("GET", "/api/events", WatchTopic(BROADCAST)),
+    ("GET", "/api/sse/events", WatchTopic(BROADCAST)),
+    ("POST", "/api/broadcast", Only(Scope::Publish)),
     ("POST", "/api/users", Only(Scope::Notify)),
-    ("GET", "/api/games/{gameId}/stream", Only(Scope::Admin)),
-    ("POST", "/api/games/{gameId}/score", Only(Scope::Notify)),
+    ("GET", "/api/games/{gameId}/stream", Watch),
+    ("POST", "/api/games/{gameId}/score", Only(Scope::Publish)),
     ("GET", "/api/metrics/stream", Only(Scope::Admin)),
     ("GET", "/api/notifications/stream", Watch),
     ("GET", "/sse", Anyone),
@@ -121,20 +135,41 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("POST", "/sse/task-with-obj/{userId}", UserOr(Scope::Submit)),
 ];
 
-/// Whether this principal may watch this channel. `owner` is the user of the task, of a channel of a task. A person gets
-/// the events of their groups as a part of their own channel, as long as they are a member.
-pub fn may_watch(principal: &Principal, channel: &ChannelName, owner: Option<&str>) -> bool {
+/// Whether this principal may watch this channel. A person gets what is sent to their groups as a part of their own
+/// channel too, as long as they are a member.
+pub fn may_watch(principal: &Principal, channel: &ChannelName, ties: Ties<'_>) -> bool {
     use ChannelKind::{Group, Inbox, Key, Task, Topic, User};
     match (principal, channel.kind()) {
         (Principal::Nobody, _) | (_, Key) => false,
         (Principal::Open, _) => true,
         (Principal::Ticket(channels), _) => channels.contains(channel),
-        (Principal::Program(scopes), Task) => has(scopes, Scope::Read),
-        (Principal::Program(scopes), User | Inbox | Group | Topic) => has(scopes, Scope::Admin),
-        (Principal::Person(id), Task) => owner == Some(id),
+        (Principal::Person(_) | Principal::Program(_), Topic) if ties.is_public => true,
+        (Principal::Program(scopes), kind) => has(scopes, scope_to_watch(kind)),
+        (Principal::Person(id), Task) => ties.owner == Some(id),
         (Principal::Person(id), User | Inbox) => *channel.name() == **id,
-        (Principal::Person(_), Group | Topic) => false,
+        (Principal::Person(_), Group) => ties.is_member,
+        (Principal::Person(_), Topic) => false,
     }
+}
+
+/// What lets a program watch channels of this kind.
+fn scope_to_watch(kind: ChannelKind) -> Scope {
+    match kind {
+        ChannelKind::Task => Scope::Read,
+        ChannelKind::Topic => Scope::Publish,
+        ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Key => Scope::Admin,
+    }
+}
+
+/// What a channel is to whoever would watch it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ties<'a> {
+    /// The user of the task, of a channel of a task.
+    pub owner: Option<&'a str>,
+    /// Whether they are in the group.
+    pub is_member: bool,
+    /// Whether the topic is public.
+    pub is_public: bool,
 }
 
 /// What a request is about, as far as its path says.
@@ -148,6 +183,8 @@ pub struct Subject {
     pub is_new: bool,
     /// Whether the request has the lease token of the task in the path.
     pub is_leased: bool,
+    /// Whether the topic in the path is public.
+    pub is_public: bool,
 }
 
 /// What is said of a request.
@@ -180,26 +217,28 @@ pub fn judge(needs: Needs, principal: &Principal, subject: &Subject) -> Verdict 
         (_, Nothing) | (Principal::Open, _) => Verdict::Allowed,
         (_, LeaseOr(_)) if subject.is_leased => Verdict::Allowed,
         (Principal::Nobody, _) => Verdict::NeedsCredential,
-        // The channels of a query are looked at one by one.
-        (_, Watch) if subject.channel.is_none() => Verdict::Allowed,
-        (Principal::Program(scopes), Watch) => {
-            let is_task = subject.channel.as_ref().is_some_and(|channel| channel.kind() == ChannelKind::Task);
-            with(scopes, if is_task { Scope::Read } else { Scope::Admin })
-        }
-        (_, Watch) => {
-            let channel = subject.channel.as_ref();
-            let may = channel.is_some_and(|channel| may_watch(principal, channel, subject.owner.as_deref()));
-            visible(may, Verdict::Allowed)
+        (_, Watch | WatchTopic(_)) => {
+            // The channels of a query are looked at one by one.
+            let Some(channel) = &subject.channel else { return Verdict::Allowed };
+            let ties = Ties { owner: subject.owner.as_deref(), is_public: subject.is_public, is_member: false };
+            match principal {
+                _ if may_watch(principal, channel, ties) => Verdict::Allowed,
+                Principal::Program(_) => Verdict::NeedsScope(scope_to_watch(channel.kind())),
+                _ => Verdict::Hidden,
+            }
         }
         (Principal::Ticket(_), _) => Verdict::NotForTickets,
         (_, Anyone) | (Principal::Person(_), PersonOr(_)) => Verdict::Allowed,
+        (_, PublicOr(_)) if subject.is_public => Verdict::Allowed,
+        (Principal::Person(_), PublicOr(_)) => Verdict::Hidden,
         (Principal::Person(id), NewOr(_)) => visible(subject.is_new || is_owner(id), Verdict::Allowed),
         (Principal::Person(id), OwnerOr(_) | UserOr(_)) => visible(is_owner(id), Verdict::Allowed),
         (Principal::Person(id), LeaseOr(scope)) => visible(is_owner(id), Verdict::NeedsScope(scope)),
         (Principal::Person(_), Only(scope)) => Verdict::NeedsScope(scope),
         (
             Principal::Program(scopes),
-            PersonOr(scope) | NewOr(scope) | OwnerOr(scope) | UserOr(scope) | LeaseOr(scope) | Only(scope),
+            PersonOr(scope) | NewOr(scope) | OwnerOr(scope) | UserOr(scope) | LeaseOr(scope) | PublicOr(scope)
+            | Only(scope),
         ) => with(scopes, scope),
     }
 }
@@ -229,19 +268,24 @@ mod tests {
         ];
         let everyone = everyone.into_iter().chain(Scope::ALL.map(|scope| (scope.as_str(), program(scope))));
         let everyone: Vec<_> = everyone.collect();
-        for (channel, expected) in [
-            (ChannelName::task(id), "open alice tasks:read admin"),
-            (ChannelName::user("alice").expect("a name"), "open alice admin"),
-            (ChannelName::inbox("alice").expect("a name"), "open alice admin"),
-            (ChannelName::group("alice").expect("a name"), "open admin"),
-            (ChannelName::topic("alice").expect("a name"), "open ticket admin"),
-            (ChannelName::key(id), ""),
+        let theirs = Ties { owner: Some("alice"), is_member: true, is_public: true };
+        let seen = |channel: &ChannelName, ties: Ties<'_>| {
+            let seen = everyone.iter().filter(|(_, principal)| may_watch(principal, channel, ties));
+            seen.map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
+        };
+        let all =
+            "open alice bob ticket tasks:submit tasks:report tasks:read tasks:cancel users:notify topics:publish admin";
+        for (channel, expected, of_strangers) in [
+            (ChannelName::task(id), "open alice tasks:read admin", "open tasks:read admin"),
+            (ChannelName::user("alice").expect("a name"), "open alice admin", "open alice admin"),
+            (ChannelName::inbox("alice").expect("a name"), "open alice admin", "open alice admin"),
+            (ChannelName::group("alice").expect("a name"), "open alice bob admin", "open admin"),
+            (ChannelName::topic("alice").expect("a name"), all, "open ticket topics:publish admin"),
+            (ChannelName::key(id), "", ""),
         ] {
-            let seen = everyone.iter().filter(|(_, principal)| may_watch(principal, &channel, Some("alice")));
-            assert_eq!(seen.map(|(name, _)| *name).collect::<Vec<_>>().join(" "), expected, "{channel}");
+            assert_eq!(seen(&channel, theirs), expected, "{channel}");
+            assert_eq!(seen(&channel, Ties::default()), of_strangers, "{channel}");
         }
-        let unowned = everyone.iter().filter(|(_, principal)| may_watch(principal, &ChannelName::task(id), None));
-        assert_eq!(unowned.map(|(name, _)| *name).collect::<Vec<_>>().join(" "), "open tasks:read admin");
     }
 
     #[test]

@@ -49,6 +49,12 @@ pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<S
         named("tick-interval", &streams.tick_interval),
         &format_args!("below {}", named("keep-alive", &streams.keep_alive)),
     );
+    for (one, other, is_alone) in [
+        ("tls-cert", "tls-key", config.tls.cert.is_some() && config.tls.key.is_none()),
+        ("tls-key", "tls-cert", config.tls.key.is_some() && config.tls.cert.is_none()),
+    ] {
+        require(!is_alone, named(one, &""), &format_args!("given together with {other}"));
+    }
     let max_header = connections.max_header_bytes;
     require(max_header >= MIN_HEADER_BYTES, named("max-header", &max_header), &"at least 8KiB");
     let max_page = config.http.max_page_bytes;

@@ -17,7 +17,7 @@ mod value;
 
 pub use sections::{
     AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LogConfig, LogFormat, PeopleConfig, StreamConfig,
-    TaskConfig, TopicConfig, UploadConfig,
+    TaskConfig, TlsConfig, TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
 pub use value::Secret;

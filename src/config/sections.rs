@@ -9,7 +9,7 @@ use clap::{Args, Command};
 
 use super::value::{
     List, Networks, Secret, address, count, directory, duration, file, filter, hosts, log_format, media_types,
-    memory_size, networks, origins, secret, size, text, yes_or_no,
+    memory_size, networks, origins, secret, size, text, topics, yes_or_no,
 };
 
 /// Every setting of `progressd serve`, checked. Tests build `Config::default()` and change fields.
@@ -28,6 +28,9 @@ pub struct Config {
     /// Limits of connections.
     #[command(flatten)]
     pub connections: ConnectionConfig,
+    /// Encryption.
+    #[command(flatten)]
+    pub tls: TlsConfig,
     /// Limits and permissions of requests.
     #[command(flatten)]
     pub http: HttpConfig,
@@ -66,6 +69,13 @@ pub struct ConnectionConfig {
     /// Maximum number of open connections; further ones wait until one closes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "16384")]
     pub max_connections: usize,
+    /// How long the TLS handshake of a connection may take
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub handshake_timeout: Duration,
+    // A handshake takes about a millisecond of computing, and some 20 KiB of memory.
+    /// Maximum number of TLS handshakes in progress; further ones wait, which counts towards their time
+    #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1024")]
+    pub max_handshakes: usize,
     /// How long a new connection may stay silent before it is closed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub first_byte_timeout: Duration,
@@ -87,6 +97,19 @@ pub struct ConnectionConfig {
     /// Maximum size of the head of a request; at least 8KiB
     #[arg(long = "max-header", value_name = "SIZE", value_parser = memory_size, default_value = "16KiB")]
     pub max_header_bytes: usize,
+}
+
+/// Encryption. Without these, plain HTTP is spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsConfig {
+    /// File with the certificate of the service and those that lead to its authority (PEM); read again when it changes;
+    /// needs tls-key
+    #[arg(long = "tls-cert", value_name = "FILE", value_parser = file)]
+    pub cert: Option<PathBuf>,
+    /// File with the private key of the certificate (PEM); read again when it changes
+    #[arg(long = "tls-key", value_name = "FILE", value_parser = file)]
+    pub key: Option<PathBuf>,
 }
 
 /// Limits and permissions of requests.
@@ -132,6 +155,10 @@ pub struct AccessConfig {
     /// How far the clock of the issuer may be ahead, when the nbf of a token is checked
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub jwt_leeway: Duration,
+    // What was always told to all who listen. The rest is nobody's who was not given a right to it.
+    /// Topics that all people and programs may see, separated by commas; game.* means all that begin so; none if empty
+    #[arg(long, value_name = "TOPIC,…", value_parser = topics, default_value = "broadcast,game.*")]
+    pub public_topics: List,
     /// Whether to listen beyond loopback although access is off: whoever reaches the address may do everything
     #[arg(long, value_name = "true|false", value_parser = yes_or_no, default_value = "false",
         num_args = 0..=1, default_missing_value = "true")]
@@ -303,6 +330,7 @@ macro_rules! default_from_flags {
 default_from_flags!(
     Config,
     ConnectionConfig,
+    TlsConfig,
     HttpConfig,
     AccessConfig,
     StreamConfig,

@@ -186,6 +186,17 @@ pub(super) fn media_types(text: &str) -> Result<List, String> {
     })
 }
 
+/// Names of topics, or their beginnings with an asterisk.
+pub(super) fn topics(text: &str) -> Result<List, String> {
+    let is_part_of_name = |letter: char| letter.is_ascii_alphanumeric() || "-_.~@".contains(letter);
+    let is_topic = |topic: &str| topic.strip_suffix('*').unwrap_or(topic).chars().all(is_part_of_name);
+    let read = |topic: &str| match is_topic(topic) {
+        true => Ok(topic.to_owned()),
+        false => Err(format!("{topic:?} is not valid: expected names of topics, such as news or game.*")),
+    };
+    text.split(',').map(str::trim).filter(|topic| !topic.is_empty()).map(read).collect()
+}
+
 /// Reads a comma list whose items all satisfy `is_right`; the items come back in lower case, because hosts, origins and
 /// media types are compared so.
 fn list(text: &str, expected: &str, is_right: impl Fn(&str) -> bool) -> Result<List, String> {
@@ -243,6 +254,15 @@ mod tests {
         assert_eq!(media_types("image/*"), Ok(vec!["image/*".into()]));
         for wrong in ["image", "*/*", "image/", "/png", "image/p*"] {
             assert!(media_types(wrong).is_err(), "{wrong:?} was accepted as a media type");
+        }
+    }
+
+    #[test]
+    fn topics_are_names_or_their_beginnings() {
+        assert_eq!(topics("News, game.*,*"), Ok(vec!["News".into(), "game.*".into(), "*".into()]));
+        assert_eq!(topics(""), Ok(vec![]));
+        for wrong in ["a b", "a*b", "topic:a", "*.a"] {
+            assert!(topics(wrong).is_err(), "{wrong:?} was accepted as a topic");
         }
     }
 

@@ -30,7 +30,7 @@ use super::{
     extract::single,
     guard,
     negotiate::{EVENT_STREAM, wants_stream},
-    problem::{Problem, kinds},
+    problem::{Problem, ProblemKind, kinds},
     refusals, session,
 };
 use crate::{
@@ -38,6 +38,7 @@ use crate::{
     event::{ChannelName, Timestamp},
     stream::Leash,
     task::{Entry, NewTask},
+    topics::topic_of_game,
     tracker::{Found, TaskFilter},
 };
 
@@ -98,7 +99,8 @@ async fn checked(app: &App, request: Request, now: Timestamp) -> Result<(Pass, R
     if needs == Needs::Nothing {
         return Ok((Pass::of(Principal::Nobody), request));
     }
-    let is_stream = needs == Needs::Watch || request.method() == Method::GET && wants_stream(request.headers());
+    let is_watch = matches!(needs, Needs::Watch | Needs::WatchTopic(_));
+    let is_stream = is_watch || request.method() == Method::GET && wants_stream(request.headers());
     let (mut parts, body) = request.into_parts();
     match recognized(app, &mut parts, path.as_str(), is_stream, now) {
         Ok(pass) => match judged(app, &parts, needs, path.as_str(), &pass).await {
@@ -129,7 +131,7 @@ fn recognized(app: &App, request: &mut Parts, path: &str, is_stream: bool, now: 
 
 /// Whether they may.
 async fn judged(app: &App, request: &Parts, needs: Needs, path: &str, pass: &Pass) -> Result<(), Problem> {
-    let subject = subject(app, request, path, &pass.principal).await?;
+    let subject = subject(app, request, needs, path, &pass.principal).await?;
     let verdict = match judge(needs, &pass.principal, &subject) {
         // A path that names no channel is not one whose channels are in the query.
         Verdict::Allowed if needs == Needs::Watch && path.contains('{') && subject.channel.is_none() => Verdict::Hidden,
@@ -144,18 +146,42 @@ async fn judged(app: &App, request: &Parts, needs: Needs, path: &str, pass: &Pas
         Verdict::NotForTickets => {
             Err(Problem::new(&kinds::NOT_ALLOWED).with_detail("A ticket is for the streams of its channels only."))
         }
-        Verdict::Hidden if path.contains("{taskId}") => Err(Problem::new(&kinds::TASK_NOT_FOUND)),
-        Verdict::Hidden => Err(Problem::new(&kinds::USER_NOT_FOUND)),
+        Verdict::Hidden => Err(Problem::new(hidden(needs, path))),
+    }
+}
+
+/// What is said where a principal may not know of what the path names.
+fn hidden(needs: Needs, path: &str) -> &'static ProblemKind {
+    if path.contains("{taskId}") {
+        &kinds::TASK_NOT_FOUND
+    } else if matches!(needs, Needs::WatchTopic(_)) || ["{topic}", "{gameId}"].iter().any(|name| path.contains(name)) {
+        &kinds::TOPIC_NOT_FOUND
+    } else {
+        &kinds::USER_NOT_FOUND
     }
 }
 
 /// What the path says, as far as the verdict on this principal may depend on it.
-async fn subject(app: &App, request: &Parts, template: &str, principal: &Principal) -> Result<Subject, Problem> {
+async fn subject(
+    app: &App,
+    request: &Parts,
+    needs: Needs,
+    template: &str,
+    principal: &Principal,
+) -> Result<Subject, Problem> {
     let parameter = |name: &str| in_path(template, request.uri.path(), name);
     let mut subject = Subject { is_new: true, ..Subject::default() };
     if let Some(user_id) = parameter("{userId}") {
         subject.channel = ChannelName::user(&user_id).ok();
         subject.owner = Some(user_id);
+    }
+    let topic = match needs {
+        Needs::WatchTopic(topic) => Some(topic.to_owned()),
+        _ => parameter("{topic}").or_else(|| parameter("{gameId}").map(|game| topic_of_game(&game))),
+    };
+    if let Some(topic) = topic.and_then(|name| ChannelName::topic(&name).ok()) {
+        subject.is_public = app.access.is_public(&topic);
+        subject.channel = Some(topic);
     }
     let Some(id) = parameter("{taskId}").and_then(|id| id.parse::<Uuid>().ok()) else { return Ok(subject) };
     subject.channel = Some(ChannelName::task(id));
@@ -249,7 +275,7 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     let schemes: &[&str] = match needs {
         Needs::Nothing => &[],
         _ if path == session::PATH && *method == Method::POST => &["bearer"],
-        Needs::Watch => &["bearer", "session", "token", "ticket"],
+        Needs::Watch | Needs::WatchTopic(_) => &["bearer", "session", "token", "ticket"],
         Needs::LeaseOr(_) => &["bearer", "session", "lease"],
         _ if is_stream(operation) => &["bearer", "session", "token"],
         _ => &["bearer", "session"],
@@ -266,11 +292,8 @@ pub(super) fn describe(method: &Method, path: &str, operation: &mut Operation) {
     if needs != Needs::Anyone {
         refusals::add(responses, &[&kinds::NOT_ALLOWED]);
     }
-    if matches!(needs, Needs::NewOr(_) | Needs::OwnerOr(_) | Needs::LeaseOr(_) | Needs::UserOr(_) | Needs::Watch) {
-        refusals::add(
-            responses,
-            &[if path.contains("{taskId}") { &kinds::TASK_NOT_FOUND } else { &kinds::USER_NOT_FOUND }],
-        );
+    if !matches!(needs, Needs::Anyone | Needs::PersonOr(_) | Needs::Only(_)) {
+        refusals::add(responses, &[hidden(needs, path)]);
     }
 }
 

@@ -18,6 +18,7 @@ use super::refusals::refusals;
 use crate::{
     channel::{StreamRefused, WatchError},
     people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
+    server::UnreadHead,
     task::{Refusal, TaskError},
     topics::TopicRefusal,
     tracker::TrackerError,
@@ -233,15 +234,16 @@ impl IntoResponse for ProblemDocument<'_> {
     }
 }
 
-/// What is said of a head that cannot be read. No route and no layer sees such a request.
-pub(crate) fn refuse_head(status: StatusCode) -> http::Response<Bytes> {
-    let (kind, detail) = match status {
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => (
+/// What is said of a head that is not read. No route and no layer sees such a request.
+pub(crate) fn refuse_head(head: UnreadHead) -> http::Response<Bytes> {
+    let (kind, detail) = match head {
+        UnreadHead::NotEncrypted => (&kinds::MALFORMED, "The service speaks TLS here: use https."),
+        UnreadHead::Unreadable(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => (
             &kinds::HEAD_TOO_LARGE,
             "The request line and the headers are bounded by --max-header, and by 100 headers.",
         ),
-        StatusCode::URI_TOO_LONG => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
-        _ => (&kinds::MALFORMED, "The head of the request is not HTTP."),
+        UnreadHead::Unreadable(StatusCode::URI_TOO_LONG) => (&kinds::TARGET_TOO_LONG, "Use a shorter path and query."),
+        UnreadHead::Unreadable(_) => (&kinds::MALFORMED, "The head of the request is not HTTP."),
     };
     let mut response = http::Response::new(Problem::new(kind).with_detail(detail).document().json());
     *response.status_mut() = kind.status;

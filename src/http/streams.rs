@@ -27,7 +27,7 @@ use super::{
     urlencoded::read_query,
 };
 use crate::{
-    access::{Principal, may_watch},
+    access::{Principal, Ties, may_watch},
     channel::{Delivery, Join, Joined},
     event::{ChannelKind, ChannelName, Resume, Seq},
     stream::{Heartbeat, StreamBody, Style},
@@ -79,7 +79,7 @@ struct StreamQuery {
     ticket: Option<String>,
 }
 
-/// The channels to watch, and how.
+/// The channels to watch, none for everything, and how.
 #[derive(Debug)]
 pub(super) struct Watched {
     channels: Vec<ChannelName>,
@@ -115,6 +115,10 @@ impl FromRequestParts<App> for Watched {
     }
 }
 
+refusals!(
+    /// A channel may be one that the caller may not know of.
+    KnowsChannels: kinds::TASK_NOT_FOUND, kinds::USER_NOT_FOUND, kinds::GROUP_NOT_FOUND, kinds::TOPIC_NOT_FOUND
+);
 refuses!(Watched: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
 fn read_channel(text: &str) -> Result<ChannelName, Problem> {
@@ -128,15 +132,9 @@ pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
     let is_public = |name: &ChannelName| matches!(name.kind(), Task | User | Group | Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
     name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
-        let detail = "must be task: and a UUID, user: or group: and a name, or the name of a topic";
-        Problem::invalid("channel", detail)
+        Problem::invalid("channel", "must be task: and a UUID, user: or group: and a name, or the name of a topic")
     })
 }
-
-refusals!(
-    /// A channel that the principal may not watch looks as if it were not there.
-    Hides: kinds::TOPIC_NOT_FOUND, kinds::USER_NOT_FOUND
-);
 
 /// A batch of events.
 #[derive(Serialize, ToSchema)]
@@ -166,13 +164,14 @@ struct BatchEvent {
 
 /// Watches several channels.
 ///
-/// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}&channel={topic}`. A name
-/// alone is a topic, as `topic:{name}` is; `group:{name}` is what is sent to a group. Without `channel`, a person watches
-/// themselves, the holder of a ticket its channels, and all others all topics, of which only what happens from now on or
-/// after the cursor is sent. First the current state of each, then every change in one sequence; frequent changes of a
-/// task are merged to the latest. A cursor resumes all of them exactly; `event: reset` names a channel on which it cannot
-/// be used. The stream ends when all its tasks have ended. With `Accept: application/json` the same URL is a long poll: it
-/// answers as soon as there is something, at the latest after `Prefer: wait=` seconds (30 when absent).
+/// One connection and one cursor for up to 100 channels: `?channel=task:{id}&channel=user:{name}&channel=group:{name}&channel={topic}`.
+/// A name alone is a topic, as `topic:{name}` is. A member watches a group from where they joined, and as long as they are
+/// in it. Without `channel` everything is watched that the caller may see of topics and themselves: all topics, or of a
+/// person those that are public and their own channel, or of a ticket its channels; of topics only what happens from now on
+/// or after the cursor is sent. First the current state of each, then every change in one sequence; frequent changes of a task are merged to the latest. A cursor
+/// resumes all of them exactly; `event: reset` names a channel on which it cannot be used. The stream ends when all its
+/// tasks have ended. With `Accept: application/json` the same URL is a long poll: it answers as soon as there is
+/// something, at the latest after `Prefer: wait=` seconds (30 when absent).
 #[utoipa::path(
     get, path = "/api/stream", operation_id = "watchChannels", tag = "streams",
     params(
@@ -185,11 +184,11 @@ struct BatchEvent {
         (status = 200, description = "The stream, or a batch of events", content(
             (String = "text/event-stream"), (EventBatch = "application/json"))),
         (status = 204, description = "The client has seen the end of every channel"),
-        Refusals<(Watched, AcceptsStream, Finds, Hides, Room)>))]
+        Refusals<(Watched, AcceptsStream, Finds, KnowsChannels, Room)>))]
 async fn watch(
     State(app): State<App>,
     principal: Principal,
-    mut watched: Watched,
+    watched: Watched,
     room: Room,
     headers: HeaderMap,
     method: Method,
@@ -199,18 +198,27 @@ async fn watch(
     if !is_poll {
         accepts?;
     }
-    if watched.channels.is_empty() {
-        watched.channels = all_of(&principal)?;
-    }
-    if let Err(problem) = check_known(&app, &principal, &watched.channels).await {
+    let channels = if watched.channels.is_empty() { everything(&principal) } else { watched.channels };
+    // All topics are asked for by nobody's name: of people and most programs, each event is looked at.
+    let named = channels.iter().filter(|channel| *channel != ChannelName::all_topics());
+    if let Err(problem) = check_known(&app, &principal, named.clone()).await {
         return if is_poll { Err(problem) } else { Ok(refused(&problem)) };
     }
     let is_head = method == Method::HEAD && !is_poll;
     // Only to be asked for the head makes nobody connected.
     let is_followed = |name: &&ChannelName| name.kind() == ChannelKind::User && !is_head;
-    let users: Vec<_> = watched.channels.iter().filter(is_followed).cloned().collect();
-    let (joined, watcher) = match watch_as(&app, &watched.channels, &users, watched.resume).await {
-        Ok(opened) => opened,
+    let users: Vec<_> = channels.iter().filter(is_followed).cloned().collect();
+    let member = principal.person().and_then(|id| ChannelName::user(id).ok());
+    let (joined, watcher) = match watch_as(&app, &channels, &users, member.as_ref(), watched.resume).await {
+        Ok((joined, mut watcher)) => {
+            if named.clone().count() < channels.len()
+                && !may_watch(&principal, ChannelName::all_topics(), Ties::default())
+            {
+                let access = app.access.clone();
+                watcher.show_only(move |name| name.kind() != ChannelKind::Topic || access.is_public(name));
+            }
+            (joined, watcher)
+        }
         Err(problem) if is_poll => return Err(problem),
         Err(_) if is_head => return Ok(head_of(false)),
         Err(problem) => return Ok(refused(&problem)),
@@ -232,29 +240,31 @@ async fn watch(
     Ok(event_stream(StreamBody::of_several(&joined, watcher, style, app.metrics.clone())))
 }
 
-/// What a principal watches who names no channel: a person themselves, the holder of a ticket what it is for, and all
-/// others all topics.
-fn all_of(principal: &Principal) -> Result<Vec<ChannelName>, Problem> {
-    Ok(match principal {
-        Principal::Person(id) => vec![ChannelName::user(id).map_err(Problem::internal)?],
+/// The channels of all that a principal may see of topics and themselves.
+fn everything(principal: &Principal) -> Vec<ChannelName> {
+    match principal {
         Principal::Ticket(channels) => channels.to_vec(),
-        _ => vec![ChannelName::all_topics().clone()],
-    })
+        _ => {
+            let own = principal.person().and_then(|id| ChannelName::user(id).ok());
+            own.into_iter().chain([ChannelName::all_topics().clone()]).collect()
+        }
+    }
 }
 
-/// Watches channels, and what these users are notified of; they are connected as long as it is watched. A client that
-/// comes back with a cursor has seen what was before it.
+/// Watches channels, those of groups as this member, and what these users are notified of; they are connected as long as
+/// it is watched. A client that comes back with a cursor has seen what was before it.
 pub(super) async fn watch_as(
     app: &App,
     channels: &[ChannelName],
     users: &[ChannelName],
+    member: Option<&ChannelName>,
     resume: Resume,
 ) -> Result<(Joined, MemberWatcher), Problem> {
     let mut guards = Vec::with_capacity(users.len());
     for user in users {
         guards.push(app.presence.connect(user).await?);
     }
-    let (joined, mut watcher) = app.tracker.watch_several(channels, users, resume).await?;
+    let (joined, mut watcher) = app.tracker.watch_several(channels, users, member, resume).await?;
     for (user, guard) in users.iter().zip(guards) {
         watcher.hold(app.presence.confirm(user, guard).await?);
     }
@@ -268,23 +278,35 @@ pub(super) async fn watch_as(
 }
 
 /// Refuses channels of tasks that are not there, and channels that look to the principal as if they were not there.
-pub(super) async fn check_known(app: &App, principal: &Principal, channels: &[ChannelName]) -> Result<(), Problem> {
-    let known = channels.iter().map(async |channel| {
+pub(super) async fn check_known(
+    app: &App,
+    principal: &Principal,
+    channels: impl IntoIterator<Item = &ChannelName>,
+) -> Result<(), Problem> {
+    let known = channels.into_iter().map(async |channel| {
         let hidden = match channel.kind() {
             ChannelKind::Task => &kinds::TASK_NOT_FOUND,
             ChannelKind::Topic => &kinds::TOPIC_NOT_FOUND,
+            ChannelKind::Group => &kinds::GROUP_NOT_FOUND,
             _ => &kinds::USER_NOT_FOUND,
         };
         let named = |problem: Problem| problem.with_detail(format!("The channel {channel}."));
         // Only for people it depends on whose task it is.
         let owned = channel.id().filter(|_| principal.person().is_some());
-        if owned.is_none() && !may_watch(principal, channel, None) {
+        let is_member = channel.kind() == ChannelKind::Group && is_member(app, principal, &channel.name());
+        let ties = Ties { owner: None, is_member, is_public: app.access.is_public(channel) };
+        if owned.is_none() && !may_watch(principal, channel, ties) {
             return Err(named(Problem::new(hidden)));
         }
         let Some(id) = channel.id() else { return Ok(()) };
         principal.known(app.tracker.find(id).await?).map(drop).map_err(named)
     });
     try_join_all(known).await.map(drop)
+}
+
+fn is_member(app: &App, principal: &Principal, group: &str) -> bool {
+    let user = principal.person().and_then(|id| app.tracker.user(id));
+    user.is_some_and(|user| user.groups.contains_key(group))
 }
 
 /// Answers a long poll: with what there is, or with what comes first.

@@ -13,10 +13,12 @@ use super::{
     extract::Json,
     problem::{Finds, Problem, Reads},
     refusals::Refusals,
-    streams::{CHANNELS_MAX, check_known, public_channel},
-    users::Looks,
+    streams::{CHANNELS_MAX, KnowsChannels, check_known, public_channel},
 };
-use crate::{access::Pass, event::Timestamp};
+use crate::{
+    access::Pass,
+    event::{ChannelKind, Timestamp},
+};
 
 /// How long a ticket is valid unless said otherwise.
 const TTL_SECONDS_DEFAULT: u64 = 300;
@@ -32,7 +34,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewTicket {
-    /// The channels that may be watched with it: `task:` and a UUID, or `user:` and a name.
+    /// The channels that may be watched with it: `task:` and a UUID, `user:` or `group:` and a name, or
+    /// the name of a topic.
     #[garde(length(min = 1, max = CHANNELS_MAX))]
     #[schema(min_items = 1, max_items = 100, example = json!(["user:alice"]))]
     channels: Vec<String>,
@@ -64,7 +67,7 @@ struct IssuedTicket {
     request_body(content = NewTicket, example = json!({ "channels": ["user:alice"], "ttlSeconds": 300 })),
     responses(
         (status = 200, description = "The ticket", body = IssuedTicket),
-        Refusals<(Json<NewTicket>, Finds, Reads, Looks)>))]
+        Refusals<(Json<NewTicket>, Finds, Reads, KnowsChannels)>))]
 async fn issue(
     State(app): State<App>,
     pass: Pass,
@@ -72,6 +75,13 @@ async fn issue(
 ) -> Result<JsonAnswer<IssuedTicket>, Problem> {
     let named = |name: &String| public_channel(name).map_err(|_| Problem::invalid("channels", NOT_A_CHANNEL));
     let channels = new.channels.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+    // A ticket knows nobody who could leave the group.
+    if pass.principal.person().is_some() && channels.iter().any(|channel| channel.kind() == ChannelKind::Group) {
+        return Err(Problem::invalid(
+            "channels",
+            "may not be group: for a person: user: has what their groups are sent",
+        ));
+    }
     check_known(&app, &pass.principal, &channels).await?;
     let until = app.tracker.clock().now() + Duration::from_secs(new.ttl_seconds.unwrap_or(TTL_SECONDS_DEFAULT));
     let issued = app.access.issue_ticket(&channels, until, &pass);
@@ -79,4 +89,4 @@ async fn issue(
     Ok(JsonAnswer(IssuedTicket { ticket, expires_at }))
 }
 
-const NOT_A_CHANNEL: &str = "must be task: and a UUID, or user: and a name";
+const NOT_A_CHANNEL: &str = "must be task: and a UUID, user: or group: and a name, or the name of a topic";

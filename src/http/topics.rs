@@ -22,6 +22,7 @@ use super::{
     tasks::json_response,
 };
 use crate::{
+    access::Principal,
     channel::{Join, Subscriber},
     event::{ChannelName, Cursor, Draft, Event, Resume, Timestamp, check_name},
     stream::{Heartbeat, StreamBody, Style},
@@ -212,9 +213,10 @@ refusals!(
     responses(
         (status = 200, description = "A page of topics", body = TopicPage),
         Refusals<Query<TopicsQuery>>))]
-async fn list(State(app): State<App>, Query(query): Query<TopicsQuery>) -> axum::Json<TopicPage> {
+async fn list(State(app): State<App>, principal: Principal, Query(query): Query<TopicsQuery>) -> axum::Json<TopicPage> {
+    let is_shown = |topic: &ChannelName| principal.person().is_none() || app.access.is_public(topic);
     let after = query.page.and_then(|name| ChannelName::topic(&name).ok());
-    let (topics, has_more) = app.tracker.topics(after.as_ref(), query.limit.unwrap_or(LIST_LIMIT_DEFAULT));
+    let (topics, has_more) = app.tracker.topics(after.as_ref(), query.limit.unwrap_or(LIST_LIMIT_DEFAULT), is_shown);
     let summaries = topics.iter().map(|(topic, last)| TopicSummary {
         topic: topic.name().into_owned(),
         cursor: app.tracker.cursor(last.seq).to_string(),

@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::answer_room::AnswerRoom;
-use super::connection::{self, Handler, HttpService};
+use super::connection::{self, Common, Handler, HttpService};
 use super::head_refusal::RefuseHead;
 use super::peer::Peer;
-use super::socket::tune;
+use super::socket::{ClientSocket, tune};
+use super::tls::Tls;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
 
@@ -24,25 +24,31 @@ use crate::telemetry::Metrics;
 /// to end. Those who connect meanwhile wait in the backlog.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// Accepts connections and lets `app` answer their requests, and `refuse_head` those that cannot be read, until
-/// `shutdown` is cancelled. Then the listener is closed at once, requests under way are still answered, and this returns
-/// when the last connection has ended; dropping it earlier drops those that are left.
-pub async fn serve<A: HttpService>(
-    listener: TcpListener,
-    app: A,
-    refuse_head: RefuseHead,
-    limits: ConnectionConfig,
-    shutdown: CancellationToken,
-    metrics: Metrics,
-) {
-    let listener = TunedListener { listener, write_timeout: limits.write_timeout };
-    serve_on(listener, (app, refuse_head), limits, shutdown, metrics).await;
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// What answers a head that nobody reads.
+    pub refuse_head: RefuseHead,
+    /// How long clients are waited for, and how many.
+    pub limits: ConnectionConfig,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Accepts connections and lets `app` answer their requests until `shutdown` is cancelled. Then the listener is closed
+/// at once, requests under way are still answered, and this returns when the last connection has ended; dropping it
+/// earlier drops those that are left.
+pub async fn serve<A: HttpService>(listener: TcpListener, app: A, options: ServeOptions, shutdown: CancellationToken) {
+    let listener = TunedListener { listener, write_timeout: options.limits.write_timeout };
+    serve_on(listener, app, options, shutdown).await;
 }
 
 /// Where connections come from.
 trait Listener: Send {
     /// The bytes of a connection.
-    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    type Io: ClientSocket;
 
     /// The next connection. Cancel safe.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
@@ -69,13 +75,12 @@ impl Listener for TunedListener {
 
 async fn serve_on<L: Listener, A: HttpService>(
     mut listener: L,
-    (app, refuse_head): (A, RefuseHead),
-    limits: ConnectionConfig,
+    app: A,
+    ServeOptions { refuse_head, limits, tls, metrics }: ServeOptions,
     shutdown: CancellationToken,
-    metrics: Metrics,
 ) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
-    let limits = Arc::new(limits);
+    let common = Common { limits: Arc::new(limits), tls, metrics };
     let room = AnswerRoom::default();
     let mut connections = JoinSet::new();
     loop {
@@ -96,16 +101,11 @@ async fn serve_on<L: Listener, A: HttpService>(
         };
         match accepted {
             Ok((io, peer)) => {
-                let (limits, metrics) = (Arc::clone(&limits), metrics.clone());
-                let handler = Handler::new(
-                    (app.clone(), refuse_head),
-                    Peer { address: peer, is_https: false },
-                    room.of_connection(),
-                    &limits,
-                );
+                let peer = Peer { address: peer, is_https: common.tls.is_some() };
+                let handler = Handler::new((app.clone(), refuse_head), peer, room.of_connection(), &common.limits);
                 // A token of its own, since waiting on a shared one takes its lock at every step of every connection.
                 let shutdown = shutdown.child_token();
-                connections.spawn(connection::serve(io, handler, limits, shutdown, metrics, permit));
+                connections.spawn(connection::serve(io, handler, common.clone(), shutdown, permit));
             }
             Err(error) if concerns_one_connection(&error) => {
                 tracing::debug!(%error, "connection closed before it was accepted");
@@ -179,6 +179,12 @@ mod tests {
         }
     }
 
+    impl ClientSocket for DuplexStream {
+        async fn first_byte(&self) -> io::Result<u8> {
+            pending().await
+        }
+    }
+
     /// Serves the outcomes of `accept`, the last of which is a connection, and asks on it; gives how long the answer
     /// took.
     async fn answered_after(errors: Vec<io::Error>) -> Duration {
@@ -190,10 +196,14 @@ mod tests {
         let shutdown = CancellationToken::new();
         let serving = serve_on(
             Scripted(outcomes),
-            (app, |_| Response::default()),
-            ConnectionConfig::default(),
+            app,
+            ServeOptions {
+                refuse_head: |_| Response::default(),
+                limits: ConnectionConfig::default(),
+                tls: None,
+                metrics: Metrics::new(),
+            },
             shutdown.clone(),
-            Metrics::new(),
         );
         let start = Instant::now();
         let asking = async {

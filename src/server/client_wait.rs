@@ -38,6 +38,7 @@ pub(super) struct ClientWait {
 }
 
 struct TimeOuts {
+    handshake: Duration,
     first_byte: Duration,
     header: Duration,
     body: Duration,
@@ -64,6 +65,8 @@ struct WaitState {
 /// What the client is to send next, as long as it has no request under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Awaited {
+    /// The end of the handshake of TLS.
+    Handshake,
     FirstByte,
     /// A head has begun.
     Header,
@@ -79,6 +82,8 @@ struct Lingering {
 /// What the client did not do in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimedOut {
+    /// It began TLS and did not end its handshake.
+    Handshake,
     /// It connected and sent nothing.
     FirstByte,
     /// It began a head and did not end it.
@@ -97,6 +102,7 @@ impl TimedOut {
     /// A name for logs and metrics.
     pub(super) fn as_str(self) -> &'static str {
         match self {
+            Self::Handshake => "handshake",
             Self::FirstByte => "first-byte",
             Self::Header => "header",
             Self::Idle => "idle",
@@ -118,6 +124,7 @@ impl ClientWait {
     pub(super) fn new(limits: &ConnectionConfig) -> Self {
         Self {
             limits: TimeOuts {
+                handshake: limits.handshake_timeout,
                 first_byte: limits.first_byte_timeout,
                 header: limits.header_timeout,
                 body: limits.body_timeout,
@@ -158,6 +165,16 @@ impl ClientWait {
         .await
     }
 
+    /// A handshake comes before the first byte of a request.
+    pub(super) fn begin_handshake(&self) {
+        self.state().wait_for(Awaited::Handshake);
+    }
+
+    /// The handshake is done.
+    pub(super) fn end_handshake(&self) {
+        self.state().wait_for(Awaited::FirstByte);
+    }
+
     /// The client speaks a protocol in which requests run beside each other, and bytes also come between requests.
     pub(super) fn multiplex(&self) {
         let mut state = self.state();
@@ -173,7 +190,7 @@ impl ClientWait {
             return;
         }
         let begins_head = match state.waiting_for {
-            Awaited::FirstByte => true,
+            Awaited::FirstByte | Awaited::Handshake => true,
             Awaited::NextRequest => state.requests == 0 && !state.is_multiplexed,
             Awaited::Header => false,
         };
@@ -237,7 +254,8 @@ impl ClientWait {
     /// When the client will have kept the connection waiting for too long, and with what.
     fn deadline(&self) -> Option<(Instant, TimedOut)> {
         let state = self.state();
-        if let Some(since) = state.write_blocked_since {
+        // What is not taken of a handshake is a part of its time.
+        if let Some(since) = state.write_blocked_since.filter(|_| state.waiting_for != Awaited::Handshake) {
             return Some((since + self.limits.write, TimedOut::Write));
         }
         if let Some(Lingering { since, last_byte }) = state.lingering {
@@ -247,6 +265,7 @@ impl ClientWait {
             return None;
         }
         let (limit, reason) = match state.waiting_for {
+            Awaited::Handshake => (self.limits.handshake, TimedOut::Handshake),
             Awaited::FirstByte => (self.limits.first_byte, TimedOut::FirstByte),
             Awaited::Header => (self.limits.header, TimedOut::Header),
             Awaited::NextRequest if state.is_let_go => (self.limits.idle.min(LET_GO), TimedOut::Idle),

@@ -30,8 +30,12 @@ use super::client_wait::{ClientWait, TimedOut};
 use super::head_refusal::RefuseHead;
 use super::peer::Peer;
 use super::preface::{Protocol, detect};
+use super::secure;
+use super::socket::ClientSocket;
 use super::stream_pace::StreamPace;
 use super::timed_io::TimedIo;
+use super::tls::Tls;
+use super::watched_io::WatchedIo;
 use crate::config::ConnectionConfig;
 use crate::telemetry::Metrics;
 
@@ -68,7 +72,7 @@ where
 
 /// How a connection ended.
 #[derive(Debug)]
-enum ConnectionEnd {
+pub(super) enum ConnectionEnd {
     /// In order: the client hung up between two requests, or the service shuts down.
     Closed,
     /// The client kept the connection waiting for too long.
@@ -79,22 +83,37 @@ enum ConnectionEnd {
     Response(hyper::Error),
 }
 
+/// What the connections of a server share.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub(super) limits: Arc<ConnectionConfig>,
+    pub(super) tls: Option<Tls>,
+    pub(super) metrics: Metrics,
+}
+
 /// Serves a connection to its end, with the permit that it was accepted with, and logs how it ended. Once `shutdown` is
 /// cancelled the requests under way are still answered, and no more.
-pub(super) async fn serve<I, A>(
-    io: I,
+pub(super) async fn serve<S, A>(
+    socket: S,
     handler: Handler<A>,
-    limits: Arc<ConnectionConfig>,
+    common: Common,
     shutdown: CancellationToken,
-    metrics: Metrics,
     _permit: OwnedSemaphorePermit,
 ) where
-    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: ClientSocket,
     A: HttpService,
 {
+    let Common { limits, tls, metrics } = common;
     let _open = OpenConnection::new(&metrics);
-    let peer = handler.peer.address;
-    let end = run(io, handler, &limits, shutdown, &metrics).await;
+    let (peer, wait, refuse_head) = (handler.peer.address, Arc::clone(&handler.wait), handler.refuse_head);
+    let end = match tls {
+        None => run(WatchedIo::new(socket, wait), None, handler, &limits, shutdown, &metrics).await,
+        // Boxed, so that connections without TLS need not have room for it.
+        Some(tls) => match Box::pin(secure::open(socket, &tls, &wait, refuse_head, &shutdown)).await {
+            Ok((io, agreed)) => Box::pin(run(io, Some(agreed), handler, &limits, shutdown, &metrics)).await,
+            Err(end) => end,
+        },
+    };
     note_end(&end, peer, &metrics);
 }
 
@@ -129,8 +148,10 @@ fn note_end(end: &ConnectionEnd, peer: SocketAddr, metrics: &Metrics) {
     }
 }
 
+/// Answers the requests on a connection. The protocol is `agreed` on, or told from the first bytes.
 async fn run<I, A>(
     io: I,
+    agreed: Option<Protocol>,
     handler: Handler<A>,
     limits: &ConnectionConfig,
     shutdown: CancellationToken,
@@ -154,7 +175,7 @@ where
         Ok(Some(Err(error))) => return ConnectionEnd::Client(error.into()),
         Err(timed_out) => return ConnectionEnd::TimedOut(timed_out),
     };
-    let outcome = match protocol {
+    let outcome = match agreed.unwrap_or(protocol) {
         Protocol::Http1 => wait.drive(pin!(run_http1(io, handler, limits, shutdown))).await,
         Protocol::Http2 => {
             wait.multiplex();

@@ -7,7 +7,16 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 
 /// What a refusal of a head says. The connection ends with it.
-pub type RefuseHead = fn(StatusCode) -> Response<Bytes>;
+pub type RefuseHead = fn(UnreadHead) -> Response<Bytes>;
+
+/// Why nobody reads a head.
+#[derive(Clone, Copy, Debug)]
+pub enum UnreadHead {
+    /// hyper cannot read it, and answers with this status.
+    Unreadable(StatusCode),
+    /// It came without encryption where TLS is spoken.
+    NotEncrypted,
+}
 
 /// The statuses with which hyper refuses heads.
 const STATUSES: [StatusCode; 3] =

@@ -1,10 +1,12 @@
 //! Sockets and what the kernel is asked to do for them.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that may wait in the kernel until they are accepted, also those beyond the bound of connections. The
@@ -51,6 +53,20 @@ pub(super) fn tune(stream: &TcpStream, write_timeout: Duration) -> io::Result<()
         socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     }
     Ok(())
+}
+
+/// The bytes of a connection, before anything has read them.
+pub(super) trait ClientSocket: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// The first byte that the client sends, which is read again afterwards; zero if it hangs up.
+    fn first_byte(&self) -> impl Future<Output = io::Result<u8>> + Send;
+}
+
+impl ClientSocket for TcpStream {
+    async fn first_byte(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        self.peek(&mut byte).await?;
+        Ok(byte[0])
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A client's bytes, watched: tells the connection's [`ClientWait`] when bytes come and when the client takes none, hears
-//! out a client that was refused in the middle of what it sent, and gives words to hyper's own refusals.
+//! A client's bytes as hyper sees them: tells the connection's [`ClientWait`] when bytes come, hears out a client that was
+//! refused in the middle of what it sent, and gives words to hyper's own refusals.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -11,9 +11,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_wait::ClientWait;
-use super::head_refusal::{self, RefuseHead};
+use super::head_refusal::{self, RefuseHead, UnreadHead};
 
-/// Reads and writes of one client, which its [`ClientWait`] hears of.
+/// Reads and writes of one client.
 pub(super) struct TimedIo<I> {
     io: I,
     wait: Arc<ClientWait>,
@@ -42,12 +42,6 @@ impl<I> TimedIo<I> {
     /// The next reads give `bytes` first.
     pub(super) fn put_back(&mut self, bytes: Bytes) {
         self.put_back = bytes;
-    }
-
-    /// A write that is pending waits for the client; any other outcome is progress, or an end.
-    fn note<T>(&self, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.wait.write_is_blocked(outcome.is_pending());
-        outcome
     }
 }
 
@@ -100,14 +94,13 @@ impl<I: AsyncWrite + Unpin> TimedIo<I> {
     /// Keeps our own words for a refusal by hyper, which counts as written.
     fn replace(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
         let status = Some(slices).filter(|_| self.wait.is_in_head()).and_then(head_refusal::bare_status)?;
-        self.replaced = head_refusal::answer(&(self.refuse_head)(status));
+        self.replaced = head_refusal::answer(&(self.refuse_head)(UnreadHead::Unreadable(status)));
         slices.first().map(|head| head.len())
     }
 
     fn poll_replaced(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.replaced.is_empty() {
-            let outcome = Pin::new(&mut self.io).poll_write(context, &self.replaced);
-            let count = ready!(self.note(outcome))?;
+            let count = ready!(Pin::new(&mut self.io).poll_write(context, &self.replaced))?;
             self.replaced.advance(count);
         }
         Poll::Ready(Ok(()))
@@ -119,8 +112,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
         if let Some(count) = self.replace(&[IoSlice::new(bytes)]) {
             return Poll::Ready(Ok(count));
         }
-        let outcome = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.note(outcome)
+        Pin::new(&mut self.io).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -131,8 +123,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
         if let Some(count) = self.replace(slices) {
             return Poll::Ready(Ok(count));
         }
-        let outcome = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.note(outcome)
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,16 +132,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_replaced(context))?;
-        let outcome = Pin::new(&mut self.io).poll_flush(context);
-        if outcome.is_pending() { self.note(outcome) } else { outcome }
+        Pin::new(&mut self.io).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let left = self.discards_left.unwrap_or(DISCARDED_BYTES_MAX);
         if self.discards_left.is_none() {
             ready!(self.poll_replaced(context))?;
-            let outcome = Pin::new(&mut self.io).poll_shutdown(context);
-            ready!(self.note(outcome))?;
+            ready!(Pin::new(&mut self.io).poll_shutdown(context))?;
             if !self.wait.begin_linger() {
                 return Poll::Ready(Ok(()));
             }
@@ -162,85 +151,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TimedIo<I> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-    use std::time::Duration;
-
-    use http::{Response, StatusCode};
+    use http::Response;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::config::ConnectionConfig;
-    use crate::server::client_wait::TimedOut;
-
-    fn nothing(_: StatusCode) -> Response<Bytes> {
-        Response::default()
-    }
-
-    fn new_wait() -> Arc<ClientWait> {
-        Arc::new(ClientWait::new(&ConnectionConfig {
-            write_timeout: Duration::from_secs(30),
-            ..ConnectionConfig::default()
-        }))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_given_up() {
-        let wait = new_wait();
-        let _request = wait.begin_request();
-        let (ours, _theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
-        let start = Instant::now();
-        let writing = pin!(io.write_all(&[0; 1025]));
-        // An hour of paused time: what never comes fails instead of hanging.
-        let outcome = tokio::time::timeout(Duration::from_secs(3600), wait.drive(writing)).await;
-        assert_eq!(outcome.expect("a time-out passes").expect_err("nobody reads"), TimedOut::Write);
-        assert_eq!(start.elapsed(), Duration::from_secs(30));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_little_is_served() {
-        let wait = new_wait();
-        let _request = wait.begin_request();
-        let (ours, mut theirs) = duplex(8);
-        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
-        let slow = async {
-            let mut byte = [0];
-            for _ in 0..64 {
-                sleep(Duration::from_secs(29)).await;
-                theirs.read_exact(&mut byte).await.expect("a byte");
-            }
-        };
-        let mut writing = pin!(io.write_all(&[0; 64]));
-        let writing = wait.drive(writing.as_mut());
-        let (outcome, ()) = tokio::join!(writing, slow);
-        outcome.expect("the client takes a byte in time").expect("the write succeeds");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nothing_pending_means_no_time_out() {
-        let wait = new_wait();
-        let _request = wait.begin_request();
-        let (ours, mut theirs) = duplex(1024);
-        let mut io = TimedIo::new(ours, Arc::clone(&wait), nothing);
-        let quiet = async {
-            io.write_all(b"a").await.expect("room");
-            io.flush().await.expect("room");
-            sleep(Duration::from_secs(3600)).await;
-            io.write_all(b"b").await.expect("room");
-        };
-        wait.drive(pin!(quiet)).await.expect("a quiet stream is fine");
-        let mut both = [0; 2];
-        theirs.read_exact(&mut both).await.expect("two bytes");
-        assert_eq!(&both, b"ab");
-    }
 
     #[tokio::test]
     async fn bytes_that_were_put_back_come_first() {
         let (ours, mut theirs) = duplex(64);
         theirs.write_all(b"world").await.expect("room");
         drop(theirs);
-        let mut io = TimedIo::new(ours, new_wait(), nothing);
+        let wait = Arc::new(ClientWait::new(&ConnectionConfig::default()));
+        let mut io = TimedIo::new(ours, wait, |_| Response::default());
         io.put_back(Bytes::from_static(b"hello "));
         let mut small = [0; 4];
         io.read_exact(&mut small).await.expect("four bytes");

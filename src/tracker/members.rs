@@ -20,7 +20,7 @@ use crate::{
     channel::{
         Channel, Delivery, Joined, Seat, Subscriber, Version, WaitingSince, WakerSlots, Wanted, Watch, WatchError,
     },
-    event::{ChannelName, History, Resume, Seq},
+    event::{ChannelKind, ChannelName, History, Resume, Seq},
     people::MembershipChange,
 };
 
@@ -39,6 +39,8 @@ struct Membership {
 #[derive(Debug)]
 struct Follower {
     user: ChannelName,
+    /// The only channels of groups that are wanted; `None` for all, and the inbox.
+    only: Option<Vec<ChannelName>>,
     membership: Arc<Membership>,
     slot: usize,
     memberships: Memberships,
@@ -56,7 +58,7 @@ impl Memberships {
         }
     }
 
-    fn follow(&self, user: &ChannelName) -> Follower {
+    fn follow(&self, user: &ChannelName, only: Option<Vec<ChannelName>>) -> Follower {
         let mut followed = self.lock();
         let known = followed.get(&*user.name()).and_then(Weak::upgrade);
         let membership = known.unwrap_or_else(|| {
@@ -66,7 +68,7 @@ impl Memberships {
         });
         drop(followed);
         let slot = membership.waiting().enter();
-        Follower { user: user.clone(), membership, slot, memberships: self.clone() }
+        Follower { user: user.clone(), only, membership, slot, memberships: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Membership>>> {
@@ -112,9 +114,13 @@ pub struct MemberWatcher {
     joined: HashMap<ChannelName, Seq>,
     moving: Option<Moving>,
     on_taken: Option<OnTaken>,
+    is_shown: Option<IsShown>,
     /// What was given last, until it is known to be taken.
     given: Option<Seq>,
 }
+
+/// Whether events of a channel are given.
+type IsShown = Box<dyn Fn(&ChannelName) -> bool + Send + Sync>;
 
 /// Is told up to where deliveries were taken.
 type OnTaken = Box<dyn Fn(Seq) + Send + Sync>;
@@ -127,7 +133,8 @@ struct Moving {
 }
 
 impl Tracker {
-    /// Lets a watcher in on several channels, and on what these users are notified of, as one stream.
+    /// Lets a watcher in on several channels, and on what these users are notified of, as one stream. A member watches
+    /// the groups among the channels only from where they joined, and as long as they are in them.
     ///
     /// # Errors
     /// See [`Tracker::watch`].
@@ -135,15 +142,22 @@ impl Tracker {
         &self,
         channels: &[ChannelName],
         users: &[ChannelName],
+        member: Option<&ChannelName>,
         resume: Resume,
     ) -> Result<(Joined, MemberWatcher), WatchError<TrackerError>> {
         self.catch_up(resume).await?;
-        let followed: Vec<_> = users.iter().map(|user| self.shared.members.follow(user)).collect();
+        let is_followed = |channel: &&ChannelName| member.is_some() && channel.kind() == ChannelKind::Group;
+        let (groups, channels): (Vec<_>, Vec<_>) = channels.iter().partition(is_followed);
+        let mut followed: Vec<_> = users.iter().map(|user| self.shared.members.follow(user, None)).collect();
+        if let Some(member) = member.filter(|_| !groups.is_empty()) {
+            followed.push(self.shared.members.follow(member, Some(groups.into_iter().cloned().collect())));
+        }
         // Before the groups are read: a change in between is seen.
         let versions = followed.iter().map(Follower::version).collect();
         let theirs = self.wanted(&followed);
         let joined = joined_since(&theirs);
-        let others = channels.iter().filter(|channel| !joined.contains_key(*channel));
+        let chosen: Vec<_> = channels.into_iter().cloned().collect();
+        let others = chosen.iter().filter(|channel| !joined.contains_key(*channel));
         let wanted: Vec<_> = others.map(Wanted::state).chain(theirs).collect();
         let load = async |missing: &[ChannelName]| self.load_many(missing).await;
         let (joins, mut subscriber) = self.shared.registry.open_several(&wanted, resume, load).await?;
@@ -154,10 +168,11 @@ impl Tracker {
                 subscriber,
                 tracker: self.clone(),
                 followed,
-                chosen: channels.to_vec(),
+                chosen,
                 joined,
                 moving: None,
                 on_taken: None,
+                is_shown: None,
                 given: None,
             },
         ))
@@ -168,12 +183,15 @@ impl Tracker {
         let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
         let people = self.shared.people();
         let mut wanted: Vec<Wanted> = Vec::new();
-        for Follower { user, .. } in followed {
+        for Follower { user, only, .. } in followed {
             let Some(state) = people.get(&user.name()) else { continue };
             let groups = state.groups.iter().map(|(group, joined)| (ChannelName::group(group), *joined));
             for (channel, joined) in groups.chain([(ChannelName::inbox(&user.name()), Seq::ZERO)]) {
                 // The names of users and groups are valid.
                 let Ok(channel) = channel else { continue };
+                if only.as_ref().is_some_and(|only| !only.contains(&channel)) {
+                    continue;
+                }
                 let since = WaitingSince { seen: state.seen, joined, not_before };
                 let known = wanted.iter_mut().find(|known| known.channel == channel);
                 match known.and_then(|known| known.waiting.as_mut()) {
@@ -214,6 +232,11 @@ impl MemberWatcher {
     /// Tells what was taken: whoever asks for the next delivery has taken the one before.
     pub fn on_taken(&mut self, on_taken: impl Fn(Seq) + Send + Sync + 'static) {
         self.on_taken = Some(Box::new(on_taken));
+    }
+
+    /// Gives events of these channels only.
+    pub fn show_only(&mut self, is_shown: impl Fn(&ChannelName) -> bool + Send + Sync + 'static) {
+        self.is_shown = Some(Box::new(is_shown));
     }
 
     /// The next delivery.
@@ -283,6 +306,9 @@ impl Watch for MemberWatcher {
             }
             let delivery = ready!(polled);
             if let Delivery::Frame(frame) = &delivery {
+                if self.is_shown.as_ref().is_some_and(|is_shown| !is_shown(frame.event().channel())) {
+                    continue;
+                }
                 self.given = Some(frame.seq());
             }
             return Poll::Ready(delivery);

@@ -17,9 +17,15 @@ use crate::{
 const TOPICS_READ_MAX: usize = 100;
 
 impl Tracker {
-    /// Topics in the order of their names, after this one, at most `limit`; and whether there are more.
-    pub fn topics(&self, after: Option<&ChannelName>, limit: usize) -> (Vec<(ChannelName, LastEvent)>, bool) {
-        self.shared.topics().page(after, limit)
+    /// Topics in the order of their names, after this one, at most `limit` of those that are shown; and whether there are
+    /// more.
+    pub fn topics(
+        &self,
+        after: Option<&ChannelName>,
+        limit: usize,
+        is_shown: impl Fn(&ChannelName) -> bool,
+    ) -> (Vec<(ChannelName, LastEvent)>, bool) {
+        self.shared.topics().page(after, limit, is_shown)
     }
 
     /// The value of a topic: the event that put it.
@@ -84,10 +90,12 @@ impl Batch<'_> {
 impl Core {
     /// What the journal holds of these channels, in their order.
     pub(super) async fn histories(&self, channels: &[ChannelName]) -> Result<Vec<History>, TrackerError> {
-        if channels == std::slice::from_ref(ChannelName::all_topics()) {
-            return Ok(vec![self.all_topics().await?]);
+        let mut histories = self.journal.read_many(channels).await?;
+        // Nothing is stored under its name.
+        if let Some(place) = channels.iter().position(|channel| channel == ChannelName::all_topics()) {
+            histories[place] = self.all_topics().await?;
         }
-        Ok(self.journal.read_many(channels).await?)
+        Ok(histories)
     }
 
     /// The newest events of all topics. What is at or before its floor may not be all there.

@@ -16,6 +16,7 @@ mod guard;
 mod memory;
 mod names;
 mod jobs;
+mod nginx;
 mod openapi;
 mod people;
 mod people_crash;

@@ -25,6 +25,8 @@ pub const ROUTE_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND,
 pub const TASK_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "task_not_found", "No such task");
 /// The user was never seen.
 pub const USER_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "user_not_found", "No such user");
+/// Nobody is in the group, or it is not one of theirs.
+pub const GROUP_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "group_not_found", "No such group");
 /// Nothing was published there, or it was deleted.
 pub const TOPIC_NOT_FOUND: ProblemKind = ProblemKind::new(StatusCode::NOT_FOUND, "topic_not_found", "No such topic");
 /// The route does not have this method.

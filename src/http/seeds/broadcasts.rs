@@ -19,11 +19,11 @@ use super::{
     },
     periodic::Periodic,
 };
-use crate::{event::ChannelName, stream::StreamBody, topics::broadcast, wire};
+use crate::{access::BROADCAST, event::ChannelName, stream::StreamBody, topics::broadcast, wire};
 
 /// The topic of broadcasts.
 pub(super) fn topic() -> Result<ChannelName, Problem> {
-    ChannelName::topic("broadcast").map_err(Problem::internal)
+    ChannelName::topic(BROADCAST).map_err(Problem::internal)
 }
 
 /// The answer to a broadcast.

@@ -19,7 +19,7 @@ use super::super::{
 };
 use crate::{
     event::{ChannelName, Name, Timestamp},
-    topics::value,
+    topics::{topic_of_game, value},
 };
 
 /// The name of a score's event, unless it has another type.
@@ -40,7 +40,7 @@ impl FromRequestParts<App> for Game {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let game = path_parameter(parts, app, |id| ChannelName::topic(&format!("game.{id}"))).await?;
+        let game = path_parameter(parts, app, |id| ChannelName::topic(&topic_of_game(id))).await?;
         game.map(Self).map_err(|error| Problem::invalid("gameId", error.to_string()))
     }
 }

@@ -20,7 +20,7 @@ use super::super::{
     streams::watch_as,
 };
 use crate::{
-    access::{Principal, may_watch},
+    access::{Principal, Ties, may_watch},
     event::{ChannelName, NAME_BYTES_MAX, Name, Resume},
     people::{NewNotification, one_line},
     stream::{Heartbeat, StreamBody, Style},
@@ -68,7 +68,7 @@ pub(in super::super) async fn listen(
     let user_id = user_id.map(String::from).or_else(|| principal.person().map(str::to_owned));
     let user_id = user_id.ok_or_else(|| Problem::invalid("userId", "is required"))?;
     let user = ChannelName::user(&user_id).map_err(Problem::internal)?;
-    if !may_watch(&principal, &user, None) {
+    if !may_watch(&principal, &user, Ties::default()) {
         return Err(Problem::new(&kinds::USER_NOT_FOUND));
     }
     let connected = wire::event(Some("connected"), br#"{"message":"Connected to notifications"}"#, None);
@@ -108,7 +108,7 @@ async fn stream(
     if effect.is_head {
         return head();
     }
-    let (joined, mut watcher) = match watch_as(app, &[], std::slice::from_ref(&user), resume).await {
+    let (joined, mut watcher) = match watch_as(app, &[], std::slice::from_ref(&user), None, resume).await {
         Ok(opened) => opened,
         Err(problem) => return refused(&problem),
     };

@@ -55,7 +55,7 @@ fn groups(names: &[&str]) -> BTreeSet<String> {
 async fn connect(rig: &Rig, cursor: Option<Seq>) -> MemberWatcher {
     let cursor = cursor.map(|seq| Cursor { seq, ..rig.tracker.cursor(seq) });
     let resume = cursor.map_or(Resume::First, Resume::After);
-    let (joined, watcher) = rig.tracker.watch_several(&[], &[ann()], resume).await.unwrap();
+    let (joined, watcher) = rig.tracker.watch_several(&[], &[ann()], None, resume).await.unwrap();
     assert!(joined.channels.iter().all(|(_, join)| !join.is_reset()), "{joined:?}");
     watcher
 }

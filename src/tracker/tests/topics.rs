@@ -14,7 +14,7 @@ impl Rig {
     }
 
     fn topics(&self) -> Vec<String> {
-        self.tracker.topics(None, 100).0.iter().map(|(topic, _)| topic.name().into_owned()).collect()
+        self.tracker.topics(None, 100, |_| true).0.iter().map(|(topic, _)| topic.name().into_owned()).collect()
     }
 }
 
@@ -83,7 +83,7 @@ async fn the_past_of_all_topics_is_exact_or_declared_trimmed(store: Store) {
     for cursor in 0..=6 {
         let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
         let all = [ChannelName::all_topics().clone()];
-        let (joined, mut watcher) = rig.tracker.watch_several(&all, &[], resume).await.unwrap();
+        let (joined, mut watcher) = rig.tracker.watch_several(&all, &[], None, resume).await.unwrap();
         let mut seqs = Vec::new();
         while let std::task::Poll::Ready(Delivery::Frame(frame)) =
             watcher.poll_next(&mut std::task::Context::from_waker(std::task::Waker::noop()))
@@ -112,7 +112,7 @@ async fn who_watches_all_topics_is_reset_where_events_of_a_deleted_topic_are_lac
         for cursor in 0..=7 {
             let resume = Resume::After(rig.tracker.cursor(Seq(cursor)));
             let all = [ChannelName::all_topics().clone()];
-            let (joined, _) = rig.tracker.watch_several(&all, &[], resume).await.unwrap();
+            let (joined, _) = rig.tracker.watch_several(&all, &[], None, resume).await.unwrap();
             assert_eq!(matches!(joined.channels[0].1, Join::Resumed), cursor >= 4, "{cursor}");
         }
         rig = rig.restarted().await;

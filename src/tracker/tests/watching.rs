@@ -79,7 +79,7 @@ async fn a_task_that_is_deleted_meanwhile_is_gone_for_its_watcher(store: Store) 
     let channels = [ChannelName::task(other), ChannelName::task(id)];
     for resume in [Resume::First, Resume::Unreadable, Resume::After(rig.tracker.cursor(Seq(1)))] {
         let one = rig.tracker.watch(&channels[1], resume).await.map(drop);
-        let several = rig.tracker.watch_several(&channels, &[], resume).await.map(drop);
+        let several = rig.tracker.watch_several(&channels, &[], None, resume).await.map(drop);
         for opened in [one, several] {
             assert_eq!(opened, Err(WatchError::Load(TrackerError::Refused(Refusal::Gone))), "{resume:?}");
         }

@@ -1,5 +1,6 @@
 //! Access: who may see and do what.
 
+mod channels;
 mod docs;
 mod keys;
 mod people;

@@ -211,3 +211,22 @@ async fn header_cookie_and_query_must_not_be_given_together() {
     // What is for everybody asks for nothing, and trips over nothing.
     assert_eq!(app.get("/healthz").bearer(&bob).header("cookie", &cookie).send().await.status(), 200);
 }
+
+#[tokio::test]
+async fn on_https_the_cookie_is_for_https_and_this_host_only() {
+    let trusted = vec!["127.0.0.1/32".parse().unwrap()];
+    let app = guarded_with(|config| config.http.trusted_proxies = trusted).await;
+    let https = |method: &str, path: &str| app.request(method, path).header("x-forwarded-proto", "https");
+    let answer = https("POST", "/api/session").bearer(&token("alice")).send().await;
+    let cookie = answer.header("set-cookie");
+    assert!(cookie.starts_with("__Host-progressd_session=") && cookie.ends_with("; Secure"), "{cookie}");
+    let value = cookie.split(';').next().unwrap();
+    let tossed = value.strip_prefix("__Host-").unwrap();
+    assert_eq!(https("GET", "/api/session").header("cookie", value).send().await.status(), 200);
+    let plain = https("GET", "/api/session").header("cookie", tossed).send().await;
+    assert_eq!(plain.refusal(), "401 credential_required", "a sibling of this host could have set it");
+    let beside = https("GET", "/api/session").header("cookie", &format!("progressd_session=x; {value}"));
+    assert_eq!(beside.send().await.status(), 200);
+    let left = https("DELETE", "/api/session").header("cookie", value).send().await;
+    assert!(left.header("set-cookie").starts_with("__Host-progressd_session=; Path=/"), "{left:?}");
+}

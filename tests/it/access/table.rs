@@ -70,6 +70,13 @@ fn expected(method: &str, needs: Needs, path: &str, who: Who) -> u16 {
             let Who::Program(own) = who else { unreachable!("people were named above") };
             of_scope(scope, own)
         }
+        // The game is public, the topic is not.
+        (WatchTopic(_), _) => PASSES,
+        (Watch, _) if path.contains("{gameId}") => PASSES,
+        (PublicOr(_), Who::Owner | Who::Other) => 404,
+        (Watch, Who::Owner | Who::Other) if path.contains("{topic}") => 404,
+        (PublicOr(scope), Who::Program(own)) => of_scope(scope, own),
+        (Watch, Who::Program(scope)) if path.contains("{topic}") => of_scope(Scope::Publish, scope),
         (Watch, Who::Owner) => PASSES,
         (Watch, Who::Other) => 404,
         (Watch, Who::Program(scope)) if path.contains("{taskId}") => of_scope(Scope::Read, scope),
@@ -130,6 +137,9 @@ async fn every_route_answers_everyone_as_the_table_says() {
             let task = app.post("/api/tasks").bearer(&admin).json(&task).send().await.json();
             let id = task["taskId"].as_str().unwrap();
             let target = path.replace("{taskId}", id).replace("{userId}", "alice").replace("{group}", "team");
+            let target = target.replace("{topic}", "secret").replace("{gameId}", "7");
+            let topic = app.request("PUT", "/api/topics/secret").bearer(&admin).json(&json!({ "data": 1 }));
+            assert_eq!(topic.send().await.status(), 200);
             let target = if *path == "/api/stream" { format!("{target}?channel=task:{id}") } else { target };
             let target = if *path == "/api/notifications/stream" { format!("{target}?userId=alice") } else { target };
             let asking = app.request(method, &target).header("prefer", "respond-async");
@@ -149,6 +159,8 @@ async fn every_route_answers_everyone_as_the_table_says() {
 /// Whether this is the answer that hides a task or a user; an asset or a file may well be missing.
 fn hides(path: &str, status: u16) -> bool {
     status == 404
-        && ["{taskId}", "{userId}", "/api/stream", "/api/notifications"].iter().any(|part| path.contains(part))
+        && ["{taskId}", "{userId}", "{topic}", "{gameId}", "events", "/api/stream", "/api/notifications"]
+            .iter()
+            .any(|part| path.contains(part))
         && !path.ends_with("/file")
 }

@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use http::{Response, StatusCode};
 use http_body::Frame;
 use progressd::config::ConnectionConfig;
-use progressd::server::{self, Peer};
+use progressd::server::{self, Peer, ServeOptions, Tls, UnreadHead};
 use progressd::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -73,13 +73,17 @@ pub(super) struct Signals {
 
 impl Server {
     pub(super) async fn start(limits: ConnectionConfig) -> Self {
+        Self::start_with(limits, None).await
+    }
+
+    pub(super) async fn start_with(limits: ConnectionConfig, tls: Option<Tls>) -> Self {
         let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (metrics, shutdown, signals) = (Metrics::new(), CancellationToken::new(), Signals::default());
         let (frames, receiver) = mpsc::channel(16);
         let app = routes(receiver, &signals);
-        let serving =
-            tokio::spawn(server::serve(listener, app, refuse_head, limits, shutdown.clone(), metrics.clone()));
+        let options = ServeOptions { refuse_head, limits, tls, metrics: metrics.clone() };
+        let serving = tokio::spawn(server::serve(listener, app, options, shutdown.clone()));
         Self { address, metrics, shutdown, serving, frames, signals }
     }
 
@@ -104,7 +108,11 @@ impl Server {
     }
 }
 
-fn refuse_head(status: StatusCode) -> Response<Bytes> {
+fn refuse_head(head: UnreadHead) -> Response<Bytes> {
+    let status = match head {
+        UnreadHead::Unreadable(status) => status,
+        UnreadHead::NotEncrypted => StatusCode::BAD_REQUEST,
+    };
     let mut response = Response::new(Bytes::from_static(b"unreadable"));
     *response.status_mut() = status;
     response.headers_mut().insert("x-why", "head".parse().expect("a value"));

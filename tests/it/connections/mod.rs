@@ -7,4 +7,5 @@ mod fixture;
 mod protocols;
 mod shutdown;
 mod time_outs;
+mod tls;
 mod windows;

@@ -1,17 +1,20 @@
 //! The real binary as a process of its own, on a free port.
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal};
+use tempfile::NamedTempFile;
 
 /// A running server; dropping it kills it.
 pub(crate) struct Binary {
     child: Child,
-    address: String,
+    base: String,
+    log: Option<NamedTempFile>,
 }
 
 impl Binary {
@@ -22,24 +25,38 @@ impl Binary {
 
     /// The same, with more in its environment.
     pub(crate) fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_progressd"))
-            .envs(environment.iter().copied())
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
-            .arg(data)
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary was built");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        command.envs(environment.iter().copied()).args(["serve", "--log", "error"]);
+        Self::launch(command, data, &[&["--listen", "127.0.0.1:0"], arguments].concat(), None)
+    }
+
+    /// Starts it on an address, and keeps what it logs, as JSON.
+    pub(crate) fn start_logging(data: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        let log = NamedTempFile::new().expect("a file");
+        command.args(["serve", "--log", "progressd=debug", "--log-format", "json", "--listen", listen]);
+        command.stderr(File::create(log.path()).expect("the file"));
+        Self::launch(command, data, arguments, Some(log))
+    }
+
+    fn launch(mut command: Command, data: &Path, arguments: &[&str], log: Option<NamedTempFile>) -> Self {
+        command.arg("--data-dir").arg(data).args(arguments).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the binary was built");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it tells its address");
-        let address = line.trim().strip_prefix("listening on http://").expect("it listens").to_owned();
-        Self { child, address }
+        let base = line.trim().strip_prefix("listening on ").expect("it listens").to_owned();
+        Self { child, base, log }
     }
 
     /// The start of its URLs.
     pub(crate) fn base(&self) -> String {
-        format!("http://{}", self.address)
+        self.base.clone()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log.as_ref().expect("its log is kept").path()).expect("text")
     }
 
     /// Its memory that is resident, in KiB.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod app;
+pub(crate) mod authority;
 pub(crate) mod binary;
 mod described;
 mod events;

@@ -7,7 +7,7 @@
  * monotonic clock.
  */
 
-import { isFinal, type Task } from "../client/task.ts";
+import { type Counts, isFinal, parseCounts, type Task } from "../client/task.ts";
 
 export interface Board {
   readonly entries: ReadonlyMap<string, Entry>;
@@ -35,6 +35,13 @@ export function activeOf(board: Board): Task[] {
 export function finishedOf(board: Board): Task[] {
   const finished = tasksOf(board).filter((task) => isFinal(task.status));
   return finished.sort((left, right) => later(endOf(left), endOf(right), left, right));
+}
+
+/** How many tasks of each status are known. */
+export function countsOf(board: Board): Counts {
+  const counts = parseCounts(undefined);
+  for (const { status } of [...activeOf(board), ...finishedOf(board)]) counts[status] += 1;
+  return counts;
 }
 
 export function taskOf(board: Board, taskId: string): Task | undefined {

@@ -13,6 +13,7 @@ import {
   type UserPage,
 } from "./people.ts";
 import { problemOf } from "./problem.ts";
+import { parseSession, type Session } from "./session.ts";
 import {
   type ChannelEvent,
   type ListEvent,
@@ -96,12 +97,19 @@ export interface Client {
   notifyGroup(group: string, notification: NewNotification): Promise<Reach>;
   /** Sets the value of a topic, which who comes later is shown first. */
   publish(topic: string, data: unknown): Promise<void>;
+  /** Who one is. */
+  session(): Promise<Session>;
+  /** Turns a token or an API key into a cookie of this browser. */
+  signIn(token: string): Promise<Session>;
+  /** Ends the session of the cookie. */
+  signOut(): Promise<void>;
 }
 
 export function createClient(options: ClientOptions = {}): Client {
   const { fetch: send = globalThis.fetch.bind(globalThis), baseUrl = "" } = options;
   const urlOf = (kind: string, id: string) => `${baseUrl}/api/${kind}/${encodeURIComponent(id)}`;
   const taskUrl = (taskId: string) => urlOf("tasks", taskId);
+  const sessionUrl = `${baseUrl}/api/session`;
   const progressUrl = (taskId: string) => `${taskUrl(taskId)}/progress`;
 
   function listUrl({ limit = 50, page, ...filters }: Omit<PageQuery, "signal">): string {
@@ -162,6 +170,18 @@ export function createClient(options: ClientOptions = {}): Client {
     },
     async publish(topic, data) {
       await call(urlOf("topics", topic), json("PUT", { data }));
+    },
+    async session() {
+      const response = await call(sessionUrl);
+      return parseSession(await response.json());
+    },
+    async signIn(token) {
+      const headers = { authorization: `Bearer ${token}` };
+      const response = await call(sessionUrl, { method: "POST", headers });
+      return parseSession(await response.json());
+    },
+    async signOut() {
+      await call(sessionUrl, { method: "DELETE" });
     },
   };
 }

@@ -31,6 +31,8 @@ export type LinkEvent =
   | { type: "open" }
   /** The cursor could not be resumed: what follows is a fresh start; `channel` where only one is meant. */
   | { type: "reset"; channel?: string }
+  /** The credential that the stream was opened with is about to end, and the stream with it. */
+  | { type: "expiring" }
   /** The server is alive, but has no room for this stream just now. */
   | { type: "refused"; code?: string; detail?: string }
   /** The stream is away since the last byte, `idleMs` ago; the next attempt starts after `delayMs`. */
@@ -237,6 +239,8 @@ function interpret<T extends object>(
     }
     case "refused":
       return refusal(message, session);
+    case "auth-expiring":
+      return { type: "expiring" as const };
     default: {
       const event = reader.read(message.event, message.data);
       if (event === undefined) return undefined;
@@ -255,7 +259,7 @@ function refusal(message: EventSourceMessage, session: Session): LinkEvent {
   };
 }
 
-const LINK_EVENTS: readonly unknown[] = ["open", "reset", "refused", "waiting"];
+const LINK_EVENTS: readonly unknown[] = ["open", "reset", "expiring", "refused", "waiting"];
 
 export function isLinkEvent(event: object): event is LinkEvent {
   return "type" in event && LINK_EVENTS.includes(event.type);

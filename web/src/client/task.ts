@@ -85,7 +85,8 @@ export interface TaskPage {
   tasks: Task[];
   /** Where the list goes on; absent on its last page. */
   nextPage?: string;
-  counts: Counts;
+  /** Of all tasks; absent for a person, who sees their own only. */
+  counts?: Counts;
 }
 
 /** The result of a task of the kind `upload`. */
@@ -152,10 +153,10 @@ export function parseTaskPage(value: unknown): TaskPage {
   const tasks = fields?.["tasks"];
   if (fields === undefined || !Array.isArray(tasks))
     throw new WireError("a list of tasks has an array `tasks`");
+  const counts = fields["counts"] === undefined ? undefined : parseCounts(fields["counts"]);
   return {
     tasks: tasks.map(parseTask),
-    counts: parseCounts(fields["counts"]),
-    ...present({ nextPage: text(fields, "nextPage") }),
+    ...present({ nextPage: text(fields, "nextPage"), counts }),
   };
 }
 

@@ -23,6 +23,8 @@ export interface Link {
   reason?: Reason;
   /** What the server said when it refused the stream. */
   refusal?: string;
+  /** Whether the credential of the stream is about to end. */
+  isExpiring?: boolean;
 }
 
 /** What tabs say to each other. */
@@ -112,6 +114,7 @@ export function joinHub<Change extends Told>(options: HubOptions<Change>): void 
 
   function follow(event: LinkEvent): void {
     if (event.type === "open") sayLink({ state: "live" });
+    else if (event.type === "expiring") sayLink({ ...link, isExpiring: true });
     else if (event.type === "refused") {
       const refusal = event.detail ?? "The server is busy.";
       sayLink({ ...link, state: "waiting", refusal });

@@ -7,6 +7,7 @@ import { announcement } from "../board/announce.ts";
 import {
   activeOf,
   type Board,
+  countsOf,
   emptyBoard,
   finishedOf,
   taskOf,
@@ -16,7 +17,7 @@ import {
   withTasks,
 } from "../board/board.ts";
 import { formatAgo, formatPercent, taskName } from "../board/format.ts";
-import type { Client, WatchQuery } from "../client/client.ts";
+import type { WatchQuery } from "../client/client.ts";
 import { explain, isGone } from "../client/problem.ts";
 import type { ListChange } from "../client/stream.ts";
 import { type Counts, isFinal, type Task } from "../client/task.ts";
@@ -29,6 +30,7 @@ import type { PageElements } from "./elements.ts";
 import { createLoader } from "./loader.ts";
 import { createNews } from "./news.ts";
 import { createRouter, taskPath } from "./route.ts";
+import type { Visit } from "./session.ts";
 
 /** Finished tasks that are shown at first, and how many more at a time. */
 const FINISHED_STEP = 50;
@@ -36,9 +38,11 @@ const FINISHED_STEP = 50;
 const STALE_AFTER_MS = 3_000;
 const HUB = "progressd-live";
 
-export function createApp(client: Client, page: PageElements): { start(): void } {
+export function createApp({ client, expires }: Visit, page: PageElements): { start(): void } {
   let board: Board = emptyBoard;
+  /** Of all tasks, where the server tells them. */
   let counts: Counts | undefined;
+  let hasList = false;
   let link: Link = { state: "connecting" };
   let finishedWanted = FINISHED_STEP;
   /** Why the last question failed. */
@@ -58,8 +62,8 @@ export function createApp(client: Client, page: PageElements): { start(): void }
     client,
     finishedWanted: () => finishedWanted,
     onList(tasks, listed, askedAtMs) {
-      const isFirst = counts === undefined;
-      counts = listed;
+      const isFirst = !hasList;
+      [hasList, counts] = [true, listed];
       const next = withList(board, tasks, askedAtMs);
       // The first list is what was there before anybody listened: nothing of it is news.
       if (!isFirst) announce(board, next, tasks);
@@ -120,7 +124,8 @@ export function createApp(client: Client, page: PageElements): { start(): void }
   function onLink(next: Link): void {
     link = next;
     // A leader gets a page and asks for the list then; a tab that joins later does not.
-    if (counts === undefined && next.state !== "connecting") loader.loadSoon();
+    if (next.isExpiring) expires();
+    if (!hasList && next.state !== "connecting") loader.loadSoon();
     render();
   }
 
@@ -177,9 +182,10 @@ export function createApp(client: Client, page: PageElements): { start(): void }
       const task = taskOf(board, taskId);
       return task && { task, context: contextOf(task, taskPath(taskId)) };
     });
-    page.showCounts(counts);
+    page.showCounts(hasList ? (counts ?? countsOf(board)) : undefined);
     const { completed = 0, error = 0, cancelled = 0 } = counts ?? {};
-    page.older.hidden = completed + error + cancelled <= finished.length;
+    const hasAll = completed + error + cancelled <= finished.length;
+    page.older.hidden = counts === undefined ? finished.length < finishedWanted : hasAll;
   }
 
   function showTask(taskId: string): void {

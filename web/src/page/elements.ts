@@ -5,6 +5,7 @@
  */
 
 import collection from "../../../postman/progressd.postman_collection.json?url";
+import type { Session } from "../client/session.ts";
 import { type Counts, isFinal, STATUSES } from "../client/task.ts";
 import { CopyText } from "../elements/copy-text.ts";
 import { byId, make, setAttribute, setText } from "../elements/dom.ts";
@@ -117,6 +118,8 @@ export function findPeopleElements() {
   const form = byId("message-form", MessageForm);
   const summary = byId("people-summary", HTMLParagraphElement);
   const trouble = byId("people-trouble", HTMLParagraphElement);
+  const hint = byId("people-hint", HTMLParagraphElement);
+  const heading = byId("people-heading", HTMLHeadingElement);
   listen<string>(users, "user-chosen", (userId) => form.choose(userId));
 
   return {
@@ -129,6 +132,14 @@ export function findPeopleElements() {
       setText(summary, connected.size === 0 ? undefined : hasMore ? `more than ${count}` : count);
     },
 
+    /** Shows what a person is sent, and nothing of others. */
+    showOwnOnly(): void {
+      users.hidden = true;
+      form.hidden = true;
+      setText(heading, "Messages");
+      setText(hint, "What is sent to you appears here.");
+    },
+
     /** Why nothing arrives; nothing when it does. */
     showTrouble(reason: string | undefined): void {
       setText(trouble, reason);
@@ -137,6 +148,59 @@ export function findPeopleElements() {
     onMessage: (run: (outgoing: Outgoing) => void) => listen(form, "message-asked", run),
     onListen: (run: (channel: string) => void) => listen(form, "listen-asked", run),
     onStop: (run: (channel: string) => void) => listen(form, "stop-asked", run),
+  };
+}
+
+export type SessionElements = ReturnType<typeof findSessionElements>;
+
+export function findSessionElements() {
+  const panel = byId("sign-in", HTMLElement);
+  const form = byId("sign-in-form", HTMLFormElement);
+  const token = byId("token", HTMLInputElement);
+  const reason = byId("sign-in-reason", HTMLParagraphElement);
+  const outcome = byId("sign-in-outcome", HTMLParagraphElement);
+  const who = byId("who", HTMLParagraphElement);
+  const name = byId("who-name", HTMLElement);
+
+  return {
+    /** Asks for a token, and says why again. */
+    ask(why: string | undefined): void {
+      setText(reason, why);
+      // Whoever was never let in has nothing to look at.
+      if (why === undefined) {
+        document.body.dataset["signedOut"] = "";
+        panel.setAttribute("role", "main");
+      }
+      if (!panel.hidden) return;
+      panel.hidden = false;
+      token.focus();
+    },
+
+    /** Says who one is; nothing where everybody is the same. */
+    show(session: Session): void {
+      delete document.body.dataset["signedOut"];
+      panel.removeAttribute("role");
+      panel.hidden = true;
+      setText(outcome, undefined);
+      who.hidden = session.kind === "open";
+      setText(name, session.name);
+    },
+
+    /** Why nobody was signed in or out. */
+    showOutcome(problem: string): void {
+      setText(outcome, problem);
+    },
+
+    onSignIn(run: (token: string) => void): void {
+      form.addEventListener("submit", (event) => {
+        event.preventDefault();
+        run(token.value.trim());
+        // It is kept nowhere, not even here.
+        form.reset();
+      });
+    },
+    onSignOut: (run: () => void) =>
+      byId("sign-out", HTMLButtonElement).addEventListener("click", run),
   };
 }
 

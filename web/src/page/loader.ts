@@ -20,7 +20,7 @@ export interface LoaderOptions {
   /** How many finished tasks are wanted. */
   finishedWanted(): number;
   /** `askedAtMs` is when the question was sent, by `performance.now()`. */
-  onList(tasks: readonly Task[], counts: Counts, askedAtMs: number): void;
+  onList(tasks: readonly Task[], counts: Counts | undefined, askedAtMs: number): void;
   /** Told after every failure, and with nothing after every answer. */
   onOutcome(error?: unknown): void;
 }

@@ -4,11 +4,13 @@ import "../style/theme.css";
 import "../style/page.css";
 import "../style/tasks.css";
 import "../style/people.css";
-import { createClient } from "../client/client.ts";
 import { createApp } from "./app.ts";
-import { findPageElements, findPeopleElements } from "./elements.ts";
+import { findPageElements, findPeopleElements, findSessionElements } from "./elements.ts";
 import { startPeople } from "./people.ts";
+import { startSession } from "./session.ts";
 
-const client = createClient();
-createApp(client, findPageElements()).start();
-startPeople(client, findPeopleElements());
+const [page, people] = [findPageElements(), findPeopleElements()];
+startSession(findSessionElements(), (visit) => {
+  createApp(visit, page).start();
+  startPeople(visit, people);
+});

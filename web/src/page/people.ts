@@ -4,7 +4,7 @@
  */
 
 import { messageOf } from "../board/message.ts";
-import type { Client, WatchQuery } from "../client/client.ts";
+import type { WatchQuery } from "../client/client.ts";
 import { parseUser } from "../client/people.ts";
 import { explain } from "../client/problem.ts";
 import type { ChannelChange, ChannelEvent } from "../client/stream.ts";
@@ -15,13 +15,16 @@ import type { PeopleElements } from "./elements.ts";
 import { createListening } from "./listening.ts";
 import { createPresence } from "./presence.ts";
 import { createRepeats } from "./repeats.ts";
+import type { Visit } from "./session.ts";
 
 const HUB = "progressd-people";
 const PRESENCE = "topic:presence";
 /** What a notification is called that is sent from here. */
 const TITLE = "Message";
 
-export function startPeople(client: Client, page: PeopleElements): void {
+export function startPeople({ client, session }: Visit, page: PeopleElements): void {
+  /** A person is told their own messages only, and nothing of others. */
+  const own = session.kind === "person" ? [`user:${session.name}`] : undefined;
   let isSending = false;
   let isRenderAsked = false;
   /** Ends the stream that the leader holds, for one of other channels. */
@@ -38,7 +41,7 @@ export function startPeople(client: Client, page: PeopleElements): void {
     for (let from = query; !query.signal.aborted; from = { signal: query.signal }) {
       reopen = new AbortController();
       const signal = AbortSignal.any([query.signal, reopen.signal]);
-      const channels = [PRESENCE, ...listening.channels()];
+      const channels = own ?? [PRESENCE, ...listening.channels()];
       const isRepeat = from.lastEventId === undefined && repeats.startAnew(channels);
       for await (const event of client.watchMany(channels, { ...from, signal }))
         if (event.type !== "message" || !isRepeat || !isRepeat(event.channel, event.data))
@@ -59,7 +62,7 @@ export function startPeople(client: Client, page: PeopleElements): void {
   }
 
   function onLink(link: Link): void {
-    if (link.state === "live") void presence.load();
+    if (link.state === "live" && own === undefined) void presence.load();
     page.showTrouble(link.refusal);
   }
 
@@ -109,6 +112,7 @@ export function startPeople(client: Client, page: PeopleElements): void {
   page.onMessage((outgoing) => void send(outgoing));
   page.onListen(listening.add);
   page.onStop(listening.remove);
+  if (own !== undefined) page.showOwnOnly();
   joinHub({ ...tabsOf(HUB), open, onChanges, onLink });
   render();
 }
