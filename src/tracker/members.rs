@@ -156,7 +156,8 @@ impl Tracker {
         let versions = followed.iter().map(Follower::version).collect();
         let theirs = self.wanted(&followed);
         let joined = joined_since(&theirs);
-        let others = channels.iter().copied().filter(|channel| !joined.contains_key(*channel));
+        let chosen: Vec<_> = channels.into_iter().cloned().collect();
+        let others = chosen.iter().filter(|channel| !joined.contains_key(*channel));
         let wanted: Vec<_> = others.map(Wanted::state).chain(theirs).collect();
         let load = async |missing: &[ChannelName]| self.load_many(missing).await;
         let (joins, mut subscriber) = self.shared.registry.open_several(&wanted, resume, load).await?;
@@ -167,7 +168,7 @@ impl Tracker {
                 subscriber,
                 tracker: self.clone(),
                 followed,
-                chosen: channels.into_iter().cloned().collect(),
+                chosen,
                 joined,
                 moving: None,
                 on_taken: None,

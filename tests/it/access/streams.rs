@@ -100,19 +100,3 @@ async fn a_long_poll_is_refused_within_a_second_of_the_revocation_of_its_key() {
     }
     assert!(revoked.elapsed() <= Duration::from_secs(1), "{:?}", revoked.elapsed());
 }
-
-#[tokio::test]
-async fn a_stream_without_channels_is_of_what_one_may_see() {
-    let app = guarded().await;
-    let program = app.key(&[Scope::Notify]);
-    let send = async |path: &str, body| app.post(path).bearer(&program).json(&body).send().await.status();
-    let mut events = app.get("/api/stream").bearer(&token("alice")).events().await;
-    assert!(events.bytes().await.is_some());
-    assert_eq!(send("/api/broadcast", json!({ "data": 1 })).await, 200);
-    assert_eq!(send("/api/users/bob/notifications", json!({ "title": "to bob", "message": "" })).await, 200);
-    assert_eq!(send("/api/users/alice/notifications", json!({ "title": "to alice", "message": "" })).await, 200);
-    let told = events.next().await.unwrap().data;
-    assert!(told.starts_with(r#"{"channel":"user:alice","#) && told.contains("to alice"), "{told}");
-    let all = app.get("/api/stream").bearer(&program).send().await;
-    assert_eq!(all.refusal(), "404 topic_not_found", "topics are for administrators");
-}
