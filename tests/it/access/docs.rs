@@ -37,7 +37,8 @@ fn the_shell_lines_of_the_page_of_access_work_as_they_are() {
 fn each_threat_names_tests_that_there_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = std::fs::read_dir(root.join("tests/it/access")).unwrap().map(|entry| entry.unwrap().path());
-    let others = ["tests/it/guard.rs", "tests/it/proxies.rs", "src/access/table.rs"].map(|file| root.join(file));
+    let others = ["tests/it/guard.rs", "tests/it/limits.rs", "tests/it/proxies.rs", "src/access/table.rs"]
+        .map(|file| root.join(file));
     let sources: String = folder.chain(others).map(|file| std::fs::read_to_string(file).unwrap()).collect();
     let (_, page) = include_str!("../../../docs/access.md").split_once("## Who attacks what").unwrap();
     let rows: Vec<Vec<&str>> =

@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use progressd::{access::Scope, config::KeySource};
 use serde_json::{Value, json};
 
-use super::now;
+use super::{let_guess, now};
 use crate::support::TestApp;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keys");
@@ -68,7 +68,11 @@ impl Issuer {
 
     async fn app(&self) -> TestApp {
         let url = KeySource::Url(self.url.clone());
-        TestApp::with(|config| config.access.jwks = Some(url)).await
+        TestApp::with(|config| {
+            config.access.jwks = Some(url);
+            let_guess(config);
+        })
+        .await
     }
 
     fn say(&self, status: StatusCode, text: String) {

@@ -45,6 +45,8 @@ async fn access_is_on_as_soon_as_there_is_a_key_and_stays_on() {
 async fn a_key_that_has_expired_is_refused() {
     let app = TestApp::in_process().await;
     let key = app.access_files().create("short", &[Scope::Read], Some(Duration::ZERO)).unwrap();
+    // The clock of the service is not the system's, which made the key.
+    app.service.app.tracker.clock().step(1_000);
     let answer = app.get("/api/tasks").bearer(&key).send().await;
     assert_eq!(
         (answer.refusal().as_str(), &answer.json()["detail"]),
