@@ -64,15 +64,38 @@ impl Fate {
     }
 }
 
+/// How often a node looks for what others have appended.
+const LOOKS_EVERY: Duration = Duration::from_millis(250);
+
 pub(super) struct FatedJournal {
     pub(super) inner: MemoryJournal,
     pub(super) fate: Arc<Fate>,
+    /// The name of the node, where there are several.
+    pub(super) node: Option<String>,
 }
 
 #[async_trait]
 impl Journal for FatedJournal {
     fn epochs(&self) -> &Epochs {
         self.inner.epochs()
+    }
+
+    fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
+    async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        if self.node.is_none() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            tokio::time::sleep(LOOKS_EVERY).await;
+            match self.tail(known_head, limit).await {
+                Ok(Tail::Events(events)) if events.is_empty() => {}
+                Ok(found) => return found,
+                Err(_) => {}
+            }
+        }
     }
 
     fn folded_through(&self) -> Seq {

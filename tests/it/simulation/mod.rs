@@ -1,4 +1,4 @@
-//! Whole services on one journal that misbehaves, in paused time, on one thread. Each choice comes from one seed: who does
+//! One to three whole services on one journal that misbehaves, in paused time, on one thread. Each choice comes from one seed: who does
 //! what and when, which calls of the journal are slow, fail or lose their answer, when a service dies and starts again, and how
 //! the clock steps. What everybody was told is compared with what the journal holds.
 //!
@@ -15,7 +15,10 @@ mod writers;
 use std::{sync::Arc, time::Duration};
 
 use progressd::testing::MemoryJournal;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use choices::Choices;
 use nodes::Nodes;
@@ -27,6 +30,8 @@ use writers::{Tasks, Worker, notify};
 const SEEDS: u64 = 100;
 /// How long everything may take, in the time of the simulation.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3_600);
+/// How long a service may not know what another has written.
+const HEARS_WITHIN: Duration = Duration::from_secs(2);
 const USERS: [&str; 2] = ["ann", "bob"];
 
 #[test]
@@ -75,7 +80,13 @@ async fn simulate(choices: Choices) -> Truth {
     let written = timeout(SETTLES_WITHIN, writing.join_all()).await.expect("all is written in the end");
     troubles.abort();
     nodes.heal().await;
-    tasks.close();
+    // Nobody has to come to a service for it to hear of what the others did.
+    sleep(HEARS_WITHIN).await;
+    for task in tasks.close() {
+        for told in nodes.ask_each(&format!("/api/tasks/{task}")).await {
+            assert_eq!(told.json()["status"], "completed", "{told:?}");
+        }
+    }
     let seen = timeout(SETTLES_WITHIN, watching.join_all()).await.expect("no watcher is left behind");
     let events = truth::events(&truth).await;
     truth::has_all(&events, &written.concat());

@@ -36,7 +36,9 @@ struct Life {
 
 impl Nodes {
     pub(super) async fn start(truth: &MemoryJournal, choices: Choices) -> Arc<Self> {
-        let nodes = Arc::new(Self { truth: truth.clone(), clock: Clock::runtime(), nodes: vec![Mutex::default()] });
+        let count = if choices.chance(40) { 1 } else { choices.between(2, 3) };
+        let nodes = (0..count).map(|_| Mutex::default()).collect();
+        let nodes = Arc::new(Self { truth: truth.clone(), clock: Clock::runtime(), nodes });
         for node in 0..nodes.nodes.len() {
             nodes.begin(node, choices.fork(), false).await;
         }
@@ -54,7 +56,11 @@ impl Nodes {
             let data = tempfile::tempdir().unwrap();
             let mut config = Config { data_dir: data.path().to_owned(), ..Config::default() };
             config.streams.tick_interval = Duration::from_millis(10);
-            let journal = FatedJournal { inner: self.truth.reopened(), fate: Arc::clone(&fate) };
+            // A store that nodes share begins no epoch with the start of one.
+            let is_shared = self.nodes.len() > 1;
+            let inner = if is_shared { self.truth.clone() } else { self.truth.reopened() };
+            let name = is_shared.then(|| format!("node-{node}"));
+            let journal = FatedJournal { inner, fate: Arc::clone(&fate), node: name };
             match Service::start(config, Arc::new(journal), self.clock.clone()).await {
                 Ok(service) => {
                     let end = CancellationToken::new();
@@ -103,6 +109,13 @@ impl Nodes {
                 self.begin(node, Choices::new(0), true).await;
             }
         }
+    }
+
+    /// What each of them says now.
+    pub(super) async fn ask_each(&self, path: &str) -> Vec<Answer> {
+        let routers =
+            (0..self.nodes.len()).filter_map(|node| self.life(node).as_ref().map(|life| life.service.router.clone()));
+        futures_util::future::join_all(routers.map(|router| Asking::of(router, "GET", path).send())).await
     }
 
     /// A service that lives, with the end of its life.

@@ -22,9 +22,11 @@ impl Tasks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0.push(id);
     }
 
-    /// There will be no more.
-    pub(super) fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+    /// There will be no more; all of them.
+    pub(super) fn close(&self) -> Vec<Uuid> {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.1 = true;
+        tasks.0.clone()
     }
 
     /// One of them, and whether there may be more.
