@@ -10,6 +10,7 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Component, Path, PathBuf},
+    time::SystemTime,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -82,10 +83,12 @@ fn add_directory(builder: &mut Builder<impl Write>, data_dir: &Path, name: &Path
 }
 
 fn add_file(builder: &mut Builder<impl Write>, file: &File, name: &Path) -> io::Result<()> {
-    let size = file.metadata()?.len();
+    let found = file.metadata()?;
+    let size = found.len();
     let mut header = Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o600);
+    header.set_mtime(found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
     // A file that is being received may grow meanwhile, and should it shrink, the archive stays readable.
     builder.append_data(&mut header, name, file.chain(io::repeat(0)).take(size))
 }
