@@ -141,6 +141,8 @@ fn spawn(binary: &Path, data: &Path, arguments: &[&str]) -> (Child, String) {
         .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data-dir"])
         .arg(data)
         .args(arguments)
+        // No flag: a baseline may not know it yet.
+        .env("PROGRESSD_MAX_LIVE_TASKS", "10000000")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
