@@ -4,7 +4,7 @@
 //! asked. A handler is given the [`Principal`] for what only it knows: the owner of a new task, the filter of a list, the
 //! channels in a query.
 
-use std::{borrow::Cow, convert::Infallible, sync::Arc};
+use std::{borrow::Cow, convert::Infallible, pin::pin, sync::Arc};
 
 use axum::{
     body::Body,
@@ -50,7 +50,9 @@ where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
     let limited = limits::of_address(&app, &request);
-    limits::within(&app, limited, admitted(&app, route, request)).await
+    // Pinned here, for a future that is passed on by value has room in each function that it passes.
+    let answer = pin!(admitted(&app, route, request));
+    limits::within(&app, limited, answer).await
 }
 
 async fn admitted<S>(app: &App, route: S, mut request: Request) -> Response
@@ -73,8 +75,8 @@ where
     let is_left = request.method().is_safe();
     let end = app.access.end_of(&pass, now);
     let limited = limits::of_principal(&pass, &request);
-    let answered = async { route.oneshot(request).await.unwrap_or_else(|never| match never {}) };
-    let answered = limits::within(app, limited, answered);
+    let answer = pin!(async { route.oneshot(request).await.unwrap_or_else(|never| match never {}) });
+    let answered = limits::within(app, limited, answer);
     let response = if is_left {
         tokio::select! {
             biased;
@@ -146,7 +148,8 @@ async fn recognized(
         Credential::Ticket(ticket) => app.access.recognize_ticket(ticket, now),
     };
     let pass = match recognize() {
-        Err(Denied::UnknownSigner | Denied::NoKeys) if app.access.renew_keys().await => recognize(),
+        // On the heap, for it is large and seldom needed, and each request would have to carry its room.
+        Err(Denied::UnknownSigner | Denied::NoKeys) if Box::pin(app.access.renew_keys()).await => recognize(),
         pass => pass,
     };
     pass.map_err(|denied| match denied {
