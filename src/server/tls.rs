@@ -238,14 +238,14 @@ mod tests {
 
     use rcgen::{CertifiedKey as Made, generate_simple_self_signed};
     use tempfile::TempDir;
-    use tokio::task::JoinHandle;
+    use tokio_util::task::AbortOnDropHandle;
 
     use super::*;
 
     struct Followed {
         folder: TempDir,
         tls: Tls,
-        _following: JoinHandle<()>,
+        _following: AbortOnDropHandle<()>,
     }
 
     impl Followed {
@@ -257,7 +257,7 @@ mod tests {
             fs::write(&files[1], key).expect("written");
             let [cert, key] = files.map(Some);
             let tls = Tls::load(&TlsConfig { cert, key }, 1).expect("a pair").expect("files");
-            let following = tokio::spawn(tls.clone().follow_files(CancellationToken::new()));
+            let following = AbortOnDropHandle::new(tokio::spawn(tls.clone().follow_files(CancellationToken::new())));
             Self { folder, tls, _following: following }
         }
 
