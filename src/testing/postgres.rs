@@ -179,6 +179,15 @@ impl PostgresDatabase {
     pub async fn try_execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.server.try_execute(&self.name, sql).await
     }
+
+    /// Waits until a condition holds in it.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn wait_until(&self, condition: &str) {
+        let wait = format!("DO $$ BEGIN WHILE NOT ({condition}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$");
+        self.try_execute(&wait).await.expect(condition);
+    }
 }
 
 impl Drop for PostgresDatabase {
