@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::extract::{FromRequestParts, Request};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, request::Parts, uri::Authority};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
 use utoipa::openapi::{OpenApi, PathItem, path::Operation};
 
 use super::{
@@ -143,6 +143,19 @@ pub(super) fn describe(method: &Method, operation: &mut Operation) {
     if !is_safe(method) {
         refusals::add(responses, &HasEffect::kinds());
     }
+}
+
+/// Refuses a head over HTTP/2 that is larger than allowed, counted as RFC 9113 section 10.5.1 has it. The connection lets
+/// it through, as far as it reads one at all; over HTTP/1 it has answered by itself.
+pub(super) fn check_head(request: &Request, max_bytes: usize) -> Result<(), Problem> {
+    // What a line costs beside its text.
+    const LINE: usize = 32;
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let lines = || request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+    if request.version() != Version::HTTP_2 || target + lines().sum::<usize>() <= max_bytes {
+        return Ok(());
+    }
+    Err(Problem::new(&kinds::HEAD_TOO_LARGE).with_detail("The path and the headers are bounded by --max-header."))
 }
 
 fn check_request(request: &Request, client: &Client, config: &HttpConfig) -> Result<(), Problem> {

@@ -107,7 +107,8 @@ where
         );
         let checked = guard::check(&request, &client, &app.config.http);
         request.extensions_mut().insert(client);
-        let refusal = proxies.err().or(checked.refusal);
+        let head = guard::check_head(&request, app.config.connections.max_header_bytes);
+        let refusal = proxies.err().or(checked.refusal).or(head.err());
         let answer = match refusal {
             // A refused request reaches no handler and no body.
             Some(problem) => Either::Left(ready(problem.into_response())),

@@ -123,16 +123,16 @@ refuses!(Watched: kinds::MALFORMED, kinds::UNKNOWN_PARAMETER, kinds::INVALID);
 
 fn read_channel(text: &str) -> Result<ChannelName, Problem> {
     let text = percent_decode_str(text).decode_utf8().unwrap_or_default();
-    public_channel(&text)
+    public_channel("channel", &text)
 }
 
-/// A channel that clients may name; a bare name is that of a topic.
-pub(super) fn public_channel(text: &str) -> Result<ChannelName, Problem> {
+/// A channel that clients may name in this place of a request; a bare name is that of a topic.
+pub(super) fn public_channel(place: &'static str, text: &str) -> Result<ChannelName, Problem> {
     use ChannelKind::{Group, Task, Topic, User};
     let is_public = |name: &ChannelName| matches!(name.kind(), Task | User | Group | Topic);
     let name = if text.contains(':') { text.parse() } else { ChannelName::topic(text) };
     name.ok().filter(|name| is_public(name) && name != ChannelName::all_topics()).ok_or_else(|| {
-        Problem::invalid("channel", "must be task: and a UUID, user: or group: and a name, or the name of a topic")
+        Problem::invalid(place, "must be task: and a UUID; user:, group: or topic: and a name; or the name of a topic")
     })
 }
 

@@ -34,8 +34,8 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NewTicket {
-    /// The channels that may be watched with it: `task:` and a UUID, `user:` or `group:` and a name, or
-    /// the name of a topic.
+    /// The channels that may be watched with it: `task:` and a UUID; `user:`, `group:` or `topic:` and a name; or the
+    /// name of a topic.
     #[garde(length(min = 1, max = CHANNELS_MAX))]
     #[schema(min_items = 1, max_items = 100, example = json!(["user:alice"]))]
     channels: Vec<String>,
@@ -73,7 +73,7 @@ async fn issue(
     pass: Pass,
     Json(new): Json<NewTicket>,
 ) -> Result<JsonAnswer<IssuedTicket>, Problem> {
-    let named = |name: &String| public_channel(name).map_err(|_| Problem::invalid("channels", NOT_A_CHANNEL));
+    let named = |name: &String| public_channel("channels", name);
     let channels = new.channels.iter().map(named).collect::<Result<Vec<_>, _>>()?;
     // A ticket knows nobody who could leave the group.
     if pass.principal.person().is_some() && channels.iter().any(|channel| channel.kind() == ChannelKind::Group) {
@@ -88,5 +88,3 @@ async fn issue(
     let (ticket, expires_at) = issued.ok_or_else(|| Problem::invalid("channels", "are too many for one ticket"))?;
     Ok(JsonAnswer(IssuedTicket { ticket, expires_at }))
 }
-
-const NOT_A_CHANNEL: &str = "must be task: and a UUID, user: or group: and a name, or the name of a topic";

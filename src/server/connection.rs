@@ -46,6 +46,9 @@ const MAX_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Requests at once on one HTTP/2 connection; a browser's page needs some tens.
 const MAX_CONCURRENT_REQUESTS: u32 = 256;
+/// A head over HTTP/2 that is larger than allowed is read if it is not so many times as large: then the application says
+/// what is wrong with it. One that is still larger gets a status alone.
+const READABLE_HEADS: usize = 8;
 
 /// How often an HTTP/2 client is asked whether it is still there, and how long it may take to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -237,10 +240,11 @@ where
     let cut = CancellationToken::new();
     let _cut_requests_at_the_end = cut.clone().drop_guard();
     let (write_timeout, metrics) = (limits.write_timeout, metrics.clone());
+    let header_list_max = limits.max_header_bytes.saturating_mul(READABLE_HEADS);
     let mut connection = pin!(
         http2::Builder::new(RequestTasks { tasks: TaskTracker::new(), cut, write_timeout, metrics })
             .timer(TokioTimer::new())
-            .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(header_list_max).unwrap_or(u32::MAX))
             .max_concurrent_streams(MAX_CONCURRENT_REQUESTS)
             .max_send_buf_size(MAX_BUFFER_BYTES)
             .keep_alive_interval(PING_INTERVAL)

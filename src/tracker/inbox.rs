@@ -32,6 +32,18 @@ pub struct InboxFilter {
     pub bytes_max: usize,
 }
 
+impl InboxFilter {
+    /// How many of these, newest first, are on one page.
+    fn fit(&self, events: &[Event]) -> usize {
+        let mut size_bytes = 0;
+        let fits = |event: &&Event| {
+            size_bytes += event.draft.data.len();
+            size_bytes <= self.bytes_max
+        };
+        events.iter().take(self.limit).take_while(fits).count().max(1)
+    }
+}
+
 impl Tracker {
     /// Lists the notifications of a user.
     ///
@@ -56,14 +68,9 @@ impl Tracker {
             }
             // Of all channels so far, only those that can be on the page.
             events.sort_unstable_by_key(|event| std::cmp::Reverse(event.seq));
-            events.truncate(filter.limit.saturating_add(1));
+            events.truncate(filter.fit(&events).saturating_add(1));
         }
-        let mut size_bytes = 0;
-        let fits = |event: &&Event| {
-            size_bytes += event.draft.data.len();
-            size_bytes <= filter.bytes_max
-        };
-        let listed = events.iter().take(filter.limit).take_while(fits).count().max(1);
+        let listed = filter.fit(&events);
         let has_more = events.len() > listed;
         events.truncate(listed);
         let next = events.last().filter(|_| has_more).map(|event| event.seq);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::Wake,
-    event::{ChannelKind, ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Epoch, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, EventKey, Intent, Row, Status},
 };
@@ -50,6 +50,8 @@ pub(super) struct Writer {
     again: VecDeque<Request>,
     /// The last seq that the table has followed.
     pub(super) head: Seq,
+    /// The epochs that the store had begun when the table was loaded.
+    pub(super) begun: Arc<[(Seq, Epoch)]>,
     /// Timers rest until then.
     rest_until: Instant,
     jumps: JumpWatch,
@@ -63,7 +65,8 @@ impl Writer {
         let jumps = JumpWatch::new(shared.clock.clone());
         let again = VecDeque::new();
         let rest_until = Instant::now() + START_PAUSE;
-        let mut writer = Self { shared, queue, again, head: Seq::ZERO, rest_until, jumps, is_behind: false };
+        let begun = shared.journal.epochs().begun();
+        let mut writer = Self { shared, queue, again, head: Seq::ZERO, begun, rest_until, jumps, is_behind: false };
         writer.reload().await?;
         Ok(writer)
     }

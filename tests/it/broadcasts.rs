@@ -143,7 +143,7 @@ async fn a_game_shows_its_score_then_every_change() {
     for (game, score, refusal) in [
         ("a%0ab", json!({ "home_score": 1, "away_score": 0 }), "422 invalid gameId"),
         ("7", json!({ "home_score": 1 }), "422 invalid away_score"),
-        ("7", json!({ "home_score": 1, "away_score": 0, "event_type": "a\0" }), "422 invalid eventType"),
+        ("7", json!({ "home_score": 1, "away_score": 0, "event_type": "a\0" }), "422 invalid event_type"),
     ] {
         assert_eq!(app.score(game, score).await.refusal(), refusal);
     }

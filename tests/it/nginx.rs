@@ -166,7 +166,7 @@ impl Proxied {
 
 fn serve(data: &Path, listen: &str) -> Binary {
     let behind = ["--trusted-proxies", "127.0.0.1", "--allowed-hosts", "progress.example", "--insecure-open"];
-    Binary::start_logging(data, listen, &behind)
+    Binary::start_on(data, listen, &behind)
 }
 
 /// A stream that is being read.

@@ -18,19 +18,22 @@ use super::super::{
     topics::{Greeting, event_name, stream},
 };
 use crate::{
-    event::{ChannelName, Name, Timestamp},
+    event::{ChannelName, Timestamp},
     topics::{topic_of_game, value},
 };
 
 /// The name of a score's event, unless it has another type.
 const SCORE: &str = "score";
 
+/// What a name may be, less what stands before it in the name of the topic.
+const NOT_A_GAME: &str = "must be 1 to 123 ASCII letters, digits or any of - _ . ~ @";
+
 /// A game in a path: its topic.
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Path, names("gameId"))]
 pub(super) struct Game(
-    /// The id of the game.
-    #[param(value_type = Name)]
+    /// The id of the game: 1 to 123 ASCII letters, digits or any of `-_.~@`.
+    #[param(value_type = String, pattern = "^[A-Za-z0-9._~@-]{1,123}$", min_length = 1, max_length = 123)]
     ChannelName,
 );
 
@@ -41,7 +44,7 @@ impl FromRequestParts<App> for Game {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let game = path_parameter(parts, app, |id| ChannelName::topic(&topic_of_game(id))).await?;
-        game.map(Self).map_err(|error| Problem::invalid("gameId", error.to_string()))
+        game.map(Self).map_err(|_| Problem::invalid("gameId", NOT_A_GAME))
     }
 }
 
@@ -56,7 +59,7 @@ pub(super) struct Score {
     away_score: i64,
     /// The name of the event, `score` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(event_name)))]
+    #[garde(skip)]
     #[schema(min_length = 1, max_length = 128, example = "goal")]
     event_type: Option<String>,
 }
@@ -122,6 +125,8 @@ pub(super) async fn score(
     let shown = ShownScore { game_id, score: &score, timestamp: app.tracker.clock().now() };
     let data = serde_json::to_vec(&shown).map_err(Problem::internal)?;
     let event = score.event_type.clone().unwrap_or_else(|| SCORE.into());
+    // Here, because members are named in camel case where garde checks them.
+    event_name(&event, &()).map_err(|error| Problem::invalid("event_type", error.message().to_owned()))?;
     app.tracker.append(vec![value(&topic, Some(event), data.into())], None).await?;
     Ok(axum::Json(Scored { success: true }))
 }

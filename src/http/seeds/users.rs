@@ -66,13 +66,22 @@ pub(super) struct MadeUser {
 #[serde(rename_all = "camelCase")]
 struct Created<'a> {
     user_id: Uuid,
-    user_name: &'a str,
-    email: &'a str,
+    #[serde(flatten)]
+    profile: Option<ShownProfile<'a>>,
     created_at: Timestamp,
     message: String,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownProfile<'a> {
+    user_name: &'a str,
+    email: &'a str,
+}
+
 /// Makes a user, and broadcasts `user.created`.
+///
+/// While access is on and the topic `broadcast` is public, the event leaves out the name and the email address.
 #[utoipa::path(
     post, path = "/api/users", operation_id = "createUser", tag = "compatibility",
     request_body(content = NewUser, example = json!({ "name": "Alice", "email": "alice@example.org" })),
@@ -84,10 +93,16 @@ pub(super) async fn create(
     Json(NewUser { name, email }): Json<NewUser>,
 ) -> Result<(StatusCode, axum::Json<MadeUser>), Problem> {
     let (id, created_at) = (Uuid::now_v7(), app.tracker.clock().now());
-    let message = format!("User {name} was created");
-    let told = Created { user_id: id, user_name: &name, email: &email, created_at, message };
+    let topic = broadcasts::topic()?;
+    // Others may listen then who may not know of each other.
+    let profile = match app.access.is_on() && app.access.is_public(&topic) {
+        true => None,
+        false => Some(ShownProfile { user_name: &name, email: &email }),
+    };
+    let whom = profile.as_ref().map_or("A user".into(), |profile| format!("User {}", profile.user_name));
+    let told = Created { user_id: id, profile, created_at, message: format!("{whom} was created") };
     let told = serde_json::to_vec(&told).map_err(Problem::internal)?;
-    let told = broadcast(&broadcasts::topic()?, Some("user.created".into()), told.into());
+    let told = broadcast(&topic, Some("user.created".into()), told.into());
     let user = ChannelName::user(&id.to_string()).map_err(Problem::internal)?;
     let profile = Profile { name: name.clone(), email: email.clone() };
     app.tracker.ask_user(&user, UserIntent::Introduce(profile, told)).await?;

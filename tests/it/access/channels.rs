@@ -87,6 +87,21 @@ async fn broadcasts_are_for_all_who_are_let_in_unless_the_setting_says_otherwise
 }
 
 #[tokio::test]
+async fn who_was_made_is_told_by_name_only_to_those_who_may_know() {
+    let made = json!({ "name": "Mallory", "email": "mallory@example.org" });
+    for (public, is_named) in [(vec!["broadcast".into()], false), (Vec::new(), true)] {
+        let app = guarded_with(|config| config.access.public_topics = public).await;
+        let key = app.key(&[Scope::Publish, Scope::Notify]);
+        let mut events = app.get(&format!("/api/sse/events?token={key}")).events().await;
+        events.next().await.unwrap();
+        let user = app.post("/api/users").bearer(&key).json(&made).send().await.json();
+        let told: Value = serde_json::from_str(&events.next().await.unwrap().data).unwrap();
+        assert_eq!(told["userId"], user["id"]);
+        assert_eq!(told.to_string().contains("allory"), is_named, "{told}");
+    }
+}
+
+#[tokio::test]
 async fn everything_is_what_one_may_see_of_topics_and_oneself() {
     let app = guarded_with(|config| config.access.public_topics = vec!["news".into()]).await;
     let admin = app.key(&[Scope::Admin]);

@@ -1,6 +1,7 @@
 //! The keys of whoever signs people in, as they change: in a file, and at a URL.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -8,14 +9,16 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, response::IntoResponse, routing::get};
+use axum::{Router, response::IntoResponse, routing::get, serve::Listener};
 use http::{StatusCode, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use progressd::{access::Scope, config::KeySource};
 use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{let_guess, now};
-use crate::support::TestApp;
+use crate::support::{TestApp, authority::Authority, binary::Binary};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keys");
 
@@ -60,7 +63,7 @@ impl Issuer {
         };
         let others = get(async || set_of("EC", "others"));
         let router = Router::new().route("/keys", get(answer)).route("/others", others);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/keys", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, says, asked }
@@ -136,6 +139,45 @@ async fn until_keys_can_be_had_people_are_asked_to_come_again() {
     issuer.say(StatusCode::OK, set_of("EC", "first"));
     let_pass(Duration::from_secs(11)).await;
     assert_eq!(status(&app, &token).await, 200);
+}
+
+/// Connections of a listener, under TLS.
+struct TlsListener(TcpListener, TlsAcceptor);
+
+impl Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            let (stream, peer) = self.0.accept().await.unwrap();
+            // A client that does not trust the certificate ends the handshake.
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_come_from_an_issuer_whose_certificate_is_trusted() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/keys", listener.local_addr().unwrap().port());
+    let router = Router::new().route("/keys", get(async || set_of("EC", "first")));
+    tokio::spawn(axum::serve(TlsListener(listener, authority.issue().acceptor()), router).into_future());
+    for (trusted, status) in [(authority.pem(), 200), (Authority::new().pem(), 503)] {
+        let (file, data) = (folder.path().join("trusted.pem"), tempfile::tempdir().unwrap());
+        std::fs::write(&file, trusted).unwrap();
+        let service = Binary::start_with(data.path(), &["--jwks", &url], &[("SSL_CERT_FILE", &file)]);
+        let request = reqwest::Client::new().get(format!("{}/api/tasks", service.base()));
+        let answer = request.bearer_auth(token_of("es256", "first")).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ fn the_binary_says_that_it_speaks_tls_and_who_may_read_its_key() {
         std::fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
         let data = tempfile::tempdir().unwrap();
         let [cert, key] = [&cert, &key].map(|path| path.to_str().unwrap());
-        let mut binary = Binary::start_logging(data.path(), "127.0.0.1:0", &["--tls-cert", cert, "--tls-key", key]);
+        let mut binary = Binary::start(data.path(), &["--tls-cert", cert, "--tls-key", key]);
         assert!(binary.base().starts_with("https://127.0.0.1:"));
         binary.terminate();
         binary.log()

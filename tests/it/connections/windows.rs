@@ -203,3 +203,23 @@ async fn connections_that_take_nothing_pin_little_memory() {
     let growth_kib = server.resident_kib().saturating_sub(before_kib);
     assert!(growth_kib < GROWTH_KIB_MAX, "100 pages that are not taken hold {growth_kib} KiB");
 }
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_in_words() {
+    let app = TestApp::on_socket().await;
+    let client = client(app.address(), 65_535).await;
+    // As large as allowed, larger than allowed, and larger than anything that is read.
+    for (bytes, status) in [(10 << 10, 404), (17 << 10, 431), (100 << 10, 431), (200 << 10, 431)] {
+        let request = http::Request::get("http://localhost/api/tasks/none").header("x-bomb", "a".repeat(bytes));
+        let sent = client.clone().send_request(request.body(()).expect("a request"), true).expect("a stream").0;
+        let answer = soon(sent).await.expect("a head");
+        assert_eq!(answer.status(), status, "{bytes}");
+        let mut text = Vec::new();
+        let mut body = answer.into_body();
+        while let Some(data) = soon(body.data()).await {
+            text.extend(data.expect("a body"));
+        }
+        let said = String::from_utf8(text).expect("text");
+        assert_eq!(said.contains("--max-header"), status == 431 && bytes < 128 << 10, "{bytes}: {said}");
+    }
+}

@@ -3,9 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
+use futures_util::FutureExt;
 use http::{HeaderName, Method, Request, Response, header};
 use progressd::{
     config::Config,
+    event::{Event, Seq},
+    journal::{Journal, Tail},
     server::Peer,
     service::{Clock, Service, history_bounds},
     testing::MemoryJournal,
@@ -14,7 +17,7 @@ use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
-use super::{Answer, Events, described};
+use super::{Answer, Events, described, leaks};
 
 /// A running service; it ends with the test.
 pub(crate) struct TestApp {
@@ -32,6 +35,7 @@ impl TestApp {
 
     /// In process, with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        leaks::search_log();
         let mut config = Config::default();
         config.streams.tick_interval = Duration::from_millis(1);
         change(&mut config);
@@ -94,6 +98,20 @@ impl TestApp {
         let answer = self.patch(path).json(&report).send().await;
         assert_eq!(answer.status(), 200, "{answer:?}");
         answer
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        leaks::search("a metric", self.service.app.metrics.encode().as_bytes());
+        leaks::search_files(&self.service.app.config.data_dir);
+        if let Some(Ok(Tail::Events(events))) = self.journal.tail(Seq::ZERO, usize::MAX).now_or_never() {
+            for Event { draft, .. } in events {
+                for part in [Some(draft.data), draft.memo, draft.origin].into_iter().flatten() {
+                    leaks::search("an event", &part);
+                }
+            }
+        }
     }
 }
 

@@ -6,8 +6,11 @@ use progressd::config::TlsConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer},
+    TlsAcceptor, TlsConnector,
+    rustls::{
+        ClientConfig, RootCertStore, ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
 };
 
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -58,6 +61,13 @@ impl Pair {
         std::fs::write(&cert, &self.cert).unwrap();
         std::fs::write(&key, &self.key).unwrap();
         TlsConfig { cert: Some(cert), key: Some(key) }
+    }
+
+    /// For a server of the test itself.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let chain = vec![CertificateDer::from_pem_slice(self.cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        TlsAcceptor::from(Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap()))
     }
 }
 

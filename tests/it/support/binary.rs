@@ -3,18 +3,21 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal};
 use tempfile::NamedTempFile;
 
-/// A running server; dropping it kills it.
+use super::leaks;
+
+/// A running server; dropping it kills it. What it has written is searched for credentials then.
 pub(crate) struct Binary {
     child: Child,
     base: String,
-    log: Option<NamedTempFile>,
+    data: PathBuf,
+    log: NamedTempFile,
 }
 
 impl Binary {
@@ -26,35 +29,34 @@ impl Binary {
     /// The same, with more in its environment.
     pub(crate) fn start_with(data: &Path, arguments: &[&str], environment: &[(&str, &Path)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
-        command.envs(environment.iter().copied()).args(["serve", "--log", "error"]);
-        Self::launch(command, data, &[&["--listen", "127.0.0.1:0"], arguments].concat(), None)
+        command.envs(environment.iter().copied());
+        Self::launch(command, data, &[&["--listen", "127.0.0.1:0"], arguments].concat())
     }
 
     /// The same, where it may have so many files open.
     pub(crate) fn start_with_files(data: &Path, files: usize) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_progressd")]);
-        command.args(["serve", "--log", "error"]);
-        Self::launch(command, data, &["--listen", "127.0.0.1:0"], None)
+        Self::launch(command, data, &["--listen", "127.0.0.1:0"])
     }
 
-    /// Starts it on an address, and keeps what it logs, as JSON.
-    pub(crate) fn start_logging(data: &Path, listen: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+    /// Starts it on an address.
+    pub(crate) fn start_on(data: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        Self::launch(command, data, &[&["--listen", listen], arguments].concat())
+    }
+
+    fn launch(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("a file");
-        command.args(["serve", "--log", "progressd=debug", "--log-format", "json", "--listen", listen]);
-        command.stderr(File::create(log.path()).expect("the file"));
-        Self::launch(command, data, arguments, Some(log))
-    }
-
-    fn launch(mut command: Command, data: &Path, arguments: &[&str], log: Option<NamedTempFile>) -> Self {
-        command.arg("--data-dir").arg(data).args(arguments).stdout(Stdio::piped());
+        command.args(["serve", "--log", "progressd=debug", "--log-format", "json", "--data-dir"]).arg(data);
+        command.args(arguments).stdout(Stdio::piped()).stderr(File::create(log.path()).expect("the file"));
         let mut child = command.spawn().expect("the binary was built");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it tells its address");
-        let base = line.trim().strip_prefix("listening on ").expect("it listens").to_owned();
-        Self { child, base, log }
+        let base = line.trim().strip_prefix("listening on ").map(str::to_owned);
+        let base = base.unwrap_or_else(|| panic!("it listens: {}", std::fs::read_to_string(log.path()).expect("text")));
+        Self { child, base, data: data.to_owned(), log }
     }
 
     /// The start of its URLs.
@@ -62,9 +64,9 @@ impl Binary {
         self.base.clone()
     }
 
-    /// What it has logged so far.
+    /// What it has logged so far, as JSON.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.log.as_ref().expect("its log is kept").path()).expect("text")
+        std::fs::read_to_string(self.log.path()).expect("text")
     }
 
     /// Its memory that is resident, in KiB.
@@ -92,5 +94,11 @@ impl Drop for Binary {
         // It may have been killed already.
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
+        let log = std::fs::read(self.log.path()).unwrap_or_default();
+        if std::thread::panicking() {
+            eprintln!("the end of its log: {}", String::from_utf8_lossy(&log[log.len().saturating_sub(4096)..]));
+        }
+        leaks::search("its log", &log);
+        leaks::search_files(&self.data);
     }
 }

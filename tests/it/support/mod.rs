@@ -7,6 +7,7 @@ pub(crate) mod binary;
 mod described;
 mod events;
 mod golden;
+pub(crate) mod leaks;
 
 pub(crate) use answer::Answer;
 pub(crate) use app::{Asking, TestApp};
