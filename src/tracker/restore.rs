@@ -154,10 +154,11 @@ impl Writer {
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
         self.shared.lists.reset(Status::ALL.map(count), head);
-        let people = self.load_people().await?;
+        let (people, nodes) = (self.load_people().await?, self.load_nodes().await?);
         *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
         *self.shared.topics_mut() = topics;
+        self.shared.set_nodes(nodes);
         self.head = head;
         self.shared.journal.adopt(epoch);
         self.shared.registry.begin_anew(head);
