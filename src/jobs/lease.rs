@@ -62,7 +62,7 @@ impl HeldLease {
 
     fn lease(&self) -> Lease {
         let expires_at = self.tracker.clock().now() + self.length;
-        Lease { holder: holder(&self.tracker).into(), token: self.token, expires_at }
+        Lease { holder: holder(&self.tracker), token: self.token, expires_at }
     }
 
     fn is_of(&self, entry: &Entry) -> bool {
@@ -126,7 +126,7 @@ pub(super) struct LeftLease {
 impl LeftLease {
     /// All of them, as long as this run has no leases of its own.
     pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
-        let left = tracker.leased_to(holder(tracker)).into_iter().filter_map(|id| {
+        let left = tracker.leased_to(&holder(tracker)).into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
             let token = entry.memo.lease.as_ref()?.token;
             Some(Self { entry, token, _guard: tracker.hold_lease(token, length) })
@@ -145,12 +145,12 @@ impl LeftLease {
     }
 }
 
-fn holder(tracker: &Tracker) -> &str {
-    tracker.node().unwrap_or(HOLDER)
+fn holder(tracker: &Tracker) -> String {
+    tracker.node().map_or_else(|| HOLDER.to_owned(), Lease::holder_on)
 }
 
 async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
-    insist(tracker, id, Intent::Abandon { holder: holder(tracker).into(), token: Some(token) }).await
+    insist(tracker, id, Intent::Abandon { holder: holder(tracker), token: Some(token) }).await
 }
 
 /// Retries while the store is unavailable, overloaded or full; fails only if refused or at shutdown.
