@@ -23,6 +23,8 @@ pub mod task;
 pub mod people;
 // What is published under a name; pure.
 pub mod topics;
+// What the nodes of a store have in common beside its log.
+pub mod shared;
 // The one writer of the task table, and the handle to it.
 mod tracker;
 // The durable log of events, in memory or in SQLite.

@@ -27,10 +27,12 @@ pub enum ChannelKind {
     Topic,
     /// An idempotency key: hidden events only, so nobody watches it; it is there for its condition.
     Key,
+    /// What the nodes of a store have in common: hidden events only.
+    Shared,
 }
 
 impl ChannelKind {
-    const NAMED: [Self; 4] = [Self::User, Self::Inbox, Self::Group, Self::Topic];
+    const NAMED: [Self; 5] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Shared];
 
     /// The word before the colon.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +43,7 @@ impl ChannelKind {
             Self::Group => "group",
             Self::Topic => "topic",
             Self::Key => "key",
+            Self::Shared => "shared",
         }
     }
 }
@@ -108,6 +111,14 @@ impl ChannelName {
     /// When the id is not a valid name.
     pub fn inbox(user_id: &str) -> Result<Self, InvalidName> {
         Self::named(ChannelKind::Inbox, user_id)
+    }
+
+    /// The channel of what nodes have in common under a name.
+    ///
+    /// # Errors
+    /// When it is not a valid name.
+    pub fn shared(name: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Shared, name)
     }
 
     fn named(kind: ChannelKind, name: &str) -> Result<Self, InvalidName> {

@@ -258,7 +258,9 @@ impl Row {
     /// When the event does not hold what this version writes.
     pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
         Ok(Some(match event.channel().kind() {
-            ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic => return Ok(None),
+            ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Shared => {
+                return Ok(None);
+            }
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
             ChannelKind::Task => Self::Task(Arc::new(match before {
                 Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,

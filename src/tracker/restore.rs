@@ -172,7 +172,6 @@ impl Writer {
         Ok(())
     }
 
-
     /// Gives streams what they have missed, up to the head; or ends them, so that their clients resume by their cursors.
     async fn let_streams_go_on(&self, may_go_on: bool) {
         let registry = &self.shared.registry;
@@ -181,17 +180,18 @@ impl Writer {
         let mut wakes = Vec::new();
         let mut is_whole = may_go_on;
         for channels in watched.chunks(HISTORIES_PAGE) {
-            is_whole = is_whole && match self.shared.histories(channels).await {
-                Ok(histories) => {
-                    let read = channels.iter().zip(histories);
-                    wakes.extend(read.map(|(channel, history)| registry.make_up(channel, history)));
-                    true
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot read what streams have missed; they are closed");
-                    false
-                }
-            };
+            is_whole = is_whole
+                && match self.shared.histories(channels).await {
+                    Ok(histories) => {
+                        let read = channels.iter().zip(histories);
+                        wakes.extend(read.map(|(channel, history)| registry.make_up(channel, history)));
+                        true
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read what streams have missed; they are closed");
+                        false
+                    }
+                };
         }
         if !is_whole {
             return registry.begin_anew(self.head);

@@ -1,9 +1,11 @@
 //! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
 
+use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction};
 
 use super::{
     address::Address,
+    connect::{CONNECTED_MAX, silent},
     error::{DatabaseError, DatabaseRefused},
     life::Life,
     record,
@@ -28,7 +30,8 @@ pub(super) struct FoundStore {
 /// Makes the store what this version needs, and reads who it is.
 pub(super) async fn open(address: &Address, history: HistoryBounds) -> Result<FoundStore, DatabaseRefused> {
     let place = &address.place;
-    let connected = address.config.connect(address.tls.clone()).await;
+    let connected =
+        timeout(CONNECTED_MAX, address.connect()).await.map_err(|_| DatabaseError::Away(silent()).at_open(place))?;
     let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
     // The connection lives as long as the work on it.
     tokio::select! {

@@ -188,7 +188,10 @@ async fn after_a_lapse_the_table_is_read_anew_and_streams_go_on(store: Store) {
     assert!(rig.tracker.live(one).is_none(), "it has ended");
     assert!(rig.tracker.live(theirs).is_some());
     let (progress, end) = shown(&mut watcher);
-    assert!(progress.last() == Some(&Some(100.0)) && matches!(end, Some(Delivery::Ended { .. })), "{progress:?} {end:?}");
+    assert!(
+        progress.last() == Some(&Some(100.0)) && matches!(end, Some(Delivery::Ended { .. })),
+        "{progress:?} {end:?}"
+    );
     assert_eq!(refused(rig.report(one, "{}").await), Refusal::Final(Status::Completed));
 }
 

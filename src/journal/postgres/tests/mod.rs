@@ -1,5 +1,6 @@
 //! What holds for the PostgreSQL journal only: its lives, how it meets a database that is away, and that nodes share it.
 
+mod faults;
 mod outages;
 
 use std::time::Duration;
