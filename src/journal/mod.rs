@@ -48,6 +48,7 @@
 //! append.
 
 mod member;
+mod moved;
 pub mod postgres;
 pub mod sqlite;
 
@@ -56,6 +57,7 @@ mod contract;
 
 pub use member::Member;
 pub(crate) use member::Members;
+pub use moved::{MovedChannel, MovedEvent};
 
 use async_trait::async_trait;
 use uuid::Uuid;

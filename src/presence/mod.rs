@@ -99,7 +99,8 @@ impl Presence {
         let mut live = LiveUsers::default();
         let now = tracker.clock().now();
         let was_connected = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-            let is_ours = state.node.as_deref() == tracker.node();
+            // Those of no node were connected before the store was shared.
+            let is_ours = state.node.is_none() || state.node.as_deref() == tracker.node();
             (is_ours && state.status == PresenceStatus::Connected).then(|| user_id.to_string())
         };
         for user_id in tracker.users(None, usize::MAX, was_connected) {
