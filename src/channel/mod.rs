@@ -34,7 +34,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epochs, History, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, HistorySize, Resume, Seq},
     wire::Frame,
 };
 use backlog::Backlog;
@@ -80,9 +80,9 @@ pub struct Seat {
 }
 
 impl Channel {
-    fn new(name: ChannelName, registry: Weak<registry::Channels>, history_max: usize) -> Self {
+    fn new(name: ChannelName, registry: Weak<registry::Channels>, bound: HistorySize) -> Self {
         let state = ChannelState {
-            log: Backlog::new(history_max),
+            log: Backlog::new(bound),
             is_loaded: false,
             held: None,
             last_tick_released: None,
@@ -101,6 +101,11 @@ impl Channel {
     /// Its name.
     pub fn name(&self) -> &ChannelName {
         &self.name
+    }
+
+    /// Seq of its newest state.
+    fn last(&self) -> Seq {
+        self.lock().last()
     }
 
     /// How many watch it.
@@ -143,11 +148,14 @@ impl Channel {
         Ok((join, Seat { channel: Arc::clone(self), number, slot, position }))
     }
 
-    /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History, epochs: &Epochs) {
+    /// Takes in what the journal holds, beside what was published.
+    fn fill(&self, history: History, epochs: &Epochs) -> Wake {
         let mut state = self.lock();
+        // A later event takes it along.
+        state.let_go();
         state.log.fill(history, epochs);
         state.is_loaded = true;
+        self.wake(state)
     }
 
     /// Adds a frame; answers whom to wake, and the time at which a held tick is to be released, if that has not been

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::Wake,
-    event::{ChannelKind, ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Epoch, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, EventKey, Intent, Row, Status},
 };
@@ -34,6 +34,8 @@ const BATCH_MAX: usize = 1024;
 const CONFLICTS_MAX: u32 = 16;
 /// How often a lost answer is asked for again, with a growing pause in between.
 const UNKNOWN_TRIES: u32 = 6;
+/// No try begins later than this after the first: the callers wait, and the journal takes its own time for each.
+const UNKNOWN_MAX: Duration = Duration::from_secs(15);
 /// The first of these pauses.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 /// After a commit of timers has failed, they are tried again only after this pause.
@@ -50,11 +52,15 @@ pub(super) struct Writer {
     again: VecDeque<Request>,
     /// The last seq that the table has followed.
     pub(super) head: Seq,
+    /// The epochs that the store had begun when the table was loaded.
+    pub(super) begun: Arc<[(Seq, Epoch)]>,
     /// Timers rest until then.
     rest_until: Instant,
     jumps: JumpWatch,
     /// Whether events may have been written that the table has not followed.
     pub(super) is_behind: bool,
+    /// Whether the last commit failed, and that was told.
+    is_failing: bool,
 }
 
 impl Writer {
@@ -63,7 +69,18 @@ impl Writer {
         let jumps = JumpWatch::new(shared.clock.clone());
         let again = VecDeque::new();
         let rest_until = Instant::now() + START_PAUSE;
-        let mut writer = Self { shared, queue, again, head: Seq::ZERO, rest_until, jumps, is_behind: false };
+        let begun = shared.journal.epochs().begun();
+        let mut writer = Self {
+            shared,
+            queue,
+            again,
+            head: Seq::ZERO,
+            begun,
+            rest_until,
+            jumps,
+            is_behind: false,
+            is_failing: false,
+        };
         writer.reload().await?;
         Ok(writer)
     }
@@ -117,6 +134,9 @@ impl Writer {
         match self.append(|| planned.iter().map(|planned| planned.group.clone()).collect()).await {
             Ok(appended) => {
                 self.is_behind = false;
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("commits succeed again");
+                }
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
                 self.shared.metrics.batch_events.observe(appended.events.len() as f64);
                 self.follow(planned, &appended, decided).await;
@@ -174,7 +194,11 @@ impl Writer {
     pub(super) async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
+        let until = Instant::now() + UNKNOWN_MAX;
         for _ in 0..UNKNOWN_TRIES {
+            if Instant::now() > until {
+                break;
+            }
             match self.shared.journal.append(self.head, groups()).await {
                 Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended),
                 Err(error) if !was_lost => return Err(error),
@@ -331,7 +355,12 @@ impl Writer {
 
     /// Nothing came of a commit.
     fn fail(&mut self, planned: Vec<Planned>, error: &TrackerError) {
-        tracing::error!(%error, "commit failed");
+        // Once, not for each that is turned away while the store is.
+        if std::mem::replace(&mut self.is_failing, true) {
+            tracing::debug!(%error, "another commit failed");
+        } else {
+            tracing::error!(%error, "a commit failed; more of them are not told until one succeeds");
+        }
         let mut waiting = planned.iter().flat_map(|planned| &planned.waiting);
         if self.is_behind || waiting.any(|waiting| waiting.request.is_timer()) {
             self.rest_until = Instant::now() + FAILURE_PAUSE;

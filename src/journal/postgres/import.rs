@@ -30,12 +30,13 @@ const EVENTS: (&str, &[Type]) = (
     &[Type::INT8, Type::INT8, Type::INT2, Type::TEXT, Type::UUID, Type::TEXT, Type::BYTEA, Type::BYTEA, Type::BYTEA],
 );
 const CHANNELS: (&str, &[Type]) = (
-    "channels (created, channel, channel_kind, last, floor, lasting, tick, finished_at, gone_at, status, kind, user_id, \
+    "channels (created, channel, channel_kind, last, floor, lasting, bytes, tick, finished_at, gone_at, status, kind, user_id, \
      queue, visible, visible_at, visible_class, visible_grouped, visible_name, data, memo)",
     &[
         Type::INT8,
         Type::TEXT,
         Type::TEXT,
+        Type::INT8,
         Type::INT8,
         Type::INT8,
         Type::INT8,
@@ -124,7 +125,7 @@ pub async fn import(
 ) -> Result<(), ImportError> {
     let address = Address::parse(url)?;
     let place = &address.place;
-    let connected = address.config.connect(address.tls.clone()).await;
+    let connected = address.connect().await;
     let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
     let imported = tokio::select! {
         imported = import_on(&mut client, source, more, beside, told) => imported,
@@ -155,7 +156,8 @@ async fn import_on(
     if open::lock_and_find(&transaction).await?.is_some() {
         return Err(ImportFailure::NotEmpty);
     }
-    open::upgrade(&transaction).await?;
+    // Whatever is kept of histories, the first node trims to its settings.
+    open::upgrade(&transaction, HistoryBounds::from(usize::MAX)).await?;
     copy_facts(&transaction, source).await?;
     copy_rows(&transaction, source, told).await?;
     append(&transaction, source, more).await?;
@@ -282,7 +284,7 @@ async fn write_channel(
     to: &mut std::pin::Pin<&mut BinaryCopyInWriter>,
     channel: &MovedChannel,
 ) -> Result<(), tokio_postgres::Error> {
-    let MovedChannel { stored, last_at, lasting, tick, members } = channel;
+    let MovedChannel { stored, last_at, size, tick, members } = channel;
     let member = |member: &Option<String>| member.clone().filter(|member| is_listable(member));
     let visible = stored.visible.as_ref();
     to.as_mut()
@@ -292,7 +294,8 @@ async fn write_channel(
             &stored.channel.kind().as_str(),
             &signed(stored.last),
             &signed(stored.floor),
-            &signed(Seq(*lasting)),
+            &signed(Seq(size.events)),
+            &signed(Seq(size.bytes)),
             &signed(*tick),
             &stored.finished_at.map(|at| at.as_millis()),
             &stored.gone.then_some(last_at.as_millis()),

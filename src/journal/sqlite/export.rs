@@ -105,8 +105,8 @@ impl SqliteExport {
     pub fn channels(&self, after: Seq) -> Result<Vec<MovedChannel>, OpenError> {
         let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE created > ?1 ORDER BY created LIMIT {SLICE}");
         self.rows(&sql, [signed(after)], |row| {
-            let Record { stored, last_at, lasting, tick, members } = Record::read(row)?;
-            Ok(MovedChannel { stored, last_at, lasting, tick, members })
+            let Record { stored, last_at, size, tick, members } = Record::read(row)?;
+            Ok(MovedChannel { stored, last_at, size, tick, members })
         })
     }
 
