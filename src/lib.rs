@@ -45,6 +45,8 @@ mod presence;
 
 // The data directory in one archive, and back.
 pub mod backup;
+// The data directory into a store that nodes share.
+pub mod migrate;
 // The command line.
 pub mod cli;
 // The settings, from flags, environment variables and a file.

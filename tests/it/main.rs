@@ -16,6 +16,7 @@ mod stores;
 mod streams;
 mod guard;
 mod memory;
+mod migrate;
 mod names;
 mod jobs;
 mod limits;
