@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     event::HistoryBounds,
     http::{self, App, AppParts},
-    jobs::Jobs,
+    jobs::{FilesPlace, Jobs},
     journal::{
         Journal,
         postgres::{Node, PostgresJournal, PostgresOptions},
@@ -25,6 +25,7 @@ use crate::{
     limits::Limits,
     presence::Presence,
     server::{self, ServeOptions, Tls},
+    shared::{FilesAway, SharedFacts, SharedFiles},
     shutdown::{Shutdown, Signals},
     task::Policy,
     telemetry::Metrics,
@@ -55,7 +56,7 @@ impl Service {
             shutdown.server.spawn(tls.clone().follow_files(shutdown.server.stop()));
         }
         let epochs = journal.epochs().clone();
-        let store = epochs.store();
+        let place = files_place(&config, &journal).await?;
         let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
             policy: Policy::new(&config.tasks, &config.limits),
@@ -66,9 +67,8 @@ impl Service {
             clock,
         };
         let tracker = Tracker::start(journal, registry, options, metrics.clone(), &shutdown.tracker).await?;
-        let jobs =
-            Jobs::start(tracker.clone(), store.as_str(), &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
-                .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
+        let jobs = Jobs::start(tracker.clone(), place, &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
+            .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
         let access = Access::load(&config.access, &config.data_dir)?;
         // Without them people are asked to come again; whatever else there is to do goes on.
@@ -152,6 +152,20 @@ async fn run_on(
         tracing::warn!("shutdown timed out; remaining work was dropped");
     }
     broken.map_or(Ok(()), |what| Err(anyhow!(what)))
+}
+
+/// Where files are: with all nodes of the store, or in the data directory of the only one.
+async fn files_place(config: &Config, journal: &Arc<dyn Journal>) -> anyhow::Result<FilesPlace> {
+    let store = journal.epochs().store();
+    if journal.node().is_none() {
+        return Ok(FilesPlace::Own { data_dir: config.data_dir.clone(), store: store.to_string() });
+    }
+    let Some(directory) = &config.files_dir else {
+        tracing::warn!("uploads are refused: {}", FilesAway::NotSet);
+        return Ok(FilesPlace::Nowhere);
+    };
+    let facts = SharedFacts::of(Arc::clone(journal));
+    Ok(FilesPlace::Shared(SharedFiles::prove(&facts, store.as_str(), directory).await?))
 }
 
 /// How much of the past of a channel is kept.

@@ -24,9 +24,10 @@ impl Backlog {
         Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None, value: None }
     }
 
-    /// Puts what the journal holds before what the log has got meanwhile; where they overlap, the journal's counts.
+    /// Takes in what the journal holds. What is here already is older, newer, or the same: where they overlap, the
+    /// journal's counts. Whoever stands before a gap is below the floor then.
     pub(super) fn fill(&mut self, history: History, epochs: &Epochs) {
-        let meanwhile = std::mem::replace(self, Self::new(self.bound));
+        let known = std::mem::replace(self, Self::new(self.bound));
         self.floor = history.floor;
         for event in history.events {
             let frame = Arc::new(Frame::new(epochs.of(event.seq), event, None));
@@ -36,11 +37,11 @@ impl Backlog {
                 self.push(frame);
             }
         }
-        self.value = meanwhile.value.or(self.value.take());
-        if meanwhile.floor > self.last() {
-            self.floor = meanwhile.floor;
+        self.value = known.value.into_iter().chain(self.value.take()).max_by_key(|frame| frame.seq());
+        if known.floor > self.last() {
+            self.floor = known.floor;
         }
-        let mut later: Vec<_> = meanwhile.kept.into_iter().chain(meanwhile.tick).collect();
+        let mut later: Vec<_> = known.kept.into_iter().chain(known.tick).collect();
         later.sort_by_key(|frame| frame.seq());
         later.into_iter().for_each(|frame| self.push(frame));
     }

@@ -103,6 +103,11 @@ impl Channel {
         &self.name
     }
 
+    /// Seq of its newest state.
+    fn last(&self) -> Seq {
+        self.lock().last()
+    }
+
     /// How many watch it.
     pub fn subscribers(&self) -> usize {
         self.lock().subscribers
@@ -143,11 +148,14 @@ impl Channel {
         Ok((join, Seat { channel: Arc::clone(self), number, slot, position }))
     }
 
-    /// Takes in what the journal holds, before what was published meanwhile.
-    fn fill(&self, history: History, epochs: &Epochs) {
+    /// Takes in what the journal holds, beside what was published.
+    fn fill(&self, history: History, epochs: &Epochs) -> Wake {
         let mut state = self.lock();
+        // A later event takes it along.
+        state.let_go();
         state.log.fill(history, epochs);
         state.is_loaded = true;
+        self.wake(state)
     }
 
     /// Adds a frame; answers whom to wake, and the time at which a held tick is to be released, if that has not been

@@ -110,11 +110,21 @@ impl Registry {
         self.shared.head.fetch_max(head.0, Ordering::AcqRel);
     }
 
-    /// All at or before this seq is known, and nothing after it: the head of a store that was loaded anew, which may have
-    /// lost what came later.
-    pub fn begin_anew(&self, head: Seq) {
-        self.shared.head.store(head.0, Ordering::Release);
-        self.shared.published.store(head.0, Ordering::Release);
+    /// The channels that are watched now.
+    pub fn watched(&self) -> Vec<ChannelName> {
+        self.shared.lock_channels().keys().cloned().collect()
+    }
+
+    /// Takes in what was not published on a channel, from all that the journal holds of it. Its streams go on, except
+    /// where some of that is not kept any more. They are woken when the answer is dropped.
+    pub fn make_up(&self, name: &ChannelName, history: History) -> Wake {
+        let Some(channel) = self.find(name) else { return Wake::none() };
+        let is_gone = history.events.is_empty() && history.floor != channel.last();
+        if is_gone {
+            self.shared.detach(&channel);
+            return channel.close();
+        }
+        channel.fill(history, &self.shared.epochs)
     }
 
     /// How many events other than ticks are kept of a channel of this kind.
@@ -186,7 +196,7 @@ impl Registry {
         channel
             .loaded
             .get_or_try_init::<WatchError<E>, _, _>(async || {
-                channel.fill(load().await.map_err(WatchError::Load)?, &self.shared.epochs);
+                drop(channel.fill(load().await.map_err(WatchError::Load)?, &self.shared.epochs));
                 Ok(())
             })
             .await?;
@@ -259,7 +269,7 @@ impl Registry {
             if missing.is_empty() { Vec::new() } else { load(&missing_names).await.map_err(WatchError::Load)? };
         for (channel, history) in missing.into_iter().zip(histories) {
             // Where somebody else was quicker, theirs counts.
-            let fill = async || channel.fill(history, &self.shared.epochs);
+            let fill = async || drop(channel.fill(history, &self.shared.epochs));
             channel.loaded.get_or_init(fill).await;
         }
         Ok(channels)
@@ -311,8 +321,11 @@ impl Registry {
     }
 
     /// Ends the streams that there are now, so that their clients resume by their cursors. What they watched is loaded
-    /// anew for those who come later, since what was published may have a gap here.
-    pub fn hang_up_all(&self) {
+    /// anew for those who come later: of what was published here, the store has lost what came after `head`, or some of
+    /// it is missing here.
+    pub fn begin_anew(&self, head: Seq) {
+        self.shared.head.store(head.0, Ordering::Release);
+        self.shared.published.store(head.0, Ordering::Release);
         let channels: Vec<_> =
             self.shared.lock_channels().drain().filter_map(|(_, channel)| channel.upgrade()).collect();
         channels.iter().for_each(|channel| drop(channel.interrupt()));

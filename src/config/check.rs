@@ -52,6 +52,7 @@ pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<S
     for (one, other, is_alone) in [
         ("tls-cert", "tls-key", config.tls.cert.is_some() && config.tls.key.is_none()),
         ("tls-key", "tls-cert", config.tls.key.is_some() && config.tls.cert.is_none()),
+        ("files-dir", "store", config.files_dir.is_some() && config.store.is_none()),
     ] {
         require(!is_alone, named(one, &""), &format_args!("given together with {other}"));
     }

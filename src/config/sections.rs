@@ -26,6 +26,10 @@ pub struct Config {
     /// nodes share; @ and a file name reads it from that file; the journal is in data-dir if not set
     #[arg(long, value_name = "URL|@FILE", value_parser = secret)]
     pub store: Option<Secret>,
+    /// Directory of uploaded files that all nodes of the store share, such as a network file system; it must be there;
+    /// needs store, without which files are in data-dir; a node of a store that has none refuses uploads
+    #[arg(long, value_name = "DIRECTORY", value_parser = directory)]
+    pub files_dir: Option<PathBuf>,
     /// How long open requests may take to finish after SIGTERM before they are cut off
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub drain_timeout: Duration,

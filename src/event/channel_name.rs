@@ -29,10 +29,12 @@ pub enum ChannelKind {
     Key,
     /// One of the nodes that share the store: hidden events only, which renew its lease. Its tombstone says that it is gone.
     Node,
+    /// What the nodes of a store have in common: hidden events only.
+    Shared,
 }
 
 impl ChannelKind {
-    const NAMED: [Self; 5] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Node];
+    const NAMED: [Self; 6] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Node, Self::Shared];
 
     /// The word before the colon.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl ChannelKind {
             Self::Topic => "topic",
             Self::Key => "key",
             Self::Node => "node",
+            Self::Shared => "shared",
         }
     }
 }
@@ -119,6 +122,14 @@ impl ChannelName {
     /// When it is not a valid name.
     pub fn node(name: &str) -> Result<Self, InvalidName> {
         Self::named(ChannelKind::Node, name)
+    }
+
+    /// The channel of what nodes have in common under a name.
+    ///
+    /// # Errors
+    /// When it is not a valid name.
+    pub fn shared(name: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Shared, name)
     }
 
     fn named(kind: ChannelKind, name: &str) -> Result<Self, InvalidName> {

@@ -47,6 +47,11 @@ impl Epochs {
         Arc::clone(&self.begun.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a store that had `begun` only these epochs may have lost what it had then, through `head`.
+    pub fn may_have_lost(&self, begun: &[(Seq, Epoch)], head: Seq) -> bool {
+        self.begun().iter().any(|life| life.0 <= head && !begun.contains(life))
+    }
+
     /// The same with a new epoch for what comes after `head`. One that has given no seq makes room for it.
     #[must_use]
     pub fn begin_after(&self, head: Seq) -> Self {

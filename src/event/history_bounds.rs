@@ -27,7 +27,7 @@ impl HistoryBounds {
             ChannelKind::User => self.user,
             ChannelKind::Inbox | ChannelKind::Group => self.inbox,
             ChannelKind::Topic => self.topic,
-            ChannelKind::Key | ChannelKind::Node => 1,
+            ChannelKind::Key | ChannelKind::Node | ChannelKind::Shared => 1,
         };
         bound.max(1)
     }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     jobs::{SavedFile, UPLOAD_KIND},
     server::Held,
+    shared::FilesAway,
     task::{Status, Task},
 };
 
@@ -43,7 +44,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 
 refusals!(
     /// There is a file once its upload has completed.
-    FileReads: FILE_NOT_FOUND, kinds::TASK_NOT_FINISHED, RANGE_NOT_SATISFIABLE
+    FileReads: FILE_NOT_FOUND, kinds::TASK_NOT_FINISHED, RANGE_NOT_SATISFIABLE, kinds::FILES_UNAVAILABLE
 );
 
 /// Reads the file of a completed upload.
@@ -74,7 +75,10 @@ async fn read(State(app): State<App>, TaskId(id): TaskId, room: Room, headers: H
         _ => return Err(Problem::new(&kinds::TASK_NOT_FINISHED)),
     };
     let held = room.file().await?;
-    let file = app.jobs.open_file(task.task_id).await.map_err(Problem::internal)?;
+    let file = app.jobs.open_file(task.task_id).await.map_err(|error| match FilesAway::of(&error) {
+        Some(away) => away.into(),
+        None => Problem::internal(error),
+    })?;
     let file = file.ok_or_else(|| Problem::new(&FILE_NOT_FOUND))?;
     let saved: SavedAs = result.parse().map_err(Problem::internal)?;
     answer(task, &saved, (file, held), &headers).await

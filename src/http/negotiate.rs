@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, header};
 
+use crate::event::Cursor;
+
 /// Longest wait for a change, whatever a client prefers.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The media type of a stream.
@@ -52,6 +54,12 @@ fn ranges(headers: &HeaderMap) -> impl Iterator<Item = String> {
 pub(super) fn etag_matches(headers: &HeaderMap, etag: &str) -> bool {
     values(headers, &header::IF_NONE_MATCH)
         .any(|value| value == "*" || value.strip_prefix("W/").unwrap_or(value) == etag)
+}
+
+/// The cursors among the values of `ETag` that the client has.
+pub(super) fn known_cursors(headers: &HeaderMap) -> impl Iterator<Item = Cursor> {
+    values(headers, &header::IF_NONE_MATCH)
+        .filter_map(|value| value.trim_start_matches("W/").trim_matches('"').parse().ok())
 }
 
 /// `Prefer: wait=30`: for how long the client would wait, at most [`WAIT_MAX`].

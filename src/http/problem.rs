@@ -20,6 +20,7 @@ use crate::{
     limits::{Exceeded, Limit, whole_seconds},
     people::{GROUPS_PER_USER_MAX, MEMBERS_PER_GROUP_MAX, PeopleRefusal},
     server::UnreadHead,
+    shared::FilesAway,
     task::{Refusal, TaskError},
     topics::TopicRefusal,
     tracker::TrackerError,
@@ -334,6 +335,20 @@ impl From<TrackerError> for Problem {
             TrackerError::Damaged(_) => Self::internal(error),
             TrackerError::Stopping => Self::new(&kinds::STOPPING),
         }
+    }
+}
+
+impl From<FilesAway> for Problem {
+    fn from(away: FilesAway) -> Self {
+        Self::new(&kinds::FILES_UNAVAILABLE).with_detail(files_away(away))
+    }
+}
+
+/// What is said where there is no directory of files.
+pub(super) fn files_away(away: FilesAway) -> &'static str {
+    match away {
+        FilesAway::NotSet => "This node has no directory that it shares with the others: --files-dir is not set.",
+        FilesAway::NotThere => "The directory of --files-dir is not mounted on this node, or is another one.",
     }
 }
 

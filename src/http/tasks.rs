@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     App, event_streams,
     extract::{BodyType, IdempotencyKey, Json, LeaseToken, NewTaskId, TaskId, body_type, read_body, read_json, valid},
-    negotiate::{PREFERENCE_APPLIED, etag_matches, preferred_wait, wants_stream},
+    negotiate::{PREFERENCE_APPLIED, etag_matches, known_cursors, preferred_wait, wants_stream},
     problem::{Finds, Problem, Reads, Writes, kinds},
     progress,
     refusals::{Refusals, refusals, refuses},
@@ -152,7 +152,10 @@ async fn put(
         (status = 304, description = "The task has not changed"),
         Refusals<(TaskId, Reads, Finds, Waits)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, headers: HeaderMap) -> Result<Response, Problem> {
-    let entry = app.tracker.find(id).await?.entry()?;
+    let mut entry = app.tracker.find(id).await?.entry()?;
+    if known_cursors(&headers).any(|known| app.tracker.is_after(known, &entry)) {
+        entry = app.tracker.find_stored(id).await?.entry()?;
+    }
     if !etag_matches(&headers, &etag(&app, &entry)) {
         return Ok(task_response(&app, StatusCode::OK, &entry, &[]));
     }

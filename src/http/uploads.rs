@@ -20,7 +20,7 @@ use super::{
     App,
     extract::{Query, single, task_id, valid},
     multipart::{self, FileForm, ReadsForm},
-    problem::{Code, Finds, LimitReached, Problem, ProblemDocument, ProblemKind, Writes, kinds},
+    problem::{Code, Finds, LimitReached, Problem, ProblemDocument, ProblemKind, Writes, files_away, kinds},
     refusals::{Refusals, refusals},
     room::{Room, holding},
     tasks::prepared,
@@ -85,6 +85,8 @@ async fn upload(
     body: Body,
 ) -> Result<Response, Problem> {
     let boundary = read_boundary(&headers)?;
+    // Before the task is begun, so that it can be sent to another node.
+    app.jobs.check_files().await?;
     let held = room.file().await?;
     let (id, new, user) = task_for(&app, &principal, query).await?;
     let length = body.size_hint().exact();
@@ -143,6 +145,7 @@ pub(super) fn receive_error(error: &ReceiveError) -> TaskError {
         }
         ReceiveError::TypeNotAllowed { found, accepted } => TYPE_NOT_ALLOWED
             .task_error(format!("The content of the file is {found}. Accepted types: {}.", accepted.join(", "))),
+        ReceiveError::Away(away) => kinds::FILES_UNAVAILABLE.task_error(files_away(*away)),
         ReceiveError::DiskFull => kinds::DISK_FULL.task_error("There is no room left for this file."),
         ReceiveError::DiskFailed => DISK_FAILED.task_error("The file could not be stored."),
     }
@@ -160,7 +163,7 @@ refusals!(
     /// A file may be refused, and so may the task that it is for.
     Uploads: kinds::UNSUPPORTED_TYPE, kinds::TASK_FINAL, kinds::TASK_NOT_PENDING, kinds::TASK_CANCELLED,
         kinds::LEASE_LOST, kinds::TOO_MANY_TASKS, TOO_LARGE, FILE_MISSING, DISK_FAILED, kinds::FILES_PER_USER,
-        kinds::FILE_DATA_PER_USER
+        kinds::FILE_DATA_PER_USER, kinds::FILES_UNAVAILABLE
 );
 
 fn read_boundary(headers: &HeaderMap) -> Result<String, Problem> {

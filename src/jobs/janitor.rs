@@ -1,12 +1,12 @@
 //! The janitor: removes the files of tasks that do not need them.
 
-use std::{io, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::files::Files;
+use super::{files::Files, upload::needs};
 use crate::{
     task::Status,
     tracker::{Found, Tracker},
@@ -14,6 +14,9 @@ use crate::{
 
 /// Interval between two rounds over all files: tasks are deleted after days.
 const INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// What nobody has added to for so long is not being received any more, whatever this node knows of other nodes.
+const PART_QUIET: Duration = Duration::from_secs(60 * 60);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -32,19 +35,48 @@ impl Janitor {
         let rounds = async {
             loop {
                 interval.tick().await;
-                match self.files.saved().await {
-                    Ok(ids) => {
-                        for id in ids {
-                            self.tidy(id).await;
-                        }
-                    }
-                    Err(error) => tracing::warn!(%error, "the files could not be listed"),
+                if let Err(error) = self.round().await {
+                    tracing::warn!(%error, "the files could not be listed");
                 }
                 // Whatever could not be looked at: no upload waits any longer.
                 self.files.kept.set_counted();
             }
         };
         stop.run_until_cancelled(rounds).await;
+    }
+
+    async fn round(&self) -> io::Result<()> {
+        let mut ids: HashSet<_> = self.files.saved().await?.into_iter().collect();
+        // Another node may have removed the files of others.
+        ids.extend(self.files.kept.ids());
+        for id in ids {
+            self.tidy(id).await;
+        }
+        for (id, attempt) in self.files.shared_parts().await? {
+            self.tidy_part(id, attempt).await;
+        }
+        Ok(())
+    }
+
+    /// Removes what was received for an attempt that will not go on, whichever node has received it.
+    async fn tidy_part(&self, id: Uuid, attempt: Uuid) {
+        let tidied = async {
+            let is_left = self.is_part_left(id, attempt).await?;
+            if is_left { self.files.discard(id, attempt).await } else { Ok(()) }
+        };
+        if let Err(error) = tidied.await {
+            tracing::warn!(%error, task = %id, "a received file could not be checked or removed; trying again later");
+        }
+    }
+
+    async fn is_part_left(&self, id: Uuid, attempt: Uuid) -> io::Result<bool> {
+        let Some(at) = self.files.part_at(id, attempt).await? else { return Ok(false) };
+        let quiet = self.tracker.clock().now().since(at);
+        Ok(match self.tracker.find(id).await.map_err(io::Error::other)? {
+            Found::Task(entry) if !entry.task.status.is_final() => quiet > PART_QUIET && !needs(&entry, attempt),
+            Found::Task(_) | Found::Gone => true,
+            Found::Unknown => quiet > self.retention,
+        })
     }
 
     /// Removes the file of a task unless the task has completed, or may still.

@@ -21,12 +21,13 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use uuid::Uuid;
 
-pub use files::{Disk, OverQuota, SavedFile, WholeDisk};
+pub use files::{Disk, FilesPlace, OverQuota, SavedFile, WholeDisk};
 pub use job::{Job, JobContext, JobError};
 pub use upload::{Form, Piece, ReceiveError, UploadError, UploadWords};
 
 use crate::{
     config::{Config, JobConfig},
+    shared::FilesAway,
     shutdown::Stage,
     task::NewTask,
     telemetry::Metrics,
@@ -66,7 +67,7 @@ struct Inner {
 
 /// What [`Jobs`] is built from.
 struct Setup<'a> {
-    store: &'a str,
+    place: FilesPlace,
     config: &'a Config,
     words: UploadWords,
     metrics: Metrics,
@@ -77,33 +78,36 @@ struct Setup<'a> {
 impl Jobs {
     /// Resumes or gives back what an earlier run of the service held, and starts the runners as tasks of `stage`.
     ///
-    /// `store` is the permanent name of the tracker's store: the files of another store are set aside. `words` give the
-    /// errors of uploads.
+    /// `words` give the errors of uploads.
     ///
     /// # Errors
     /// When the directories of files cannot be created or renamed.
     pub fn start(
         tracker: Tracker,
-        store: &str,
+        place: FilesPlace,
         config: &Config,
         words: UploadWords,
         metrics: Metrics,
         stage: &Stage,
     ) -> io::Result<Self> {
-        let setup = Setup { store, config, words, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
+        let setup = Setup { place, config, words, metrics, disk: Arc::new(WholeDisk), jobs: vec![Arc::new(Simulate)] };
         Self::set_up(tracker, setup, stage)
     }
 
     fn set_up(tracker: Tracker, setup: Setup<'_>, stage: &Stage) -> io::Result<Self> {
-        let Setup { store, config, words, metrics, disk, jobs } = setup;
+        let Setup { place, config, words, metrics, disk, jobs } = setup;
         // Before anything can be claimed, so that all leases are of earlier runs.
         let left = LeftLease::all(&tracker, config.jobs.lease);
         let resuming = left.iter().filter(|left| left.can_resume()).map(|left| left.entry.task.task_id);
         let resuming: HashSet<_> = resuming.collect();
         let kept = KeptFiles::new(Quota::from(&config.limits), metrics.clone());
-        let files = Files::open(&config.data_dir, store, disk, kept, |id| resuming.contains(&id))?;
+        let files = Files::open(place, disk, kept, |id| resuming.contains(&id))?;
         let janitor = Janitor { tracker: tracker.clone(), files: files.clone(), retention: config.tasks.retention };
-        stage.spawn(janitor.clone().run(stage.stop()));
+        if files.are_somewhere() {
+            stage.spawn(janitor.clone().run(stage.stop()));
+        } else {
+            files.kept.set_counted();
+        }
         let kind = |job| Arc::new(JobKind::new(job, config.jobs.concurrency));
         let upload = Arc::new(Upload { files: files.clone(), janitor, config: config.uploads.clone(), words, metrics });
         left.iter().filter(|left| left.can_resume()).for_each(|left| upload.count_received(&left.entry));
@@ -140,6 +144,14 @@ impl Jobs {
             }
         }
         Ok(new)
+    }
+
+    /// Whether there is a directory for files now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check_files(&self) -> Result<(), FilesAway> {
+        self.inner.files.check().await
     }
 
     /// Whether this user may keep one more file of at least so many bytes.

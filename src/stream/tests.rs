@@ -257,7 +257,7 @@ async fn after_a_gap_all_are_told_to_come_back_spread_out() {
     let rig = Rig::new();
     let mut body = rig.open(progress(), Resume::First, &[(1, Class::Change)]).await;
     assert_eq!(pieces(&mut body).0.len(), 2);
-    rig.registry.hang_up_all();
+    rig.registry.begin_anew(Seq(1));
     let (sent, ended) = text(&mut body);
     assert!(ended && sent.starts_with("retry: ") && last_retry_ms(&sent).is_some(), "{sent}");
 }

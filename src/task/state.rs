@@ -273,7 +273,12 @@ impl Row {
     /// When the event does not hold what this version writes.
     pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
         Ok(Some(match event.channel().kind() {
-            ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node => {
+            ChannelKind::User
+            | ChannelKind::Inbox
+            | ChannelKind::Group
+            | ChannelKind::Topic
+            | ChannelKind::Node
+            | ChannelKind::Shared => {
                 return Ok(None);
             }
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,

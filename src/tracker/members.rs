@@ -51,11 +51,13 @@ impl Memberships {
     pub(super) fn notice(&self, change: Option<MembershipChange>) {
         let Some(change) = change else { return };
         let membership = self.lock().get(&change.user_id).and_then(Weak::upgrade);
-        if let Some(membership) = membership {
-            membership.version.fetch_add(1, Ordering::AcqRel);
-            let wakers = membership.waiting().take();
-            wakers.into_iter().for_each(std::task::Waker::wake);
-        }
+        membership.iter().for_each(|membership| membership.change());
+    }
+
+    /// The same to all who follow groups: any may have changed.
+    pub(super) fn notice_all(&self) {
+        let followed: Vec<_> = self.lock().values().filter_map(Weak::upgrade).collect();
+        followed.iter().for_each(|membership| membership.change());
     }
 
     fn follow(&self, user: &ChannelName, only: Option<Vec<ChannelName>>) -> Follower {
@@ -77,6 +79,12 @@ impl Memberships {
 }
 
 impl Membership {
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        let wakers = self.waiting().take();
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+
     fn waiting(&self) -> MutexGuard<'_, WakerSlots> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

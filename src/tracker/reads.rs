@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Counts, Tracker, TrackerError};
 use crate::{
-    event::{ChannelKind, ChannelName, Seq},
+    event::{ChannelKind, ChannelName, Cursor, Seq},
     journal::{Listing, Member, Stored},
     task::{Entry, Refusal, Row, Status},
 };
@@ -93,11 +93,24 @@ impl Tracker {
             Some(_) => return Ok(Found::Gone),
             None => {}
         }
-        match self.shared.journal.last(&channel).await? {
+        self.find_stored(id).await
+    }
+
+    /// The same after all that other nodes have written, of which the table may not have heard yet.
+    ///
+    /// # Errors
+    /// When the store does not answer, or this version cannot read the task.
+    pub async fn find_stored(&self, id: Uuid) -> Result<Found, TrackerError> {
+        match self.shared.journal.last(&ChannelName::task(id)).await? {
             None => Ok(Found::Unknown),
             Some(stored) if stored.gone => Ok(Found::Gone),
             Some(stored) => Ok(Found::Task(Arc::new(entry(&stored)?))),
         }
+    }
+
+    /// Whether a cursor is of a later state than this one, as another node may have told it.
+    pub fn is_after(&self, cursor: Cursor, entry: &Entry) -> bool {
+        cursor.seq > entry.visible && self.shared.journal.epochs().know(cursor)
     }
 
     /// Asks the store whether it is there.

@@ -15,6 +15,9 @@ use crate::{
 /// Most rows that are read at once when the table is restored.
 const RESTORE_PAGE: usize = 1000;
 
+/// Most channels whose histories are read at once for the streams on them.
+const HISTORIES_PAGE: usize = 64;
+
 /// After the table could not be loaded, it is tried again only after this pause.
 const RELOAD_PAUSE: Duration = Duration::from_millis(250);
 
@@ -136,7 +139,7 @@ impl Writer {
     /// Reads the whole live table from the journal.
     pub(super) async fn reload(&mut self) -> Result<(), TrackerError> {
         // Before anything is read: of what begins meanwhile, the next append tells.
-        let epoch = self.shared.journal.epochs().of(Seq(u64::MAX));
+        let (begun, epoch) = (self.shared.journal.epochs().begun(), self.shared.journal.epochs().of(Seq(u64::MAX)));
         let head = self.shared.journal.head().await?;
         let mut table = Table::new(*self.shared.table().policy());
         let mut after = Seq::ZERO;
@@ -159,14 +162,44 @@ impl Writer {
         *self.shared.table_mut() = table;
         *self.shared.topics_mut() = topics;
         self.shared.set_nodes(nodes);
+        let may_go_on = !self.shared.journal.epochs().may_have_lost(&self.begun, self.head);
         self.head = head;
+        self.begun = begun;
         self.shared.journal.adopt(epoch);
-        self.shared.registry.begin_anew(head);
-        self.shared.registry.hang_up_all();
+        self.let_streams_go_on(may_go_on).await;
         self.shared.work.send_replace(());
         self.shared.holders.notify_all();
         self.forget_folded();
         Ok(())
+    }
+
+    /// Gives streams what they have missed, up to the head; or ends them, so that their clients resume by their cursors.
+    async fn let_streams_go_on(&self, may_go_on: bool) {
+        let registry = &self.shared.registry;
+        registry.advance(self.head);
+        let watched = registry.watched();
+        let mut wakes = Vec::new();
+        let mut is_whole = may_go_on;
+        for channels in watched.chunks(HISTORIES_PAGE) {
+            is_whole = is_whole
+                && match self.shared.histories(channels).await {
+                    Ok(histories) => {
+                        let read = channels.iter().zip(histories);
+                        wakes.extend(read.map(|(channel, history)| registry.make_up(channel, history)));
+                        true
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read what streams have missed; they are closed");
+                        false
+                    }
+                };
+        }
+        if !is_whole {
+            return registry.begin_anew(self.head);
+        }
+        // Before anything is said to be published that is of groups that were just joined.
+        self.shared.members.notice_all();
+        registry.publish_through(self.head);
     }
 }
 

@@ -75,14 +75,16 @@ impl Tracker {
     pub async fn changed_after(&self, entry: &Entry, wait: Duration) -> Result<Arc<Entry>, WatchError<TrackerError>> {
         let (_, mut subscriber) = self.watch(&entry.channel(), Resume::After(self.cursor(entry.visible))).await?;
         let delivery = tokio::time::timeout(wait, subscriber.next()).await;
+        let Ok(Delivery::Frame(frame)) = delivery else {
+            // That there was none can be said only after all that others have written.
+            return self.find_stored(entry.task.task_id).await.map_err(into_load)?.entry().map_err(into_load);
+        };
         let known = self.entry(entry).await?;
         // A watcher may be shown what is durable a moment before the table has followed; then the event itself tells.
-        match delivery {
-            Ok(Delivery::Frame(frame)) if frame.seq() > known.visible => {
-                Ok(Arc::new(Entry::clone(&known).followed_by(frame.event()).map_err(into_load)?))
-            }
-            _ => Ok(known),
+        if frame.seq() <= known.visible {
+            return Ok(known);
         }
+        Ok(Arc::new(Entry::clone(&known).followed_by(frame.event()).map_err(into_load)?))
     }
 
     /// The task once it has ended. Whoever waits may go away: the task does not notice.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     channel::Wake,
-    event::{ChannelKind, ChannelName, Event, Seq},
+    event::{ChannelKind, ChannelName, Epoch, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
     task::{Entry, EventKey, Intent, Row, Status},
 };
@@ -48,6 +48,8 @@ pub(super) struct Writer {
     again: VecDeque<Request>,
     /// The last seq that the table has followed.
     pub(super) head: Seq,
+    /// The epochs that the store had begun when the table was loaded.
+    pub(super) begun: Arc<[(Seq, Epoch)]>,
     /// Timers rest until then.
     pub(super) rest_until: Instant,
     pub(super) jumps: JumpWatch,
@@ -61,7 +63,8 @@ impl Writer {
         let jumps = JumpWatch::new(shared.clock.clone());
         let again = VecDeque::new();
         let rest_until = Instant::now() + START_PAUSE;
-        let mut writer = Self { shared, queue, again, head: Seq::ZERO, rest_until, jumps, is_behind: false };
+        let begun = shared.journal.epochs().begun();
+        let mut writer = Self { shared, queue, again, head: Seq::ZERO, begun, rest_until, jumps, is_behind: false };
         writer.reload().await?;
         writer.enter().await?;
         Ok(writer)
@@ -216,7 +219,7 @@ impl Writer {
             ChannelKind::User => shared.people().last(channel).is_none(),
             ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
             // What is decided upon these is not in rows.
-            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node => false,
+            _ => false,
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {

@@ -254,6 +254,23 @@ async fn a_long_poll_waits_for_the_next_change_and_no_longer() {
     assert_eq!((answer.status(), waited), (304, Duration::ZERO), "nothing follows the end");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_knows_what_other_nodes_have_told() {
+    let app = TestApp::in_process().await;
+    let path = app.submit(json!({})).await;
+    let other = app.beside().await;
+    // What is watched is known from memory.
+    let _watching = app.get(&format!("{path}/progress")).events().await;
+    let old = app.get(&path).send().await.header("etag").to_owned();
+    other.report(&path, json!({ "progress": 10 })).await;
+    let new = other.get(&path).send().await.header("etag").to_owned();
+    let (answer, waited) = long_poll(&app, &path, &new, "wait=30").await;
+    assert_eq!((answer.status(), waited.as_secs(), answer.header("etag")), (304, 30, &*new), "not the older state");
+    let (answer, waited) = long_poll(&app, &path, &old, "wait=30").await;
+    assert_eq!((answer.status(), waited.as_secs()), (200, 30), "nothing is said to be as it was that is not");
+    assert_eq!(answer.json()["progress"], 10.0);
+}
+
 #[tokio::test]
 async fn a_long_poll_that_finds_no_place_says_so() {
     let app = TestApp::with(|config| config.streams.max_streams = 1).await;

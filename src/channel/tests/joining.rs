@@ -128,7 +128,7 @@ async fn after_a_gap_all_streams_end_and_channels_are_loaded_anew() {
     let mut opening = Box::pin(registry.open(&other, Resume::First, load));
     assert!(futures_util::poll!(&mut opening).is_pending());
 
-    registry.hang_up_all();
+    registry.begin_anew(Seq(7));
     assert!(matches!(poll_all(&mut before), (_, Some(Delivery::Interrupted))));
     loaded.send(history(0, &[(1, CHANGE)])).unwrap();
     let (_, mut late) = opening.await.unwrap();

@@ -222,7 +222,7 @@ async fn a_channel_whose_history_is_gone_is_reset_and_the_others_go_on() {
 async fn after_a_gap_a_stream_of_several_is_interrupted_and_not_at_its_end() {
     let registry = registry(100);
     let (_, mut subscriber) = connect(&registry, &[], Resume::First).await;
-    registry.hang_up_all();
+    registry.begin_anew(Seq::ZERO);
     assert!(matches!(poll_all(&mut subscriber), (_, Some(Delivery::Interrupted))));
 }
 

@@ -117,6 +117,9 @@ pub const KEYS_UNAVAILABLE: ProblemKind =
 /// The store does not answer.
 pub const STORE_UNAVAILABLE: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "The store is not available");
+/// The directory of files is not there.
+pub const FILES_UNAVAILABLE: ProblemKind =
+    ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "files_unavailable", "Files are not available on this node");
 /// The service is shutting down.
 pub const STOPPING: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The service is shutting down");

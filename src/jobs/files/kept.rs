@@ -108,6 +108,11 @@ impl KeptFiles {
         self.replace(&mut self.known(), id, Some((user, bytes)));
     }
 
+    /// The tasks whose files are counted.
+    pub(in crate::jobs) fn ids(&self) -> Vec<Uuid> {
+        self.known().files.keys().copied().collect()
+    }
+
     /// The file of this task is gone.
     pub(super) fn free(&self, id: Uuid) {
         self.replace(&mut self.known(), id, None);

@@ -1,17 +1,18 @@
 //! Files on the disk: those that are being received, and those of completed uploads.
 //!
 //! `incoming/<task>.<attempt>` belongs to one attempt. It is removed when the attempt ends, at the latest at the next start
-//! unless that resumes the attempt. `files/<task>` belongs to its task. Names on the disk are made of ids, never of the
-//! name that a client gave. A file with another name was not created by the service, and is not touched.
+//! unless that resumes the attempt; where nodes share the directory, that start may be another's, and the janitor removes it.
+//! `files/<task>` belongs to its task. Names on the disk are made of ids, never of the name that a client gave. A file with
+//! another name was not created by the service, and is not touched.
 
 mod home;
 mod kept;
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -20,7 +21,10 @@ use std::{
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::event::Timestamp;
+use crate::{
+    event::Timestamp,
+    shared::{FilesAway, SharedFiles},
+};
 pub use kept::OverQuota;
 pub(super) use kept::{KeptFiles, Quota};
 
@@ -28,6 +32,9 @@ pub(super) use kept::{KeptFiles, Quota};
 /// disk that fills up is noticed while the file is still being received. Nothing is promised of them before that last
 /// one, [`Files::keep`].
 const SYNC_BYTES: u64 = 16 * 1024 * 1024;
+
+const INCOMING: &str = "incoming";
+const SAVED: &str = "files";
 
 /// What uploads leave free on the disk.
 const RESERVE_BYTES: u64 = 32 * 1024 * 1024;
@@ -62,9 +69,26 @@ impl Disk for WholeDisk {
     }
 }
 
+/// Whose directory files are in.
+#[derive(Clone, Debug)]
+pub enum FilesPlace {
+    /// That of the only node.
+    Own {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The name of the store.
+        store: String,
+    },
+    /// That of all nodes of the store.
+    Shared(SharedFiles),
+    /// A node of a shared store has none.
+    Nowhere,
+}
+
 /// The directories. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Files {
+    place: FilesPlace,
     incoming: Arc<Path>,
     saved: Arc<Path>,
     disk: Arc<dyn Disk>,
@@ -91,30 +115,75 @@ pub(super) struct IncomingFile {
 }
 
 impl Files {
-    /// Opens the directories of this store, and removes what earlier runs received for tasks that are not resumed.
+    /// Opens the directories, and removes what earlier runs of the only node received for tasks that are not resumed.
     pub(super) fn open(
-        data_dir: &Path,
-        store: &str,
+        place: FilesPlace,
         disk: Arc<dyn Disk>,
         kept: KeptFiles,
         resumes: impl Fn(Uuid) -> bool,
     ) -> io::Result<Self> {
-        let incoming = home::enter(data_dir, "incoming", store)?;
-        let saved = home::enter(data_dir, "files", store)?;
-        for entry in fs::read_dir(&incoming)? {
-            let entry = entry?;
-            if received_for(&entry.file_name()).is_none_or(&resumes) {
-                continue;
+        let [incoming, saved] = match &place {
+            FilesPlace::Own { data_dir, store } => {
+                [home::enter(data_dir, INCOMING, store)?, home::enter(data_dir, SAVED, store)?]
             }
-            if let Err(error) = fs::remove_file(entry.path()) {
-                tracing::warn!(%error, "{} is not needed any more, but could not be removed", entry.path().display());
+            FilesPlace::Shared(files) => {
+                let paths = [INCOMING, SAVED].map(|name| files.directory().join(name));
+                for path in &paths {
+                    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+                }
+                paths
+            }
+            // Nothing is looked for there.
+            FilesPlace::Nowhere => <[PathBuf; 2]>::default(),
+        };
+        let files = Self { place, incoming: incoming.into(), saved: saved.into(), disk, kept };
+        if let FilesPlace::Own { .. } = &files.place {
+            for (id, attempt) in part_names(&files.incoming)? {
+                let path = files.incoming_path(id, attempt);
+                if !resumes(id)
+                    && let Err(error) = fs::remove_file(&path)
+                {
+                    tracing::warn!(%error, "{} is not needed any more, but could not be removed", path.display());
+                }
             }
         }
-        Ok(Self { incoming: incoming.into(), saved: saved.into(), disk, kept })
+        Ok(files)
+    }
+
+    /// Whether this node has a directory of files.
+    pub(super) fn are_somewhere(&self) -> bool {
+        !matches!(self.place, FilesPlace::Nowhere)
+    }
+
+    /// Whether the directory can be used now.
+    pub(super) async fn check(&self) -> Result<(), FilesAway> {
+        match &self.place {
+            FilesPlace::Own { .. } => Ok(()),
+            FilesPlace::Nowhere => Err(FilesAway::NotSet),
+            FilesPlace::Shared(files) => {
+                let files = files.clone();
+                let checked = blocking(move || Ok(files.check())).await;
+                checked.unwrap_or(Err(FilesAway::NotThere))
+            }
+        }
+    }
+
+    /// What is received, or was, by any node: tasks and attempts, where nodes share the directory.
+    pub(super) async fn shared_parts(&self) -> io::Result<Vec<(Uuid, Uuid)>> {
+        let FilesPlace::Shared(_) = self.place else { return Ok(Vec::new()) };
+        self.check().await?;
+        let incoming = Arc::clone(&self.incoming);
+        blocking(move || part_names(&incoming)).await
+    }
+
+    /// When something was last received for an attempt, if it is there.
+    pub(super) async fn part_at(&self, id: Uuid, attempt: Uuid) -> io::Result<Option<Timestamp>> {
+        modified_at(self.incoming_path(id, attempt)).await
     }
 
     /// Begins a file for one attempt at a task.
     pub(super) async fn begin(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        self.check().await?;
         let (path, disk) = (self.incoming_path(id, attempt), Arc::clone(&self.disk));
         blocking(move || {
             let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -136,6 +205,7 @@ impl Files {
 
     /// The file that an attempt has kept, even if it is saved already.
     pub(super) async fn find(&self, id: Uuid, attempt: Uuid) -> io::Result<IncomingFile> {
+        self.check().await?;
         let (places, disk) = ([self.incoming_path(id, attempt), self.saved_path(id)], Arc::clone(&self.disk));
         blocking(move || {
             let mut found = Err(io::ErrorKind::NotFound.into());
@@ -157,6 +227,7 @@ impl Files {
 
     /// Makes a kept file the file of its task, durably. A file that is saved already stays as it is.
     pub(super) async fn save(&self, id: Uuid, incoming: IncomingFile) -> io::Result<()> {
+        self.check().await?;
         let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
         blocking(move || {
             fs::rename(&incoming.path, target)?;
@@ -174,6 +245,7 @@ impl Files {
 
     /// Opens a task's file, if it is there.
     pub(super) async fn open_saved(&self, id: Uuid) -> io::Result<Option<SavedFile>> {
+        self.check().await?;
         let file = match tokio::fs::File::open(self.saved_path(id)).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -206,16 +278,12 @@ impl Files {
 
     /// When a task's file was last written to, if it is there.
     pub(super) async fn saved_at(&self, id: Uuid) -> io::Result<Option<Timestamp>> {
-        let modified = match tokio::fs::metadata(self.saved_path(id)).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata?.modified()?,
-        };
-        let since_1970 = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Ok(Some(Timestamp::default() + since_1970))
+        modified_at(self.saved_path(id)).await
     }
 
     /// The tasks that have a file.
     pub(super) async fn saved(&self) -> io::Result<Vec<Uuid>> {
+        self.check().await?;
         let saved = Arc::clone(&self.saved);
         blocking(move || {
             let mut ids = Vec::new();
@@ -265,10 +333,27 @@ impl IncomingFile {
     }
 }
 
-/// The task for which a file in `incoming` was received.
-fn received_for(name: &OsStr) -> Option<Uuid> {
+/// The tasks and attempts for which files in `incoming` were received.
+fn part_names(incoming: &Path) -> io::Result<Vec<(Uuid, Uuid)>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(incoming)? {
+        names.extend(received_for(&entry?.file_name()));
+    }
+    Ok(names)
+}
+
+fn received_for(name: &OsStr) -> Option<(Uuid, Uuid)> {
     let (id, attempt) = name.to_str()?.split_once('.')?;
-    attempt.parse::<Uuid>().ok().and(id.parse().ok())
+    Some((id.parse().ok()?, attempt.parse().ok()?))
+}
+
+async fn modified_at(path: PathBuf) -> io::Result<Option<Timestamp>> {
+    let modified = match tokio::fs::metadata(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        metadata => metadata?.modified()?,
+    };
+    let since_1970 = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(Some(Timestamp::default() + since_1970))
 }
 
 async fn remove(path: PathBuf) -> io::Result<()> {

@@ -139,7 +139,8 @@ async fn files_whose_store_cannot_be_told_or_set_aside_are_not_touched() {
         let shutdown = Shutdown::default();
         let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
         let config = Config { data_dir: root.clone(), ..Config::default() };
-        let refused = Jobs::start(tracker, "ours", &config, crate::http::UPLOAD_WORDS, Metrics::new(), &shutdown.jobs)
+        let place = FilesPlace::Own { data_dir: root.clone(), store: "ours".into() };
+        let refused = Jobs::start(tracker, place, &config, crate::http::UPLOAD_WORDS, Metrics::new(), &shutdown.jobs)
             .err()
             .unwrap();
         assert!(refused.to_string().contains(told), "{refused}");
@@ -155,4 +156,71 @@ async fn files_are_for_the_service_alone() {
         let mode = fs::metadata(house.directory.path().join(directory)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_other_nodes_receive_stays_until_their_tasks_do_not_need_it() {
+    let plan = Plan { is_shared: true, ..Plan::default() };
+    let incoming = plan.directory.path().join("incoming");
+    fs::create_dir(&incoming).unwrap();
+    let [working, left, failed, unknown, old] = [(); 5].map(|()| (Uuid::now_v7(), Uuid::new_v4()));
+    let age = |hours: u64| Duration::from_secs(hours * 3600 + 60);
+    let parts = [(working, age(5)), (left, age(1)), (failed, age(0)), (unknown, age(0)), (old, age(1))];
+    let name = |(id, attempt): (Uuid, Uuid)| format!("{id}.{attempt}");
+    for (part, age) in parts {
+        let path = incoming.join(name(part));
+        fs::write(&path, "some").unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    }
+    {
+        let shutdown = Shutdown::default();
+        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
+        for (id, attempt) in [working, left, failed] {
+            let new = NewTask { kind: Some(UPLOAD_KIND.into()), ..NewTask::default() };
+            // Of what is left, the attempt has ended and the task is in another one.
+            let token = if id == left.0 { Uuid::new_v4() } else { attempt };
+            let expires_at = tracker.clock().now() + age(99);
+            tracker.create_claimed(id, new, Lease { holder: "other".into(), token, expires_at }).await.unwrap();
+            if id == failed.0 {
+                let report = serde_json::from_value(json!({ "status": "error" })).unwrap();
+                tracker.submit(id, Intent::Report { report, token: Some(token) }).await.unwrap();
+            }
+        }
+    }
+    let house = plan.build().await;
+    while house.listed("incoming").len() > 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut expected = [name(working), name(unknown)];
+    expected.sort();
+    assert_eq!(names(incoming), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_was_acknowledged_waits_for_the_directory() {
+    let plan = Plan { is_shared: true, ..Plan::default() };
+    let [marker, away] = ["store", "away"].map(|name| plan.directory.path().join(name));
+    let house = plan.build().await;
+    let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
+    let new = || Some(NewTask { kind: Some(UPLOAD_KIND.into()), ..NewTask::default() });
+    let form = |gone: bool| {
+        let (marker, away) = (marker.clone(), away.clone());
+        let pieces = [Piece::File { name: None, size: None }, Piece::Bytes("some".into())].map(Ok);
+        let end = futures_util::stream::once(async move {
+            if gone {
+                fs::rename(marker, away).unwrap();
+            }
+            Ok(Piece::Bytes(Default::default()))
+        });
+        futures_util::StreamExt::boxed(futures_util::StreamExt::chain(futures_util::stream::iter(pieces), end))
+    };
+    house.jobs.upload(id, new(), form(true)).await.unwrap();
+    assert_eq!(house.jobs.check_files().await, Err(FilesAway::NotThere));
+    let failed = house.jobs.upload(other, new(), form(false)).await.unwrap_err();
+    assert!(matches!(&failed, UploadError::Failed(error) if error.code == "files_unavailable"), "{failed:?}");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(house.task(id).await.status, Status::Processing);
+    fs::rename(&away, &marker).unwrap();
+    assert_eq!(house.end(id).await.status, Status::Completed);
+    assert_eq!(house.listed("files"), [id.to_string()]);
 }

@@ -20,6 +20,7 @@ use crate::{
     config::{PeopleConfig, TaskConfig, UploadConfig},
     event::{ChannelName, Seq},
     journal::Journal,
+    shared::{SharedFacts, SharedFiles},
     shutdown::Shutdown,
     task::{Entry, Intent, Lease, Payload, Policy, Status, StepSpec, Task},
     testing::MemoryJournal,
@@ -44,6 +45,7 @@ struct Plan {
     journal: MemoryJournal,
     clock: Clock,
     directory: Arc<TempDir>,
+    is_shared: bool,
     concurrency: usize,
     uploads: UploadConfig,
     disk: Arc<dyn Disk>,
@@ -56,6 +58,7 @@ impl Default for Plan {
             journal: MemoryJournal::new(),
             clock: Clock::runtime(),
             directory: Arc::new(TempDir::new().unwrap()),
+            is_shared: false,
             concurrency: 4,
             uploads: UploadConfig::default(),
             disk: Arc::new(WholeDisk),
@@ -76,9 +79,15 @@ impl Plan {
             ..Config::default()
         };
         let epoch = self.journal.epochs().store();
-        let (store, metrics) = (epoch.as_str(), Metrics::new());
+        let place = if self.is_shared {
+            let facts = SharedFacts::of(Arc::new(self.journal.clone()));
+            FilesPlace::Shared(SharedFiles::prove(&facts, epoch.as_str(), &config.data_dir).await.unwrap())
+        } else {
+            FilesPlace::Own { data_dir: config.data_dir.clone(), store: epoch.to_string() }
+        };
+        let metrics = Metrics::new();
         let words = crate::http::UPLOAD_WORDS;
-        let setup = Setup { store, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
+        let setup = Setup { place, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
         let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
         House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
     }

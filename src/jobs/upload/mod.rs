@@ -9,7 +9,7 @@ mod receive;
 mod sniff;
 mod file_name;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     config::UploadConfig,
-    task::{Entry, Memo, NewTask, Report, StepSpec, TaskError},
+    shared::FilesAway,
+    task::{Entry, NewTask, Report, StepSpec, TaskError},
     telemetry::Metrics,
     tracker::TrackerError,
 };
@@ -42,6 +43,9 @@ pub(super) const UNIT: &str = "bytes";
 
 /// The steps with their weights: the network is usually slower than the disk, and reading back than a rename.
 const STEPS: [(&str, f64); 4] = [("receive", 6.0), ("validate", 1.0), ("transform", 2.0), ("save", 1.0)];
+/// How often it is looked for a directory that is away.
+const AWAY_PAUSE: Duration = Duration::from_secs(1);
+
 const RECEIVE: usize = 0;
 const VALIDATE: usize = 1;
 const TRANSFORM: usize = 2;
@@ -83,6 +87,8 @@ pub enum ReceiveError {
     },
     /// There is no room left on the disk.
     DiskFull,
+    /// The directory of files is not there.
+    Away(FilesAway),
     /// The disk failed; the log says how.
     DiskFailed,
 }
@@ -198,6 +204,17 @@ struct Received {
     size: u64,
 }
 
+/// What the last checkpoint of an upload says.
+fn received(entry: &Entry) -> Option<Received> {
+    entry.memo.checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse().ok())
+}
+
+/// Whether what an attempt has received is needed by the task as it is now.
+pub(super) fn needs(entry: &Entry, attempt: Uuid) -> bool {
+    let is_leased = entry.memo.lease.as_ref().is_some_and(|lease| lease.token == attempt);
+    is_leased || received(entry).is_some_and(|received| received.attempt == attempt)
+}
+
 #[async_trait]
 impl Job for Upload {
     fn kind(&self) -> &'static str {
@@ -213,6 +230,7 @@ impl Job for Upload {
     async fn run(&self, context: &JobContext) -> Result<Value, JobError> {
         let received: Received = context.last_checkpoint()?.ok_or_else(|| (self.words.error)(&ReceiveError::NoFile))?;
         let phases = self.phases(context);
+        self.wait_for_files(context).await?;
         let found = context.unless_stopped(self.files.find(context.task_id(), received.attempt)).await?;
         let file = found.map_err(|error| phases.disk_error(&error))?;
         if file.size() != received.size {
@@ -223,9 +241,8 @@ impl Job for Upload {
     }
 
     async fn clean_up(&self, entry: &Entry) {
-        let Memo { checkpoint, lease, .. } = &entry.memo;
-        let received = checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse::<Received>().ok());
-        let attempt = received.map(|received| received.attempt).or(lease.as_ref().map(|lease| lease.token));
+        let lease = entry.memo.lease.as_ref();
+        let attempt = received(entry).map(|received| received.attempt).or(lease.map(|lease| lease.token));
         if let Some(attempt) = attempt {
             self.discard(entry.task.task_id, attempt).await;
         }
@@ -236,8 +253,7 @@ impl Job for Upload {
 impl Upload {
     /// Counts a file that an earlier run of the service received.
     pub(super) fn count_received(&self, entry: &Entry) {
-        let received = entry.memo.checkpoint.as_ref().and_then(|checkpoint| checkpoint.parse::<Received>().ok());
-        if let Some(received) = received {
+        if let Some(received) = received(entry) {
             self.files.kept.set(entry.task.task_id, entry.task.user_id.as_deref(), received.size);
         }
     }
@@ -281,6 +297,7 @@ impl Upload {
         phases.begin(TRANSFORM, format!("Digesting {name}")).await?;
         let Digests { blake3, sha256 } = phases.digest(&file).await?;
         phases.begin(SAVE, format!("Saving {name}")).await?;
+        self.wait_for_files(context).await?;
         let saved = context.unless_stopped(self.files.save(context.task_id(), file)).await?;
         saved.map_err(|error| phases.disk_error(&error))?;
         context.tick(Report { message: Some(format!("Saved {name}")), ..Report::default() });
@@ -292,6 +309,19 @@ impl Upload {
             "sha256": sha256,
             "file": (self.words.file_url)(context.task_id()),
         }))
+    }
+
+    /// A file that was received is kept until there is the directory again: the client was told that it would be.
+    async fn wait_for_files(&self, context: &JobContext) -> Result<(), JobError> {
+        let mut was_told = false;
+        while let Err(away) = self.files.check().await {
+            if !was_told {
+                tracing::error!(task = %context.task_id(), "an upload waits: {away}");
+            }
+            was_told = true;
+            context.sleep(AWAY_PAUSE).await?;
+        }
+        Ok(())
     }
 
     async fn validate(&self, phases: &Phases, file: &IncomingFile) -> Result<String, JobError> {
@@ -335,6 +365,9 @@ impl Phases {
     /// The task's error when the disk fails; how it failed is only logged.
     fn disk_error(&self, error: &io::Error) -> TaskError {
         tracing::error!(%error, task = %self.context.task_id(), "cannot store an uploaded file");
+        if let Some(away) = FilesAway::of(error) {
+            return self.error(&ReceiveError::Away(away));
+        }
         self.error(match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 &ReceiveError::DiskFull

@@ -1,7 +1,13 @@
 //! Another node was quicker: what conflicted is decided again, upon what the other did.
 
+use futures_util::FutureExt;
+
 use super::*;
-use crate::task::Lease;
+use crate::{
+    people::{NewNotification, UserIntent},
+    task::Lease,
+    topics::value,
+};
 
 /// What is asked of the task comes too late: another node's intent is committed just before.
 async fn beaten(rig: &Rig, id: Uuid, theirs: &Intent, ours: Intent) -> Result<Answer, TrackerError> {
@@ -166,7 +172,7 @@ async fn who_is_beaten_again_and_again_is_told_to_come_again(store: Store) {
     assert_eq!(rig.tracker.live(id).unwrap().task.progress, Some(40.0), "what the others did is known");
 }
 
-async fn after_a_lapse_the_table_is_read_anew_and_streams_end(store: Store) {
+async fn after_a_lapse_the_table_is_read_anew_and_streams_go_on(store: Store) {
     let rig = Rig::on(store.bounded(100, 4)).await;
     let (one, two) = (rig.started().await, rig.started().await);
     let (_, mut watcher) = rig.watch(one, Resume::First).await;
@@ -181,12 +187,76 @@ async fn after_a_lapse_the_table_is_read_anew_and_streams_end(store: Store) {
     assert_eq!((answer.seq, answer.entry.unwrap().task.progress), (Seq(14), Some(40.0)));
     assert!(rig.tracker.live(one).is_none(), "it has ended");
     assert!(rig.tracker.live(theirs).is_some());
-    assert!(matches!(shown(&mut watcher), (progress, Some(Delivery::Interrupted)) if progress.is_empty()));
-    let position = rig.tracker.cursor(watcher.position());
-    let (join, mut resumed) = rig.watch(one, Resume::After(position)).await;
-    assert!(matches!(join, Join::Resumed), "{join:?}");
-    assert_eq!(shown(&mut resumed).0.last(), Some(&Some(100.0)));
+    let (progress, end) = shown(&mut watcher);
+    assert!(
+        progress.last() == Some(&Some(100.0)) && matches!(end, Some(Delivery::Ended { .. })),
+        "{progress:?} {end:?}"
+    );
     assert_eq!(refused(rig.report(one, "{}").await), Refusal::Final(Status::Completed));
+}
+
+async fn after_a_lapse_members_watch_the_groups_that_they_are_in(store: Store) {
+    let rig = Rig::on(store.bounded(100, 4)).await;
+    // Another node of the same store.
+    let other = Rig::on(rig.journal.clone()).await;
+    let join = |groups: &[&str]| UserIntent::Join(groups.iter().map(|group| (*group).to_owned()).collect());
+    for (name, group) in [("ann", "new"), ("eve", "old")] {
+        let ann = ChannelName::user(name).unwrap();
+        other.tracker.ask_user(&ChannelName::user("bob").unwrap(), join(&["new", "old"])).await.unwrap();
+        other.tracker.ask_user(&ann, join(&["old"])).await.unwrap();
+        rig.started().await;
+        let (_, mut watcher) =
+            rig.tracker.watch_several(&[], std::slice::from_ref(&ann), None, Resume::First).await.unwrap();
+        other.tracker.ask_user(&ann, join(&["new"])).await.unwrap();
+        let new = NewNotification { title: group.into(), ..NewNotification::default() };
+        other.tracker.notify_group(&ChannelName::group(group).unwrap(), new).await.unwrap();
+        for _ in 0..10 {
+            other.started().await;
+        }
+        assert!(watcher.next().now_or_never().is_none());
+        rig.started().await;
+        // Where she is not any more, nothing comes but what the next one says.
+        let new = NewNotification { title: "next".into(), ..NewNotification::default() };
+        rig.tracker.notify(&ann, new).await.unwrap();
+        let Delivery::Frame(frame) = watcher.next().await else { panic!("the stream goes on") };
+        let expected = if group == "new" { ChannelName::group(group) } else { ChannelName::inbox(name) };
+        assert_eq!(frame.event().channel(), &expected.unwrap());
+    }
+}
+
+async fn a_stream_that_missed_too_much_ends_alone(store: Store) {
+    let rig = Rig::on(store.bounded(3, 4)).await;
+    let other = Rig::on(rig.journal.clone()).await;
+    for (count, goes_on) in [(5, false), (3, true)] {
+        let topic = ChannelName::topic(&format!("t{count}")).unwrap();
+        let publish = async || other.tracker.append(vec![value(&topic, None, "1".into())], None).await.unwrap();
+        publish().await;
+        rig.started().await;
+        let (_, mut watcher) = rig.tracker.watch(&topic, Resume::First).await.unwrap();
+        for _ in 0..count {
+            publish().await;
+        }
+        rig.started().await;
+        for _ in 0..count {
+            let delivery = watcher.next().await;
+            assert_eq!(matches!(delivery, Delivery::Frame(_)), goes_on, "{delivery:?}");
+            assert_eq!(matches!(delivery, Delivery::Lapsed), !goes_on, "{delivery:?}");
+        }
+    }
+}
+
+async fn in_another_life_streams_go_on_if_nothing_is_lost(store: Store) {
+    let rig = Rig::start(store).await;
+    let id = rig.started().await;
+    for (lost, is_interrupted) in [(0, false), (1, true)] {
+        let (_, mut watcher) = rig.watch(id, Resume::First).await;
+        let epochs = rig.journal.epochs();
+        epochs.learn(&epochs.begin_after(Seq(rig.tracker.head().0 - lost)));
+        rig.journal.fail_next_append(JournalError::Lapsed);
+        rig.report(id, r#"{"message":"m"}"#).await.unwrap();
+        let (progress, end) = shown(&mut watcher);
+        assert_eq!((progress.len(), end.is_some()), (usize::from(!is_interrupted), is_interrupted), "{end:?}");
+    }
 }
 
 async fn one_that_lapses_for_ever_is_told_to_come_again(store: Store) {
@@ -214,7 +284,10 @@ on_each_store! {
         those_that_do_not_conflict_commit_at_once,
         what_other_nodes_do_comes_along_with_any_commit,
         who_is_beaten_again_and_again_is_told_to_come_again,
-        after_a_lapse_the_table_is_read_anew_and_streams_end,
+        after_a_lapse_the_table_is_read_anew_and_streams_go_on,
+        after_a_lapse_members_watch_the_groups_that_they_are_in,
+        a_stream_that_missed_too_much_ends_alone,
+        in_another_life_streams_go_on_if_nothing_is_lost,
         one_that_lapses_for_ever_is_told_to_come_again,
     }
 }

@@ -39,9 +39,18 @@ impl TestApp {
         let mut config = Config::default();
         config.streams.tick_interval = Duration::from_millis(1);
         change(&mut config);
+        let journal = MemoryJournal::with_bounds(history_bounds(&config), 65_536);
+        Self::on(journal, config).await
+    }
+
+    /// Another node of the same store. Neither hears of what the other writes before it writes something itself.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::on(self.journal.clone(), (*self.service.app.config).clone()).await
+    }
+
+    async fn on(journal: MemoryJournal, mut config: Config) -> Self {
         let data = tempfile::tempdir().unwrap();
         config.data_dir = data.path().to_owned();
-        let journal = MemoryJournal::with_bounds(history_bounds(&config), 65_536);
         let service = Service::start(config, Arc::new(journal.clone()), Clock::runtime()).await.unwrap();
         Self { service, journal, socket: None, _data: data }
     }
