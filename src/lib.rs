@@ -25,6 +25,8 @@ pub mod people;
 pub mod topics;
 // What the nodes of a store have in common beside its log.
 pub mod shared;
+// The nodes that share a store; pure.
+mod nodes;
 // The one writer of the task table, and the handle to it.
 mod tracker;
 // The durable log of events, in memory or in SQLite.

@@ -58,6 +58,10 @@ pub struct Instruments {
     pub frames_delivered: Counter,
     /// Changes that wait for the writer.
     pub queue_depth: Gauge,
+    /// Groups of events that were decided again because another node had been quicker.
+    pub conflicts: Counter,
+    /// Nodes that share the store and live; zero if it is embedded.
+    pub nodes: Gauge,
     /// How long one durable commit took, in seconds.
     pub commit_seconds: Histogram,
     /// Events in one commit.
@@ -182,6 +186,12 @@ impl Default for Metrics {
             events_appended: add.metric("events_appended", "Events made durable", Counter::default()),
             frames_delivered: add.metric("frames_delivered", "Frames handed to streams", Counter::default()),
             queue_depth: add.metric("queue_depth", "Changes that wait for the writer", Gauge::default()),
+            conflicts: add.metric(
+                "conflicts",
+                "Changes decided again since another node was quicker",
+                Counter::default(),
+            ),
+            nodes: add.metric("nodes", "Nodes that share the store and live", Gauge::default()),
             commit_seconds: add.with_unit("commit", "How long one durable commit took", Unit::Seconds, seconds()),
             batch_events: add.metric(
                 "batch_events",

@@ -27,12 +27,14 @@ pub enum ChannelKind {
     Topic,
     /// An idempotency key: hidden events only, so nobody watches it; it is there for its condition.
     Key,
+    /// One of the nodes that share the store: hidden events only, which renew its lease. Its tombstone says that it is gone.
+    Node,
     /// What the nodes of a store have in common: hidden events only.
     Shared,
 }
 
 impl ChannelKind {
-    const NAMED: [Self; 5] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Shared];
+    const NAMED: [Self; 6] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Node, Self::Shared];
 
     /// The word before the colon.
     pub fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl ChannelKind {
             Self::Topic => "topic",
             Self::Key => "key",
             Self::Shared => "shared",
+            Self::Node => "node",
         }
     }
 }
@@ -111,6 +114,14 @@ impl ChannelName {
     /// When the id is not a valid name.
     pub fn inbox(user_id: &str) -> Result<Self, InvalidName> {
         Self::named(ChannelKind::Inbox, user_id)
+    }
+
+    /// The channel of a node.
+    ///
+    /// # Errors
+    /// When it is not a valid name.
+    pub fn node(name: &str) -> Result<Self, InvalidName> {
+        Self::named(ChannelKind::Node, name)
     }
 
     /// The channel of what nodes have in common under a name.

@@ -76,7 +76,7 @@ impl HistoryBounds {
             ChannelKind::User => self.user,
             ChannelKind::Inbox | ChannelKind::Group => self.inbox,
             ChannelKind::Topic => self.topic,
-            ChannelKind::Key | ChannelKind::Shared => 1,
+            ChannelKind::Key | ChannelKind::Node | ChannelKind::Shared => 1,
         };
         HistorySize { events: events.max(1) as u64, bytes: self.bytes }
     }

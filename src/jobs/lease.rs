@@ -62,7 +62,7 @@ impl HeldLease {
 
     fn lease(&self) -> Lease {
         let expires_at = self.tracker.clock().now() + self.length;
-        Lease { holder: holder(&self.tracker).into(), token: self.token, expires_at }
+        Lease { holder: holder(&self.tracker), token: self.token, expires_at }
     }
 
     fn is_of(&self, entry: &Entry) -> bool {
@@ -128,7 +128,7 @@ impl LeftLease {
     /// All of them, as long as this run has no leases of its own.
     pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
         // A store that was embedded before nodes shared it has leases of nobody else.
-        let mut held = tracker.leased_to(holder(tracker));
+        let mut held = tracker.leased_to(&holder(tracker));
         held.extend(tracker.node().map(|_| tracker.leased_to(HOLDER)).unwrap_or_default());
         let left = held.into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
@@ -149,8 +149,8 @@ impl LeftLease {
     }
 }
 
-fn holder(tracker: &Tracker) -> &str {
-    tracker.node().unwrap_or(HOLDER)
+fn holder(tracker: &Tracker) -> String {
+    tracker.node().map_or_else(|| HOLDER.to_owned(), Lease::holder_on)
 }
 
 async fn abandon(tracker: &Tracker, id: Uuid, holder: String, token: Uuid) -> Result<Answer, TrackerError> {

@@ -47,7 +47,7 @@
 //!
 //! # Other nodes
 //! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
-//! append.
+//! append. Leases and all else that ends by time are judged by [`Journal::time`], whatever the clock of a node says.
 
 mod member;
 mod moved;
@@ -188,6 +188,11 @@ pub trait Journal: Send + Sync + 'static {
 
     /// The name of this node among those that share the store; an embedded store has one node, without a name.
     fn node(&self) -> Option<&str> {
+        None
+    }
+
+    /// What time it is by the clock of the store, which all nodes share; `None` where the node's own is the only one.
+    fn time(&self) -> Option<Timestamp> {
         None
     }
 

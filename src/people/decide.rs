@@ -24,8 +24,10 @@ const PRESENCE: &str = "presence";
 /// What is asked of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UserIntent {
-    /// They came or went, at this time, as this node says where several share the store.
+    /// They came to a node or left it, at this time; to the only one, where the store has no nodes.
     Presence(PresenceStatus, Timestamp, Option<Arc<str>>),
+    /// Only where they are at these nodes they are connected: all others are gone.
+    Bereave(Arc<BTreeSet<Arc<str>>>),
     /// Notifications at or before it were delivered to them.
     Seen(Seq),
     /// They have read the notifications at or before it; all that there are, if absent.
@@ -95,14 +97,20 @@ pub fn decide(
     let mut next = known.cloned().unwrap_or_else(|| UserState::new(now));
     let mut others = Vec::new();
     match intent {
-        UserIntent::Seen(_) | UserIntent::Read(_) | UserIntent::Forget(_) if known.is_none() => {
+        UserIntent::Seen(_) | UserIntent::Read(_) | UserIntent::Forget(_) | UserIntent::Bereave(_)
+            if known.is_none() =>
+        {
             return Err(PeopleRefusal::NoUser);
         }
-        UserIntent::Presence(status, since, node) if next.status != *status || known.is_none() => {
-            (next.status, next.since, next.node) = (*status, *since, node.clone());
-            others.extend(presence(user, &next));
+        UserIntent::Presence(status, since, node) => {
+            next.meet(*status, node.as_ref());
+            others.extend(turned(user, known, &mut next, *since));
         }
-        UserIntent::Presence(..) => {}
+        UserIntent::Bereave(living) => {
+            next.nodes.retain(|node| living.contains(node));
+            next.status = PresenceStatus::of(!next.nodes.is_empty());
+            others.extend(turned(user, known, &mut next, now));
+        }
         UserIntent::Seen(seq) => next.seen = next.seen.max(*seq),
         UserIntent::Read(seq) => {
             next.read = next.read.max(seq.unwrap_or(head));
@@ -159,6 +167,13 @@ struct ToldPresence<'a> {
     user_id: &'a str,
     status: PresenceStatus,
     since: Timestamp,
+}
+
+/// Tells whether a user came or went with what has become of them, and notes since when that is so.
+fn turned(user: &ChannelName, known: Option<&UserState>, next: &mut UserState, since: Timestamp) -> Option<Draft> {
+    let is_told = known.is_none_or(|known| known.status != next.status);
+    is_told.then(|| next.since = since)?;
+    presence(user, next)
 }
 
 /// Tells those who watch presence.

@@ -1,6 +1,9 @@
 //! What is kept of a user: the memo of the user's channel.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,13 @@ pub enum PresenceStatus {
     Connected,
     /// The user has no open stream.
     Disconnected,
+}
+
+impl PresenceStatus {
+    /// That of somebody who has an open stream, or none.
+    pub fn of(is_connected: bool) -> Self {
+        if is_connected { Self::Connected } else { Self::Disconnected }
+    }
 }
 
 /// Who a user is, where that was told.
@@ -36,9 +46,9 @@ pub struct UserState {
     pub status: PresenceStatus,
     /// … since when.
     pub since: Timestamp,
-    /// The node that said so, where several share the store.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<Arc<str>>,
+    /// At which nodes, where several share the store.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub nodes: BTreeSet<Arc<str>>,
     /// Notifications at or before it were delivered: a stream without a cursor begins after it.
     #[serde(default)]
     pub seen: Seq,
@@ -59,7 +69,7 @@ impl UserState {
         Self {
             status: PresenceStatus::Disconnected,
             since: now,
-            node: None,
+            nodes: BTreeSet::new(),
             seen: Seq::ZERO,
             read: Seq::ZERO,
             groups: BTreeMap::new(),
@@ -81,6 +91,21 @@ impl UserState {
         let memo = serde_json::to_vec(self).unwrap_or_default();
         let memo = Some(memo.into());
         Draft { channel: user.clone(), name: None, class: Class::Hidden, data: Bytes::new(), memo, origin: None }
+    }
+
+    /// Whether they are connected at this node; at the only one, where the store has no nodes.
+    pub fn status_at(&self, node: Option<&str>) -> PresenceStatus {
+        node.map_or(self.status, |node| PresenceStatus::of(self.nodes.contains(node)))
+    }
+
+    /// They came to a node, or left it; the only one, where the store has no nodes.
+    pub(super) fn meet(&mut self, status: PresenceStatus, node: Option<&Arc<str>>) {
+        match node {
+            None => self.nodes.clear(),
+            Some(node) if status == PresenceStatus::Connected => drop(self.nodes.insert(Arc::clone(node))),
+            Some(node) => drop(self.nodes.remove(node)),
+        }
+        self.status = node.map_or(status, |_| PresenceStatus::of(!self.nodes.is_empty()));
     }
 
     /// After which seq of each group's channel, and of the inbox, a stream without a cursor begins.

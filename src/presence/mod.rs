@@ -1,20 +1,27 @@
 //! Who is connected: runtime state above the tracker.
 //!
-//! A user is connected while at least one of their streams is open here, and for a grace after that, so that a page that
+//! A user is connected while at least one of their streams is open, and for a grace after that, so that a page that
 //! is loaded again does not look like somebody who left. That is known only at run time; what is kept of users follows
 //! it, a moment behind and merged. Only a user who is not known yet waits until they are.
 //!
+//! Where several nodes share the store, each says whether a user is connected to it, and says so again if others took it
+//! for dead meanwhile.
+//!
 //! It also keeps up to where users have seen their notifications.
 
+mod live;
+
 use std::{
-    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -24,6 +31,7 @@ use crate::{
     shutdown::Stage,
     tracker::{Tracker, TrackerError},
 };
+use live::{Changed, LiveUsers};
 
 /// Users that are written down side by side.
 const WRITTEN_AT_ONCE: usize = 256;
@@ -63,28 +71,6 @@ struct PresenceShared {
     changed: Notify,
 }
 
-/// Those who are connected, or of whom something is still to be written down.
-#[derive(Default)]
-struct LiveUsers {
-    by_id: HashMap<String, LiveUser>,
-    /// When users are to be looked at again.
-    due: BTreeSet<(Instant, String)>,
-    changed: BTreeSet<String>,
-    generations: u64,
-}
-
-struct LiveUser {
-    connections: usize,
-    status: PresenceStatus,
-    since: Timestamp,
-    /// Changed when the user is disconnected on request: the streams of before do not count any more.
-    generation: u64,
-    /// When a user without streams is disconnected.
-    leaves_at: Option<Instant>,
-    /// Up to where notifications were seen, where that is to be written down, and when.
-    seen: Option<(Seq, Instant)>,
-}
-
 /// One open stream of a user; dropping it tells that it has closed.
 pub struct PresenceGuard {
     presence: Presence,
@@ -93,22 +79,10 @@ pub struct PresenceGuard {
 }
 
 impl Presence {
-    /// Keeps presence as a task of `stage`. Whoever was connected here when the last process ended is not connected now; of
-    /// those whom another node says to be connected, nothing is said.
+    /// Keeps presence as a task of `stage`. Whoever was connected here when the last process ended is not connected now.
     pub fn start(tracker: Tracker, grace: Duration, stage: &Stage) -> Self {
-        let mut live = LiveUsers::default();
-        let now = tracker.clock().now();
-        let was_connected = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-            // Those of no node were connected before the store was shared.
-            let is_ours = state.node.is_none() || state.node.as_deref() == tracker.node();
-            (is_ours && state.status == PresenceStatus::Connected).then(|| user_id.to_string())
-        };
-        for user_id in tracker.users(None, usize::MAX, was_connected) {
-            live.user(&user_id, PresenceStatus::Disconnected, now);
-            live.changed.insert(user_id);
-        }
-        let shared = Arc::new(PresenceShared { tracker, grace, live: Mutex::new(live), changed: Notify::new() });
-        shared.changed.notify_one();
+        let shared = Arc::new(PresenceShared { tracker, grace, live: Mutex::default(), changed: Notify::new() });
+        shared.compare();
         stage.spawn(keep(Arc::clone(&shared), stage.stop()));
         Self { shared }
     }
@@ -131,7 +105,9 @@ impl Presence {
         let mut live = self.shared.live();
         // Read under the lock: what was written down before is in it, and what is not is in `live`.
         let state = self.shared.tracker.user(&user_id);
-        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| (state.status, state.since));
+        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| {
+            (state.status_at(self.shared.tracker.node()), state.since)
+        });
         let user = live.user(&user_id, status, since);
         user.connections += 1;
         user.leaves_at = None;
@@ -192,7 +168,7 @@ impl Presence {
     /// What is known of a user; `None` for one who was never seen.
     pub fn get(&self, user_id: &str) -> Option<UserPresence> {
         let state = self.shared.tracker.user(user_id)?;
-        Some(self.shared.live().presence(user_id, &state))
+        Some(self.shared.live().presence(user_id, &state, self.shared.tracker.node()))
     }
 
     /// Users in the order of their ids, after the given one, at most `limit`; and where the next page begins.
@@ -204,7 +180,7 @@ impl Presence {
     ) -> (Vec<UserPresence>, Option<String>) {
         let live = self.shared.live();
         let choose = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-            let user = live.presence(user_id, state);
+            let user = live.presence(user_id, state, self.shared.tracker.node());
             status.is_none_or(|status| user.status == status).then_some(user)
         };
         paged(self.shared.tracker.users(after, limit.saturating_add(1), choose), limit)
@@ -214,7 +190,8 @@ impl Presence {
     pub fn members(&self, group: &str, after: Option<&str>, limit: usize) -> (Vec<UserPresence>, Option<String>) {
         let members = self.shared.tracker.members(group, after, limit.saturating_add(1));
         let live = self.shared.live();
-        paged(members.iter().map(|(user_id, state)| live.presence(user_id, state)).collect(), limit)
+        let node = self.shared.tracker.node();
+        paged(members.iter().map(|(user_id, state)| live.presence(user_id, state, node)).collect(), limit)
     }
 
     /// How many members a group has, and how many of them are connected.
@@ -222,7 +199,7 @@ impl Presence {
         let members = self.shared.tracker.members(group, None, usize::MAX);
         let live = self.shared.live();
         let is_connected = |(user_id, state): &&(Arc<str>, Arc<UserState>)| {
-            live.by_id.get(&**user_id).map_or(state.status, |user| user.status) == PresenceStatus::Connected
+            live.status(user_id, state, self.shared.tracker.node()) == PresenceStatus::Connected
         };
         (members.len(), members.iter().filter(is_connected).count())
     }
@@ -236,79 +213,6 @@ fn paged(mut found: Vec<UserPresence>, limit: usize) -> (Vec<UserPresence>, Opti
     (found, next)
 }
 
-impl LiveUsers {
-    /// The entry of a user; a new one begins with what is kept of them.
-    fn user(&mut self, user_id: &str, status: PresenceStatus, since: Timestamp) -> &mut LiveUser {
-        let generations = &mut self.generations;
-        self.by_id.entry(user_id.to_owned()).or_insert_with(|| {
-            *generations += 1;
-            LiveUser { connections: 0, status, since, generation: *generations, leaves_at: None, seen: None }
-        })
-    }
-
-    fn presence(&self, user_id: &str, state: &UserState) -> UserPresence {
-        let user = self.by_id.get(user_id);
-        UserPresence {
-            user_id: user_id.to_owned(),
-            status: user.map_or(state.status, |user| user.status),
-            connections: user.map_or(0, |user| user.connections),
-            since: user.map_or(state.since, |user| user.since),
-            profile: state.profile.as_deref().cloned(),
-        }
-    }
-
-    /// Takes those of whom something is to be written down. Those whose grace is over by `through` have left.
-    fn take_changed(&mut self, through: Instant, now: Timestamp) -> Vec<Changed> {
-        while let Some((_, user_id)) = self.due.first().filter(|(at, _)| *at <= through).cloned() {
-            self.due.pop_first();
-            self.changed.insert(user_id);
-        }
-        let mut taken = Vec::new();
-        for user_id in std::mem::take(&mut self.changed) {
-            let Some(user) = self.by_id.get_mut(&user_id) else { continue };
-            if user.leaves_at.take_if(|at| *at <= through).is_some() {
-                user.leave(now);
-            }
-            let seen = user.seen.take_if(|(_, at)| *at <= through).map(|(seq, _)| seq);
-            taken.push(Changed { user_id, status: user.status, since: user.since, seen });
-        }
-        taken
-    }
-
-    /// It is written down; or else it is to be tried again.
-    fn settle(&mut self, changed: Changed, is_written: bool) {
-        let Some(user) = self.by_id.get_mut(&changed.user_id) else { return };
-        if !is_written {
-            let now = Instant::now();
-            user.seen = changed.seen.map(|seq| (seq.max(user.seen.map_or(seq, |(seq, _)| seq)), now)).or(user.seen);
-            self.changed.insert(changed.user_id);
-        } else if user.is_settled(changed.status) && !self.changed.contains(&changed.user_id) {
-            self.by_id.remove(&changed.user_id);
-        }
-    }
-}
-
-/// What is to be written down of a user.
-struct Changed {
-    user_id: String,
-    status: PresenceStatus,
-    since: Timestamp,
-    seen: Option<Seq>,
-}
-
-impl LiveUser {
-    fn leave(&mut self, now: Timestamp) {
-        if self.connections == 0 && self.status == PresenceStatus::Connected {
-            (self.status, self.since) = (PresenceStatus::Disconnected, now);
-        }
-    }
-
-    /// Whether nothing is known here that is not written down.
-    fn is_settled(&self, written: PresenceStatus) -> bool {
-        self.connections == 0 && self.status == written && self.leaves_at.is_none() && self.seen.is_none()
-    }
-}
-
 impl PresenceShared {
     fn live(&self) -> MutexGuard<'_, LiveUsers> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
@@ -320,6 +224,28 @@ impl PresenceShared {
 
     fn node(&self) -> Option<Arc<str>> {
         self.tracker.node().map(Into::into)
+    }
+
+    /// Finds those of whom the store says otherwise than is known here: who was connected when this node ended or was cut
+    /// off, and who is connected although others took this node for dead.
+    fn compare(&self) {
+        let (node, now) = (self.tracker.node(), self.now());
+        let is_said = |state: &UserState| state.status_at(node) == PresenceStatus::Connected;
+        let said = |(user_id, state): (&Arc<str>, &Arc<UserState>)| is_said(state).then(|| user_id.to_string());
+        let mut live = self.live();
+        for user_id in self.tracker.users(None, usize::MAX, said) {
+            if !live.by_id.contains_key(&user_id) {
+                live.user(&user_id, PresenceStatus::Disconnected, now);
+                live.changed.insert(user_id);
+            }
+        }
+        let is_unsaid = |user_id: &str| self.tracker.user(user_id).is_none_or(|state| !is_said(&state));
+        let here = live.by_id.iter().filter(|(_, user)| user.status == PresenceStatus::Connected);
+        let unsaid: Vec<_> =
+            here.filter(|(user_id, _)| is_unsaid(user_id)).map(|(user_id, _)| user_id.clone()).collect();
+        live.changed.extend(unsaid);
+        drop(live);
+        self.changed.notify_one();
     }
 
     /// Writes down all that has changed, side by side so that few commits serve many users; what the journal does not
@@ -344,7 +270,7 @@ impl PresenceShared {
         let Ok(user) = ChannelName::user(&changed.user_id) else { return Ok(()) };
         // One who was forgotten a moment ago is known again.
         let state = self.tracker.user(&changed.user_id);
-        if state.as_ref().is_none_or(|state| state.status != changed.status) {
+        if state.as_ref().is_none_or(|state| state.status_at(self.tracker.node()) != changed.status) {
             self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since, self.node())).await?;
         }
         match changed.seen {
@@ -358,6 +284,7 @@ impl PresenceShared {
 
 /// Lets the journal follow, until all streams have ended.
 async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
+    let mut doubted = shared.tracker.presence();
     loop {
         let due_at = shared.live().due.first().map(|(at, _)| *at);
         let due = async {
@@ -370,6 +297,13 @@ async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
             () = stop.cancelled() => break,
             () = shared.changed.notified() => {}
             () = due => {}
+            () = doubt(&mut doubted) => shared.compare(),
+        }
+        if !shared.tracker.is_present() {
+            // What it said now would not count, and that it counts again is told.
+            let _stopping = stop.run_until_cancelled(doubt(&mut doubted)).await;
+            shared.compare();
+            continue;
         }
         if let Err(error) = shared.write_down(Instant::now()).await {
             tracing::warn!(%error, "cannot save who is connected; retrying");
@@ -381,6 +315,17 @@ async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
     let at_the_end = Instant::now() + shared.grace + SEEN_DELAY;
     if let Err(error) = shared.write_down(at_the_end).await {
         tracing::warn!(%error, "cannot save who is connected at shutdown");
+    }
+}
+
+/// Waits until others may have said something else of those who are connected here.
+async fn doubt(doubted: &mut Option<watch::Receiver<()>>) {
+    let is_doubted = match doubted {
+        Some(doubted) => doubted.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_doubted {
+        std::future::pending::<()>().await;
     }
 }
 

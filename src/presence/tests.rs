@@ -177,3 +177,110 @@ async fn one_who_is_disconnected_before_their_stream_is_there_comes_after_that()
     drop(guard);
     assert_eq!(status(), Some((PresenceStatus::Connected, 0)));
 }
+
+/// One of several nodes.
+struct NodeRig {
+    journal: MemoryJournal,
+    shutdown: crate::shutdown::Shutdown,
+    presence: Presence,
+}
+
+impl NodeRig {
+    async fn start(store: &MemoryJournal, name: &str) -> Self {
+        let (journal, shutdown) = (store.on_node(name), crate::shutdown::Shutdown::default());
+        let presence = start(&journal, &shutdown.tracker, &shutdown.jobs).await;
+        Self { journal, shutdown, presence }
+    }
+
+    fn sees(&self, user_id: &str) -> Option<PresenceStatus> {
+        self.presence.get(user_id).map(|user| user.status)
+    }
+
+    async fn end(self) {
+        let minute = Duration::from_secs(60);
+        assert!(self.shutdown.jobs.end(minute).await && self.shutdown.tracker.end(minute).await);
+    }
+}
+
+/// What was told of those who come and go.
+async fn told(journal: &MemoryJournal) -> Vec<String> {
+    let topic = ChannelName::topic("presence").expect("a name");
+    let history = journal.read(&topic, Seq::ZERO).await.expect("it is there");
+    let told = history.events.iter().map(|event| serde_json::from_slice::<serde_json::Value>(&event.draft.data));
+    let told = told.map(|told| told.expect("JSON"));
+    told.map(|told| format!("{} {}", told["userId"].as_str().unwrap(), told["status"].as_str().unwrap())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_streams_at_two_nodes_is_connected_until_both_have_closed() {
+    let store = MemoryJournal::new();
+    let (a, b) = (NodeRig::start(&store, "a").await, NodeRig::start(&store, "b").await);
+    let at_a = a.presence.connect(&user("ann")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let at_b = b.presence.connect(&user("ann")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(at_a);
+    tokio::time::sleep(2 * GRACE).await;
+    assert_eq!(a.sees("ann"), Some(PresenceStatus::Connected));
+    let since = |node: &NodeRig| node.presence.get("ann").map(|ann| ann.since);
+    assert_eq!(since(&a), since(&b));
+    // A node that starts, or ends in order, says nothing of those who are elsewhere.
+    let c = NodeRig::start(&store, "c").await;
+    c.end().await;
+    a.end().await;
+    tokio::time::sleep(2 * GRACE).await;
+    assert_eq!(b.sees("ann"), Some(PresenceStatus::Connected));
+    assert_eq!(b.presence.count_members("nobody"), (0, 0));
+    drop(at_b);
+    tokio::time::sleep(2 * GRACE).await;
+    assert_eq!(b.sees("ann"), Some(PresenceStatus::Disconnected));
+    assert_eq!(told(&store).await, ["ann connected", "ann disconnected"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_still_there_when_their_node_comes_back_is_connected_again() {
+    let store = MemoryJournal::new();
+    let (a, b) = (NodeRig::start(&store, "a").await, NodeRig::start(&store, "b").await);
+    let _ann = a.presence.connect(&user("ann")).await.unwrap();
+    let ben = a.presence.connect(&user("ben")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    a.journal.cut(true);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(
+        (b.sees("ann"), b.sees("ben")),
+        (Some(PresenceStatus::Disconnected), Some(PresenceStatus::Disconnected))
+    );
+    assert_eq!(a.sees("ann"), Some(PresenceStatus::Connected), "it does not know");
+    // Who leaves meanwhile is not said to be back.
+    drop(ben);
+    tokio::time::sleep(2 * GRACE).await;
+    a.journal.cut(false);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for node in [&a, &b] {
+        assert_eq!(node.sees("ann"), Some(PresenceStatus::Connected));
+        assert_eq!(node.sees("ben"), Some(PresenceStatus::Disconnected));
+    }
+    let mut told = told(&store).await;
+    told.sort();
+    let of_ann = ["ann connected", "ann connected", "ann disconnected"];
+    assert_eq!(told, [&of_ann[..], &["ben connected", "ben disconnected"]].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_again_knows_whom_it_has_lost() {
+    let store = MemoryJournal::new();
+    let (a, b) = (NodeRig::start(&store, "a").await, NodeRig::start(&store, "b").await);
+    std::mem::forget(a.presence.connect(&user("ann")).await.unwrap());
+    let _at_b = b.presence.connect(&user("ben")).await.unwrap();
+    std::mem::forget(a.presence.connect(&user("ben")).await.unwrap());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It dies, and starts again before anybody notices.
+    a.journal.cut(true);
+    let again = NodeRig::start(&store, "a").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for node in [&again, &b] {
+        assert_eq!(node.sees("ann"), Some(PresenceStatus::Disconnected));
+        assert_eq!(node.sees("ben"), Some(PresenceStatus::Connected));
+    }
+    assert_eq!(told(&store).await, ["ann connected", "ben connected", "ann disconnected"]);
+}

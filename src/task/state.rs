@@ -176,15 +176,30 @@ pub struct Task {
     pub error: Option<TaskError>,
 }
 
+/// What the holder of a lease begins with that is a node: a character that no name has.
+const NODE_HOLDER: &str = "node:";
+
 /// A time-limited right to report on one task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who holds it: the name of a node, or of a worker.
+    /// Who holds it: the jobs of a node, or a worker by its name.
     pub holder: String,
     /// Proves it in a report.
     pub token: Uuid,
     /// When it ends unless renewed.
     pub expires_at: Timestamp,
+}
+
+impl Lease {
+    /// The node whose job holds it, where nodes share the store.
+    pub fn node(&self) -> Option<&str> {
+        self.holder.strip_prefix(NODE_HOLDER)
+    }
+
+    /// The holder of the leases of the jobs of a node. No worker has such a name.
+    pub fn holder_on(node: &str) -> String {
+        format!("{NODE_HOLDER}{node}")
+    }
 }
 
 /// What is kept beside the visible state: never sent to a watcher.
@@ -258,7 +273,12 @@ impl Row {
     /// When the event does not hold what this version writes.
     pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
         Ok(Some(match event.channel().kind() {
-            ChannelKind::User | ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Shared => {
+            ChannelKind::User
+            | ChannelKind::Inbox
+            | ChannelKind::Group
+            | ChannelKind::Topic
+            | ChannelKind::Node
+            | ChannelKind::Shared => {
                 return Ok(None);
             }
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,

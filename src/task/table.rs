@@ -147,15 +147,21 @@ impl Table {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The tasks whose time has come, out of the first `limit` that may be due.
-    pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<Arc<Entry>> {
+    /// The tasks whose time has come, out of the first `limit` that may be due. `turn` says when what is due at some time
+    /// is to be seen to here.
+    pub fn due(
+        &mut self,
+        now: Timestamp,
+        limit: usize,
+        turn: impl Fn(&Entry, Timestamp) -> Timestamp,
+    ) -> Vec<Arc<Entry>> {
         let named: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(limit).copied().collect();
         let mut due = Vec::new();
         for (at, id) in named {
             let Some(TableSlot { row: Row::Task(entry), keys, .. }) = self.rows.get_mut(&ChannelName::task(id)) else {
                 continue;
             };
-            let true_at = entry.due(&self.policy);
+            let true_at = entry.due(&self.policy).map(|at| turn(entry, at));
             if true_at.is_some_and(|true_at| true_at <= now) {
                 due.push(Arc::clone(entry));
             } else {

@@ -141,6 +141,11 @@ impl<S: TestStore + ?Sized> FaultyJournal<S> {
         AppendGate { gate: Arc::clone(&self.gate) }
     }
 
+    /// Cuts the store off: nothing is appended, and nothing is heard of others. Or ends that.
+    pub fn cut(&self, is_cut: bool) {
+        self.gate.is_cut.send_replace(is_cut);
+    }
+
     /// From now on no sweep comes back.
     pub fn hold_sweeps(&self) {
         self.faults().sweeps_held = true;
@@ -228,11 +233,16 @@ impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
         self.store.journal().node()
     }
 
+    fn time(&self) -> Option<Timestamp> {
+        self.store.journal().time()
+    }
+
     fn adopt(&self, epoch: Epoch) {
         self.store.journal().adopt(epoch);
     }
 
     async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        self.gate.is_connected().await;
         self.store.journal().follow(known_head, limit).await
     }
 
@@ -250,6 +260,9 @@ impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.faults().appends += 1;
         self.gate.pass().await;
+        if *self.gate.is_cut.borrow() {
+            return Err(JournalError::Unavailable("it is cut off".into()));
+        }
         if self.faults().before_append.is_some() {
             // As from any other journal, the answer takes a while.
             tokio::task::yield_now().await;
@@ -379,9 +392,16 @@ impl Drop for AppendGate {
 struct Gate {
     holds: watch::Sender<usize>,
     waiting: watch::Sender<usize>,
+    /// Whether the store is cut off.
+    is_cut: watch::Sender<bool>,
 }
 
 impl Gate {
+    async fn is_connected(&self) {
+        // The sender is held by `self`, so waiting cannot fail.
+        let _ = self.is_cut.subscribe().wait_for(|is_cut| !is_cut).await;
+    }
+
     async fn pass(&self) {
         let mut holds = self.holds.subscribe();
         if *holds.borrow_and_update() == 0 {

@@ -1,6 +1,7 @@
 //! What time it is, for decisions, and when that is not to be believed at once.
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -10,11 +11,13 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::event::Timestamp;
+use crate::{event::Timestamp, journal::Journal};
 
 /// A clock that tests can hold. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Clock {
+    /// Whose time counts, if it has a clock of its own.
+    journal: Option<Arc<dyn Journal>>,
     anchor: Option<(Instant, Timestamp)>,
     /// How far it was set forward, in milliseconds.
     stepped_ms: Arc<AtomicI64>,
@@ -23,12 +26,17 @@ pub struct Clock {
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self { anchor: None, stepped_ms: Arc::default() }
+        Self { journal: None, anchor: None, stepped_ms: Arc::default() }
     }
 
     /// A clock that goes with the runtime's own, from this moment: paused and advanced with it.
     pub fn runtime() -> Self {
-        Self { anchor: Some((Instant::now(), Timestamp::now())), stepped_ms: Arc::default() }
+        Self { anchor: Some((Instant::now(), Timestamp::now())), ..Self::system() }
+    }
+
+    /// A clock that shows the time of this journal. Only where the journal has no clock of its own, it is this one.
+    pub(super) fn of(self, journal: Arc<dyn Journal>) -> Self {
+        Self { journal: Some(journal), ..self }
     }
 
     /// Sets it, and all its clones, forward or back, as an operator or a time server may set the system's.
@@ -38,8 +46,17 @@ impl Clock {
 
     /// The time now.
     pub fn now(&self) -> Timestamp {
+        if let Some(time) = self.journal.as_ref().and_then(|journal| journal.time()) {
+            return time;
+        }
         let now = self.anchor.map_or_else(Timestamp::now, |(started, at)| at + started.elapsed());
         Timestamp::from_millis(now.as_millis().saturating_add(self.stepped_ms.load(Ordering::Relaxed)))
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Clock").field(&self.now()).finish()
     }
 }
 

@@ -13,10 +13,12 @@ mod holders;
 mod inbox;
 mod live_list;
 mod members;
+mod nodes;
 mod people;
 mod reads;
 mod restore;
 mod sweeper;
+mod timers;
 mod topics;
 mod user_overlay;
 mod watching;
@@ -50,6 +52,7 @@ use crate::{
     config::{PeopleConfig, TopicConfig},
     event::{ChannelName, Cursor, Draft, Seq},
     journal::{Journal, JournalError},
+    nodes::NodeTable,
     people::{PeopleRefusal, PeopleTable},
     shutdown::Stage,
     task::{Entry, EventKey, Intent, InvalidEvent, Lease, NewTask, Policy, Refusal, Status, Table, key_digest},
@@ -60,6 +63,7 @@ use batch::{Ask, EventAsk};
 use holders::Holders;
 use live_list::LiveLists;
 use members::Memberships;
+use nodes::OwnNode;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -150,6 +154,9 @@ struct Core {
     table: RwLock<Table>,
     topics: RwLock<TopicTable>,
     people: RwLock<PeopleTable>,
+    nodes: RwLock<NodeTable>,
+    /// Which of them this is, where there are nodes.
+    own_node: Option<OwnNode>,
     members: Memberships,
     people_config: PeopleConfig,
     registry: Registry,
@@ -204,6 +211,9 @@ impl Tracker {
         let lists = LiveLists::new(registry.clone());
         let shared = Arc::new(Core {
             requests,
+            clock: options.clock.of(Arc::clone(&journal)),
+            nodes: RwLock::default(),
+            own_node: journal.node().and_then(OwnNode::new),
             journal,
             table: RwLock::new(Table::new(options.policy)),
             topics: RwLock::new(TopicTable::new(options.topics.max_topics)),
@@ -211,7 +221,6 @@ impl Tracker {
             members: Memberships::default(),
             people_config: options.people,
             registry: registry.clone(),
-            clock: options.clock,
             work: watch::Sender::new(()),
             holders: Arc::default(),
             lists,
@@ -223,6 +232,7 @@ impl Tracker {
         stage.spawn(run(registry, stage.stop()));
         let tracker = Self { shared };
         stage.spawn(release(tracker.clone(), stage.stop()));
+        stage.spawn(nodes::keep(tracker.clone(), stage.stop()));
         stage.spawn(sweeper::run(tracker.clone(), options.retention, options.topics.topic_retention, stage.stop()));
         Ok(tracker)
     }
@@ -277,10 +287,10 @@ impl Tracker {
 
     /// The name of this node among those that share the store, if others may.
     pub fn node(&self) -> Option<&str> {
-        self.shared.journal.node()
+        self.shared.own_node.as_ref().map(|own| &**own.name())
     }
 
-    /// The clock by which decisions are made.
+    /// The clock by which decisions are made: it shows the time of the store.
     pub fn clock(&self) -> Clock {
         self.shared.clock.clone()
     }
@@ -346,6 +356,14 @@ impl Core {
 
     fn topics_mut(&self) -> RwLockWriteGuard<'_, TopicTable> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodes(&self) -> RwLockReadGuard<'_, NodeTable> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodes_mut(&self) -> RwLockWriteGuard<'_, NodeTable> {
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn people(&self) -> RwLockReadGuard<'_, PeopleTable> {

@@ -157,10 +157,11 @@ impl Writer {
         let count =
             |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
         self.shared.lists.reset(Status::ALL.map(count), head);
-        let people = self.load_people().await?;
+        let (people, nodes) = (self.load_people().await?, self.load_nodes().await?);
         *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
         *self.shared.topics_mut() = topics;
+        self.shared.set_nodes(nodes);
         let may_go_on = !self.shared.journal.epochs().may_have_lost(&self.begun, self.head);
         self.head = head;
         self.begun = begun;

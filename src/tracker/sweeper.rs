@@ -46,7 +46,8 @@ pub(super) async fn run(tracker: Tracker, retention: Duration, topic_retention: 
                 );
                 rest_until = Instant::now() + JUMP_PAUSE;
             }
-            if Instant::now() >= rest_until {
+            // One node is enough; where two do it, one is beaten to it.
+            if Instant::now() >= rest_until && tracker.is_first_node() {
                 let swept = async {
                     sweep(&tracker, retention).await?;
                     sweep_topics(&tracker, topic_retention).await?;
@@ -158,7 +159,7 @@ async fn forget_live(
     }
 }
 
-async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<(), TrackerError> {
+pub(super) async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<(), TrackerError> {
     for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
         match answer {
             // Somebody else was quicker.

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Most requests in one commit.
-const BATCH_MAX: usize = 1024;
+pub(super) const BATCH_MAX: usize = 1024;
 /// How often a request may be decided again because of other nodes' events before its caller is told to come again.
 const CONFLICTS_MAX: u32 = 16;
 /// How often a lost answer is asked for again, with a growing pause in between.
@@ -40,8 +40,6 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(15);
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 /// After a commit of timers has failed, they are tried again only after this pause.
 const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-/// After the clock has jumped forward, nobody's time is over before this pause: who is there can say so first.
-const JUMP_PAUSE: Duration = Duration::from_secs(30);
 /// After the start, nobody's time is over before this pause: while nothing ran, nobody could say that they are there.
 const START_PAUSE: Duration = Duration::from_secs(5);
 
@@ -55,8 +53,8 @@ pub(super) struct Writer {
     /// The epochs that the store had begun when the table was loaded.
     pub(super) begun: Arc<[(Seq, Epoch)]>,
     /// Timers rest until then.
-    rest_until: Instant,
-    jumps: JumpWatch,
+    pub(super) rest_until: Instant,
+    pub(super) jumps: JumpWatch,
     /// Whether events may have been written that the table has not followed.
     pub(super) is_behind: bool,
     /// Whether the last commit failed, and that was told.
@@ -82,6 +80,7 @@ impl Writer {
             is_failing: false,
         };
         writer.reload().await?;
+        writer.enter().await?;
         Ok(writer)
     }
 
@@ -119,6 +118,7 @@ impl Writer {
                 tokio::task::yield_now().await;
             }
         }
+        self.leave().await;
         if let Err(error) = self.shared.journal.close().await {
             tracing::error!(%error, "cannot close the journal cleanly");
         }
@@ -234,10 +234,15 @@ impl Writer {
         if conflicts.is_empty() {
             return;
         }
+        shared.metrics.conflicts.inc_by(conflicts.len() as u64);
         let missing = conflicts.iter().map(|(_, channel)| channel);
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
-            _ => shared.table().row(channel).is_none(),
+            ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
+            // What is decided upon these is not in rows.
+            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node | ChannelKind::Shared => {
+                false
+            }
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
@@ -289,6 +294,7 @@ impl Writer {
                     ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
                     ChannelKind::User => self.apply_to_user(event),
                     ChannelKind::Topic => self.shared.topics_mut().apply(event),
+                    ChannelKind::Node => self.shared.follow_node(event),
                     _ => {}
                 }
             }
@@ -312,11 +318,15 @@ impl Writer {
 
     /// The same for an event on a user's channel.
     fn apply_to_user(&self, event: &Event) {
+        let was_here = self.shared.is_here(event.channel());
         let change = self.shared.people_mut().apply(event).unwrap_or_else(|error| {
             tracing::error!(channel = %event.channel(), %error, "this version cannot read a user; they are left as they are");
             None
         });
         self.shared.members.notice(change);
+        if was_here {
+            self.shared.check_here(event.channel());
+        }
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
@@ -366,38 +376,6 @@ impl Writer {
             self.rest_until = Instant::now() + FAILURE_PAUSE;
         }
         planned.into_iter().for_each(|planned| refuse(planned, error));
-    }
-
-    /// When something is to be done that nobody asks for.
-    fn timers_at(&self) -> Instant {
-        let now = Instant::now();
-        let due_at = self.shared.table().next_due().map(|at| now + at.since(self.shared.clock.now()));
-        let behind_until = self.is_behind.then_some(now);
-        let at = due_at.into_iter().chain(behind_until).min();
-        at.map_or(now + JUMP_PAUSE, |at| at.max(self.rest_until))
-    }
-
-    fn take_timers(&mut self, taken: &mut Vec<Request>) {
-        if let Some(jump) = self.jumps.look() {
-            tracing::warn!(
-                clock.jump_seconds = jump.as_secs(),
-                "the system clock jumped forward; timeouts are paused for 30 seconds"
-            );
-            self.rest_until = self.rest_until.max(Instant::now() + JUMP_PAUSE);
-        }
-        if Instant::now() < self.rest_until {
-            return;
-        }
-        let now = self.shared.clock.now();
-        let due = self.shared.table_mut().due(now, BATCH_MAX);
-        taken.extend(due.iter().map(|entry| {
-            let renewal = entry.memo.lease.as_ref().filter(|lease| lease.expires_at <= now).and_then(|lease| {
-                // Its holder lives in this process: what kept it from renewing was not its fault.
-                let length = self.shared.holders.length(lease.token)?;
-                Some(Intent::Renew { token: lease.token, lease: length })
-            });
-            Request::timer(entry.task.task_id, renewal.unwrap_or(Intent::Due))
-        }));
     }
 
     /// Lets go of what the journal can answer for, but not while it is needed to decide something again, or to know what

@@ -1,6 +1,6 @@
 //! The real binary on a real PostgreSQL: nodes that are killed, a database that is away, and many nodes on one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use progressd::testing::{PostgresDatabase, PostgresServer, SseEvent, SseParser};
 use reqwest::{Client, Response};
@@ -12,6 +12,8 @@ use crate::support::binary::Binary;
 
 /// Nothing that is waited for takes longer.
 const LONG: Duration = Duration::from_secs(30);
+/// A node that fails is noticed within this.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 /// Clients that report while the database is stopped.
 const REPORTERS: usize = 4;
 
@@ -251,6 +253,45 @@ async fn what_commits_late_is_passed_over_by_nobody() {
     assert_eq!((reported.0.status().as_u16(), reported.1.status().as_u16()), (200, 200));
     for watch in &mut watches {
         watch.until(current(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_user_and_no_job_is_left_behind_by_a_node_that_is_killed() {
+    let database = PostgresServer::shared().database().await;
+    let mut one = Node::start(&database);
+    let mut jobs = Vec::new();
+    for attempts in [1, 2] {
+        let job = json!({ "kind": "simulate", "maxAttempts": attempts, "input": { "intervalMs": 3_600_000 } });
+        let made = one.client.post(one.url("/api/tasks")).json(&job).send().await.unwrap();
+        jobs.push(made.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned());
+        let mut watch = one.watch(&jobs[jobs.len() - 1], None).await;
+        watch.until(|task| task["status"] == "processing").await;
+    }
+    let two = Node::start(&database);
+    let _connected =
+        [one.get("/sse/connect/alice").await, one.get("/sse/connect/bob").await, two.get("/sse/connect/bob").await];
+    let response = two.get("/api/topics/presence/events").await;
+    let mut told = Watch { response, parser: SseParser::default(), read: Vec::new() };
+
+    one.binary.kill();
+    let killed_at = Instant::now();
+    loop {
+        let event = told.next().await.expect("the stream goes on");
+        let told: Value = serde_json::from_str(&event.data).unwrap();
+        assert!(told["userId"] != "bob" || told["status"] == "connected", "{told}");
+        if told["userId"] == "alice" && told["status"] == "disconnected" {
+            break;
+        }
+    }
+    let mut lost = two.watch(&jobs[0], None).await;
+    lost.until(|task| task["error"]["code"] == "worker_lost").await;
+    let mut again = two.watch(&jobs[1], None).await;
+    again.until(|task| task["status"] == "processing" && task["attempt"] == 2).await;
+    assert!(killed_at.elapsed() <= NOTICED_WITHIN, "{:?}", killed_at.elapsed());
+    for (user, status) in [("alice", "disconnected"), ("bob", "connected")] {
+        let known: Value = two.get(&format!("/api/users/{user}")).await.json().await.unwrap();
+        assert_eq!(known["status"], status, "{known}");
     }
 }
 

@@ -197,10 +197,13 @@ pub(super) async fn bounds_the_bytes_of_every_kind_of_channel<S: Store>() {
     }
 }
 
+/// Events of one channel with the size of each, the floor after them, and which of all are kept.
+type HistoryStep = (&'static [(Class, usize)], u64, &'static [u64]);
+
 pub(super) async fn the_value_of_a_topic_outlives_the_bound_on_bytes<S: Store>() {
     let mut store = S::open(HistoryBounds::from(10).of_bytes(100), 100).await;
     let topic = ChannelName::topic("a").unwrap();
-    let steps: [(&[(Class, usize)], u64, &[u64]); 5] = [
+    let steps: [HistoryStep; 5] = [
         (&[(Class::Change, 90)], 0, &[1]),
         (&[(Class::Notice, 50)], 1, &[1, 2]),
         (&[(Class::Notice, 50)], 1, &[1, 2, 3]),

@@ -85,7 +85,9 @@ impl PostgresJournal {
     /// What the log has after a seq, if this is the life of the store that the caller knows.
     async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.connections.query(PoolKind::Shared, read::TAIL, &[&signed(known_head), &limit]).await?;
+        let sent = Instant::now();
+        let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
+        rows.first().map_or(Ok(()), |row| self.clock.learn(row, sent))?;
         if let Some(row) = rows.first()
             && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
         {

@@ -3,9 +3,9 @@
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
 //! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
-//! `follow.rs`. The tables are in `tables.sql` and a file for each later version (`history_bytes.sql`), how they are
-//! made in `open.rs` or taken over in `import.rs`, the lives of the store in `life.rs`, connections and their time-outs
-//! in `connect.rs`.
+//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a
+//! file for each later version (`history_bytes.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
+//! lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
 
@@ -20,6 +20,7 @@ mod node;
 mod open;
 mod read;
 mod record;
+mod time;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use self::{
     follow::LogFollower,
     life::Life,
     record::signed,
+    time::DatabaseClock,
 };
 use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
@@ -67,6 +69,7 @@ impl Default for PostgresOptions {
 pub struct PostgresJournal {
     options: PostgresOptions,
     life: Arc<Life>,
+    clock: DatabaseClock,
     connections: Connections,
     follower: LogFollower,
     node: Option<Node>,
@@ -90,6 +93,7 @@ impl PostgresJournal {
         Ok(Self {
             options: options.clone(),
             life,
+            clock: opened.clock,
             connections,
             follower: LogFollower::new(address),
             node: None,
@@ -141,6 +145,10 @@ impl Journal for PostgresJournal {
 
     fn node(&self) -> Option<&str> {
         self.node.as_ref().map(Node::name)
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        Some(self.clock.now())
     }
 
     fn adopt(&self, epoch: Epoch) {
@@ -195,7 +203,7 @@ impl Journal for PostgresJournal {
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.query(PoolKind::Shared, read::TAIL, &[&signed(after), &limit]).await?;
+        let rows = self.query(PoolKind::Shared, &read::tail_sql(), &[&signed(after), &limit]).await?;
         Ok(read::tail(&rows, after)?)
     }
 

@@ -1,6 +1,6 @@
 //! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::{Client, Transaction};
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
     error::{DatabaseError, DatabaseRefused},
     life::Life,
     record,
+    time::{self, DatabaseClock},
 };
 use crate::event::{Epoch, HistoryBounds, Seq};
 
@@ -25,6 +26,7 @@ const FUNCTIONS: &str = include_str!("append.sql");
 pub(super) struct FoundStore {
     pub(super) life: Life,
     pub(super) head: Seq,
+    pub(super) clock: DatabaseClock,
 }
 
 /// Makes the store what this version needs, and reads who it is.
@@ -51,9 +53,11 @@ async fn open_on(client: &mut Client, place: &str, history: HistoryBounds) -> Re
     }
     transaction.commit().await.map_err(|error| failed(&error, place))?;
     let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
-    let row = client.query_one("SELECT head FROM progressd.store", &[]).await.map_err(|error| failed(&error, place))?;
+    let (sql, sent) = (format!("SELECT head, {} FROM progressd.store", time::NOW), Instant::now());
+    let row = client.query_one(&sql, &[]).await.map_err(|error| failed(&error, place))?;
     let head = record::seq(&row, 0).map_err(|error| error.at_open(place))?;
-    Ok(FoundStore { life, head })
+    let clock = DatabaseClock::told(&row, sent).map_err(|error| error.at_open(place))?;
+    Ok(FoundStore { life, head, clock })
 }
 
 fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {

@@ -6,6 +6,7 @@ use super::{
     append::is_listable,
     error::DatabaseError,
     record::{self, CHANNELS, signed},
+    time,
 };
 use crate::{
     event::{ChannelName, Event, History, Seq},
@@ -24,11 +25,16 @@ pub(super) fn in_order(channels: &[ChannelName], rows: &[Row]) -> Result<Vec<Opt
     Ok(channels.iter().map(|channel| by_channel.get(channel).copied().cloned()).collect())
 }
 
-/// Where the log begins, in which epoch it goes on, and its events after a seq, at most so many.
-pub(super) const TAIL: &str = "SELECT s.trimmed_through, s.epoch, e.* FROM progressd.store s LEFT JOIN LATERAL \
-     (SELECT * FROM progressd.events WHERE seq > $1 ORDER BY seq LIMIT $2) e ON true ORDER BY e.seq";
+/// Where the log begins, in which epoch it goes on, its events after a seq, at most so many, and what time it is.
+pub(super) fn tail_sql() -> String {
+    format!(
+        "SELECT s.trimmed_through, s.epoch, e.*, {} FROM progressd.store s LEFT JOIN LATERAL \
+         (SELECT * FROM progressd.events WHERE seq > $1 ORDER BY seq LIMIT $2) e ON true ORDER BY e.seq",
+        time::NOW
+    )
+}
 
-/// Reads the rows of [`TAIL`].
+/// Reads the rows of [`tail_sql`].
 pub(super) fn tail(rows: &[Row], after: Seq) -> Result<Tail, DatabaseError> {
     let row = rows.first().ok_or_else(|| DatabaseError::Damaged("its row of facts is missing".into()))?;
     if after < record::seq(row, 0)? {

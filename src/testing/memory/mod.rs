@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
 use super::faults::{FaultyJournal, TestStore};
@@ -34,6 +35,8 @@ pub type MemoryJournal = FaultyJournal<StoreInMemory>;
 #[derive(Clone)]
 pub struct StoreInMemory {
     epochs: Epochs,
+    /// As which of several nodes it is used; it is embedded in one process if absent.
+    node: Option<Arc<str>>,
     // A std mutex: it is never held across an await, and no call under it is long.
     store: Arc<Mutex<MemoryStore>>,
 }
@@ -53,6 +56,9 @@ struct MemoryStore {
     /// Highest seq that was trimmed from the log.
     trimmed_through: Seq,
     closed: bool,
+    /// What time it was at some moment, whatever the clocks of nodes say.
+    time: (Instant, Timestamp),
+    told: watch::Sender<Seq>,
 }
 
 impl Default for MemoryJournal {
@@ -81,8 +87,16 @@ impl MemoryJournal {
             folded_through: Seq::ZERO,
             trimmed_through: Seq::ZERO,
             closed: false,
+            time: (Instant::now(), Timestamp::now()),
+            told: watch::Sender::new(Seq::ZERO),
         };
-        Self::around(Arc::new(StoreInMemory { epochs, store: Arc::new(Mutex::new(store)) }))
+        Self::around(Arc::new(StoreInMemory { epochs, node: None, store: Arc::new(Mutex::new(store)) }))
+    }
+
+    /// The same store as one of several nodes uses it, with faults of its own.
+    #[must_use]
+    pub fn on_node(&self, name: &str) -> Self {
+        Self::around(Arc::new(StoreInMemory { node: Some(name.into()), ..StoreInMemory::clone(&self.store) }))
     }
 
     /// The store without the faults.
@@ -99,6 +113,9 @@ impl MemoryJournal {
 
 impl StoreInMemory {
     fn opened_again(&self) -> Self {
+        if self.node.is_some() {
+            return self.clone();
+        }
         let mut store = self.store();
         store.closed = false;
         store.epochs = store.epochs.begin_after(store.head);
@@ -139,6 +156,23 @@ impl TestStore for StoreInMemory {
 impl Journal for StoreInMemory {
     fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        let (started, at) = self.store().time;
+        self.node.is_some().then(|| at + started.elapsed())
+    }
+
+    async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
+        let mut told = self.store().told.subscribe();
+        if self.node.is_none() || told.wait_for(|head| *head > known_head).await.is_err() {
+            return std::future::pending().await;
+        }
+        self.tail(known_head, limit).await.unwrap_or(Tail::Lapsed)
     }
 
     fn folded_through(&self) -> Seq {
@@ -271,6 +305,10 @@ impl Journal for StoreInMemory {
 
     async fn close(&self) -> Result<(), JournalError> {
         let mut store = self.open_store()?;
+        if self.node.is_some() {
+            // The others go on.
+            return Ok(());
+        }
         store.fold();
         store.closed = true;
         Ok(())
@@ -317,6 +355,7 @@ impl MemoryStore {
             self.log.push_back(event.clone());
             self.channels.entry(event.channel().clone()).or_default().push(event);
         }
+        self.told.send_replace(self.head);
     }
 
     fn after(&self, seq: Seq) -> impl Iterator<Item = &Event> {

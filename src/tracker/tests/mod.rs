@@ -39,6 +39,7 @@ mod keys;
 mod lost_answers;
 mod merging;
 mod members;
+mod nodes;
 mod people;
 mod stores;
 mod timers;

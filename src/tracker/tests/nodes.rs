@@ -1,0 +1,246 @@
+//! Several nodes on one store: who lives, who is connected, and what becomes of the jobs of a node that is gone.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::*;
+use crate::{
+    event::{Class, Timestamp},
+    nodes::NODE_LEASE,
+    people::{self, PresenceStatus, UserIntent, UserState},
+    task::Lease,
+    testing::MemoryJournal,
+};
+
+/// A dead node is noticed within this.
+const NOTICED_WITHIN: Duration = Duration::from_secs(15);
+const JOB_LEASE: Duration = Duration::from_secs(30);
+const SECOND: Duration = Duration::from_secs(1);
+
+async fn node(store: &MemoryJournal, name: &str) -> Rig {
+    node_with(POLICY, store, name, Clock::runtime()).await
+}
+
+async fn node_with(policy: Policy, store: &MemoryJournal, name: &str, clock: Clock) -> Rig {
+    let store: Arc<dyn TestStore> = store.on_node(name).into_store();
+    Rig::with(policy, FaultyJournal::around(store), 4_096, clock).await
+}
+
+impl Rig {
+    async fn says(&self, user: &str, status: PresenceStatus) {
+        let (tracker, user) = (&self.tracker, ChannelName::user(user).unwrap());
+        let node = tracker.node().map(Arc::from);
+        tracker.ask_user(&user, UserIntent::Presence(status, tracker.clock().now(), node)).await.unwrap();
+    }
+
+    /// A task that a job on this node works on, and that stays its as long as the guard is there.
+    async fn job(&self, new: &str) -> (Uuid, LeaseGuard) {
+        let (id, token) = (Uuid::now_v7(), Uuid::new_v4());
+        let guard = self.tracker.hold_lease(token, JOB_LEASE);
+        let holder = self.tracker.node().map(Lease::holder_on).unwrap();
+        let lease = Lease { holder, token, expires_at: self.tracker.clock().now() + JOB_LEASE };
+        self.tracker.create_claimed(id, new_task(new), lease).await.unwrap();
+        (id, guard)
+    }
+
+    async fn hears(&self, is_so: impl Fn(&Self) -> bool) -> Duration {
+        let started = tokio::time::Instant::now();
+        while !is_so(self) {
+            assert!(started.elapsed() < Duration::from_secs(120), "it never hears of it");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        started.elapsed()
+    }
+
+    fn user(&self, user: &str) -> Arc<UserState> {
+        self.tracker.user(user).unwrap()
+    }
+
+    fn is_connected(&self, user: &str) -> bool {
+        self.user(user).status == PresenceStatus::Connected
+    }
+
+    fn living(&self) -> Vec<String> {
+        let (nodes, now) = (self.tracker.shared.nodes(), self.tracker.clock().now());
+        nodes.living(now).into_iter().map(ToString::to_string).collect()
+    }
+
+    fn conflicts(&self) -> u64 {
+        self.tracker.shared.metrics.conflicts.get()
+    }
+
+    /// What was told of a user on the topic of presence.
+    async fn told(&self, user: &str) -> Vec<String> {
+        let events = self.events().await.into_iter().filter(|event| event.channel().to_string() == "topic:presence");
+        let told = events.map(|event| serde_json::from_slice::<serde_json::Value>(&event.draft.data).unwrap());
+        let of_user = told.filter(|told| told["userId"] == user);
+        of_user.map(|told| told["status"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_is_connected_until_all_nodes_say_otherwise() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    a.says("ann", PresenceStatus::Connected).await;
+    b.says("ann", PresenceStatus::Connected).await;
+    a.says("ann", PresenceStatus::Disconnected).await;
+    a.hears(|a| a.user("ann").nodes == BTreeSet::from(["b".into()])).await;
+    assert!(a.is_connected("ann"));
+    b.says("ann", PresenceStatus::Disconnected).await;
+    assert!(!b.is_connected("ann"));
+    assert_eq!(a.told("ann").await, ["connected", "disconnected"], "only what changes is told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_node_loses_its_users_and_jobs_and_no_other_does() {
+    let store = MemoryJournal::new();
+    let (a, b, c) = (node(&store, "a").await, node(&store, "b").await, node(&store, "c").await);
+    tokio::time::sleep(NODE_LEASE).await;
+    for (node, user) in [(&a, "ann"), (&b, "ben"), (&a, "both"), (&b, "both")] {
+        node.says(user, PresenceStatus::Connected).await;
+    }
+    let (lost, _lost) = a.job("{}").await;
+    let (again, _again) = a.job(r#"{"maxAttempts":2}"#).await;
+    let (kept, _kept) = b.job("{}").await;
+    let theirs = Lease { holder: "a".into(), token: Uuid::new_v4(), expires_at: b.tracker.clock().now() + JOB_LEASE };
+    let worked_on = Uuid::now_v7();
+    b.tracker.create_claimed(worked_on, new_task("{}"), theirs).await.unwrap();
+    b.hears(|b| b.tracker.live(again).is_some()).await;
+
+    a.journal.cut(true);
+    let noticed = b.hears(|b| !b.is_connected("ann") && b.tracker.live(lost).is_none()).await;
+    assert!(noticed <= NOTICED_WITHIN, "{noticed:?}");
+    b.hears(|b| b.tracker.live(again).unwrap().task.status == Status::Pending).await;
+    assert_eq!(b.task(lost).await.task.error.unwrap().code, "worker_lost");
+    assert_eq!(b.task(again).await.task.attempt, 2);
+    assert_eq!(c.living(), ["b", "c"]);
+    assert!(b.is_connected("ben") && b.is_connected("both"));
+    assert_eq!((b.status(kept).await, b.status(worked_on).await), (Status::Processing, Status::Processing));
+    assert_eq!(b.told("ann").await, ["connected", "disconnected"]);
+
+    // It comes back: it hears what it has lost, and that what the store says of its users is to be looked at.
+    let mut doubted = a.tracker.presence().unwrap();
+    doubted.mark_unchanged();
+    assert!(a.tracker.is_present(), "it does not know yet");
+    a.journal.cut(false);
+    a.hears(|a| a.living() == ["b", "c", "a"]).await;
+    assert!(doubted.has_changed().unwrap() && a.tracker.is_present());
+    assert!(!a.is_connected("ann") && a.tracker.live(lost).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_in_order_is_gone_at_once() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    tokio::time::sleep(NODE_LEASE).await;
+    a.says("ann", PresenceStatus::Connected).await;
+    b.hears(|b| b.living() == ["a", "b"]).await;
+    assert!(a.stage.end(Duration::from_secs(60)).await);
+    assert!(b.hears(|b| b.living() == ["b"]).await < SECOND);
+    // It could not say this any more.
+    assert!(b.hears(|b| !b.is_connected("ann")).await <= 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_away_for_all_makes_nobody_dead() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    tokio::time::sleep(2 * NODE_LEASE).await;
+    a.says("ann", PresenceStatus::Connected).await;
+    b.says("ben", PresenceStatus::Connected).await;
+    let ((of_a, _a), (of_b, _b)) = (a.job("{}").await, b.job("{}").await);
+    for (away, ahead) in [(8, 0), (20, 0), (60, 3), (20, 8)] {
+        a.journal.cut(true);
+        b.journal.cut(true);
+        tokio::time::sleep(Duration::from_secs(away)).await;
+        a.journal.cut(false);
+        tokio::time::sleep(Duration::from_secs(ahead)).await;
+        b.journal.cut(false);
+        tokio::time::sleep(4 * NODE_LEASE).await;
+        assert_eq!(a.living(), ["a", "b"]);
+    }
+    assert_eq!((a.status(of_a).await, b.status(of_b).await), (Status::Processing, Status::Processing));
+    for user in ["ann", "ben"] {
+        assert_eq!(a.told(user).await, ["connected"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_stays_connected_when_all_nodes_start_anew() {
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    for user in ["ann", "ben"] {
+        a.says(user, PresenceStatus::Connected).await;
+    }
+    let (lost, guard) = a.job("{}").await;
+    // Before there were nodes, or in another kind of store.
+    let old = people::message(&ChannelName::user("old").unwrap(), bytes::Bytes::new());
+    let old = Draft {
+        class: Class::Hidden,
+        memo: Some(r#"{"status":"connected","since":"2026-01-01T00:00:00Z"}"#.into()),
+        ..old
+    };
+    a.journal
+        .foreign(Group { id: Uuid::nil(), at: Timestamp::default(), expects: Vec::new(), drafts: vec![old] })
+        .await;
+    a.journal.cut(true);
+    drop((a, guard));
+    let b = node(&store, "b").await;
+    let noticed = b.hears(|b| !["ann", "ben", "old"].iter().any(|user| b.is_connected(user))).await;
+    assert!(noticed <= NOTICED_WITHIN, "{noticed:?}");
+    assert_eq!(b.task(lost).await.task.error.unwrap().code, "worker_lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_is_wrong_does_no_harm_and_comes_to_none() {
+    let store = MemoryJournal::new();
+    let [ahead, behind] = [3_600_000, -3_600_000].map(|step_ms| {
+        let clock = Clock::runtime();
+        clock.step(step_ms);
+        clock
+    });
+    let a = node_with(POLICY, &store, "a", ahead.clone()).await;
+    let (b, c) = (node(&store, "b").await, node_with(POLICY, &store, "c", behind).await);
+    let made_at = a.tracker.clock().now();
+    assert!(made_at.since(Timestamp::now()) < Duration::from_secs(60), "it tells the time of the store");
+    let ((of_a, _a), (of_b, _b)) = (a.job("{}").await, b.job("{}").await);
+    a.says("ann", PresenceStatus::Connected).await;
+    b.says("ben", PresenceStatus::Connected).await;
+    for _ in 0..3 {
+        tokio::time::sleep(NODE_LEASE).await;
+        // While it runs, too.
+        ahead.step(3_600_000);
+    }
+    assert_eq!(b.living(), ["a", "b", "c"]);
+    assert_eq!((c.status(of_a).await, c.status(of_b).await), (Status::Processing, Status::Processing));
+    assert!(c.is_connected("ann") && c.is_connected("ben"));
+    // One who is dead is noticed, whoever looks.
+    b.journal.cut(true);
+    assert!(a.hears(|a| !a.is_connected("ben")).await <= NOTICED_WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_are_mostly_seen_to_by_one_node() {
+    let store = MemoryJournal::new();
+    let nodes = [node(&store, "a").await, node(&store, "b").await, node(&store, "c").await];
+    tokio::time::sleep(NODE_LEASE).await;
+    let mut tasks = Vec::new();
+    for number in 0..300 {
+        tasks.push(nodes[number % 3].started().await);
+    }
+    tokio::time::sleep(STALLED_AFTER + 5 * SECOND).await;
+    for task in tasks {
+        assert!(nodes[0].task(task).await.task.stalled);
+    }
+    let conflicts = nodes.each_ref().map(Rig::conflicts);
+    assert_eq!(conflicts, [0, 0, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_embedded_store_is_left_in_peace() {
+    let rig = Rig::start(Store::Memory).await;
+    let appends = rig.journal.appends();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!((rig.journal.appends(), rig.events().await), (appends, vec![]));
+    assert!(rig.tracker.is_present() && rig.tracker.presence().is_none());
+}
