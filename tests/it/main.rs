@@ -5,6 +5,7 @@ mod access;
 mod architecture;
 mod backup;
 mod broadcasts;
+mod cluster;
 mod connections;
 mod crash;
 mod dependencies;
