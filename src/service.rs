@@ -171,6 +171,7 @@ async fn files_place(config: &Config, journal: &Arc<dyn Journal>) -> anyhow::Res
 /// How much of the past of a channel is kept.
 pub fn history_bounds(config: &Config) -> HistoryBounds {
     HistoryBounds::new(config.streams.history, config.streams.inbox_length, config.topics.topic_history)
+        .of_bytes(config.streams.history_bytes as u64)
 }
 
 /// However few connections the system allows, some are left for requests that are no streams.

@@ -4,24 +4,27 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::join::{Join, WaitingSince};
 use crate::{
-    event::{Class, Epochs, History, Resume, Seq},
+    event::{Class, Epochs, History, HistorySize, Resume, Seq},
     wire::Frame,
 };
 
-/// Every event other than a tick, up to a bound, and the latest tick; of a topic, its value too.
+/// Every event other than a tick, up to the bound of the journal's history, and the latest tick; of a topic, its value too.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    bound: usize,
+    bound: HistorySize,
     floor: Seq,
     kept: VecDeque<Arc<Frame>>,
+    /// That of all that is kept.
+    size: HistorySize,
     tick: Option<Arc<Frame>>,
     /// The newest change that was trimmed.
     value: Option<Arc<Frame>>,
 }
 
 impl Backlog {
-    pub(super) fn new(bound: usize) -> Self {
-        Self { bound: bound.max(1), floor: Seq::ZERO, kept: VecDeque::new(), tick: None, value: None }
+    pub(super) fn new(bound: HistorySize) -> Self {
+        let size = HistorySize::default();
+        Self { bound, floor: Seq::ZERO, kept: VecDeque::new(), size, tick: None, value: None }
     }
 
     /// Takes in what the journal holds. What is here already is older, newer, or the same: where they overlap, the
@@ -55,12 +58,14 @@ impl Backlog {
             self.tick = Some(frame);
             return;
         }
+        self.size = self.size.with(frame.event());
         self.kept.push_back(frame);
-        while self.kept.len() > self.bound {
-            if let Some(trimmed) = self.kept.pop_front() {
-                self.floor = self.floor.max(trimmed.seq());
-                self.value = Some(trimmed).filter(|trimmed| trimmed.class() == Class::Change).or(self.value.take());
-            }
+        while !self.size.is_within(self.bound)
+            && let Some(trimmed) = self.kept.pop_front()
+        {
+            self.size = self.size.without(trimmed.event().size_bytes()).unwrap_or_default();
+            self.floor = self.floor.max(trimmed.seq());
+            self.value = Some(trimmed).filter(|trimmed| trimmed.class() == Class::Change).or(self.value.take());
         }
     }
 

@@ -34,7 +34,7 @@ use std::{
 use tokio::{sync::OnceCell, time::Instant};
 
 use crate::{
-    event::{ChannelName, Class, Epochs, History, Resume, Seq},
+    event::{ChannelName, Class, Epochs, History, HistorySize, Resume, Seq},
     wire::Frame,
 };
 use backlog::Backlog;
@@ -80,9 +80,9 @@ pub struct Seat {
 }
 
 impl Channel {
-    fn new(name: ChannelName, registry: Weak<registry::Channels>, history_max: usize) -> Self {
+    fn new(name: ChannelName, registry: Weak<registry::Channels>, bound: HistorySize) -> Self {
         let state = ChannelState {
-            log: Backlog::new(history_max),
+            log: Backlog::new(bound),
             is_loaded: false,
             held: None,
             last_tick_released: None,

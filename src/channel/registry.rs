@@ -20,14 +20,14 @@ use super::{
     waking::{Wake, Waking},
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, Resume, Seq},
+    event::{ChannelKind, ChannelName, Class, Draft, Epochs, Event, History, HistoryBounds, HistorySize, Resume, Seq},
     wire::{self, Frame},
 };
 
 /// The bounds of the fan-out.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamLimits {
-    /// Events other than ticks kept in memory per channel.
+    /// What is kept in memory per channel: as much as in the journal.
     pub history: HistoryBounds,
     /// Time between two ticks of one channel.
     pub tick_interval: Duration,
@@ -127,8 +127,8 @@ impl Registry {
         channel.fill(history, &self.shared.epochs)
     }
 
-    /// How many events other than ticks are kept of a channel of this kind.
-    pub fn history_max(&self, kind: ChannelKind) -> usize {
+    /// How much is kept of a channel of this kind.
+    pub fn history_bound(&self, kind: ChannelKind) -> HistorySize {
         self.shared.limits.history.of(kind)
     }
 

@@ -13,6 +13,12 @@ const MIN_HEADER_BYTES: usize = 8 * 1024;
 /// The server has no more room for one page.
 const MAX_PAGE_BYTES: usize = 16 << 20;
 
+/// The result of a task or a notification may have so much alone.
+const MIN_HISTORY_BYTES: usize = 64 << 10;
+
+/// All of it is loaded at once, and held for each channel that is watched.
+const MAX_HISTORY_BYTES: usize = 64 << 20;
+
 /// A shorter lease would be lost by any short pause of the machine.
 const MIN_LEASE: Duration = Duration::from_secs(1);
 
@@ -58,6 +64,9 @@ pub(super) fn check(config: &mut Config, given: &HashMap<&str, &Given>) -> Vec<S
     }
     let max_header = connections.max_header_bytes;
     require(max_header >= MIN_HEADER_BYTES, named("max-header", &max_header), &"at least 8KiB");
+    let history = streams.history_bytes;
+    let allowed = MIN_HISTORY_BYTES..=MAX_HISTORY_BYTES;
+    require(allowed.contains(&history), named("history-data", &history), &"from 64KiB to 64MiB");
     let max_page = config.http.max_page_bytes;
     require(max_page <= MAX_PAGE_BYTES, named("max-page", &max_page), &"at most 16MiB");
     require(config.jobs.lease >= MIN_LEASE, named("lease", &config.jobs.lease), &"at least 1s");

@@ -239,6 +239,11 @@ pub struct StreamConfig {
     /// Number of events other than ticks kept per task, from which a reconnecting client resumes
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub history: usize,
+    // A thousand events of tasks that have a few steps; a channel that is watched holds it in memory.
+    /// Size of the events kept per task, topic, user and group, from 64KiB to 64MiB; data and event names count. The oldest
+    /// are removed, whatever --history, --topic-history and --inbox-length allow; the newest is always kept
+    #[arg(long = "history-data", value_name = "SIZE", value_parser = memory_size, default_value = "1MiB")]
+    pub history_bytes: usize,
     /// Number of notifications kept per user, and per group
     #[arg(long, value_name = "COUNT", value_parser = count, default_value = "1000")]
     pub inbox_length: usize,

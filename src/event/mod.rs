@@ -13,7 +13,7 @@ mod time;
 pub use channel_name::{ChannelKind, ChannelName, InvalidName, NAME_BYTES_MAX, check_name};
 pub use cursor::{Cursor, Epoch, InvalidCursor, Resume, Seq};
 pub use epochs::Epochs;
-pub use history_bounds::HistoryBounds;
+pub use history_bounds::{HistoryBounds, HistorySize};
 pub use name::Name;
 pub use time::Timestamp;
 
@@ -116,5 +116,10 @@ impl Event {
     /// How it may be treated.
     pub fn class(&self) -> Class {
         self.draft.class
+    }
+
+    /// What it counts in a history: the bytes of its data and its name.
+    pub fn size_bytes(&self) -> u64 {
+        (self.draft.data.len() + self.draft.name.as_ref().map_or(0, |name| name.len())) as u64
     }
 }

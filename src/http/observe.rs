@@ -10,9 +10,9 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -42,6 +42,8 @@ use crate::telemetry::RequestLabels;
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
+/// How often the log tells that the store turns requests away.
+const AWAY_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// The route of requests that no route matched.
 const NO_ROUTE: &str = "none";
 /// What answers have, also refusals, unless their route has set another value, as the page does.
@@ -158,6 +160,13 @@ fn tell(response: &Response, started: Instant) {
     let code = response.extensions().get::<Code>().map_or("", |code| code.0);
     let is_of_user = status == 507 && response.extensions().get::<LimitReached>().is_some();
     match response.extensions().get::<Cause>() {
+        Some(Cause(cause)) if status == 503 => {
+            if is_to_be_told() {
+                tracing::warn!(http.status = status, latency_ms, code, cause, "requests are turned away");
+            } else {
+                tracing::debug!(http.status = status, latency_ms, code, cause, "the request was turned away");
+            }
+        }
         Some(Cause(cause)) => tracing::error!(http.status = status, latency_ms, code, cause, "the request failed"),
         // That a user has used up their room is nothing to see to.
         None if response.status().is_server_error() && !is_of_user => {
@@ -165,6 +174,17 @@ fn tell(response: &Response, started: Instant) {
         }
         None => tracing::debug!(http.status = status, latency_ms, code, "the request was answered"),
     }
+}
+
+/// Whether it is time to tell anew that the store is away: it turns away thousands in a second.
+fn is_to_be_told() -> bool {
+    static TOLD: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_due = told.is_none_or(|told| told.elapsed() >= AWAY_TOLD_EVERY);
+    if is_due {
+        *told = Some(Instant::now());
+    }
+    is_due
 }
 
 /// The id from the client if it is safe to log, otherwise a new one.

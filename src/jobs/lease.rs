@@ -116,7 +116,7 @@ impl HeldLease {
     }
 }
 
-/// A lease of an earlier run of the service, and its task. It does not expire until this is dropped.
+/// A lease of an earlier run of the service, or of a node that is gone, and its task. It does not expire until this is dropped.
 pub(super) struct LeftLease {
     pub(super) entry: Arc<Entry>,
     token: Uuid,
@@ -126,7 +126,16 @@ pub(super) struct LeftLease {
 impl LeftLease {
     /// All of them, as long as this run has no leases of its own.
     pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
-        let left = tracker.leased_to(&holder(tracker)).into_iter().filter_map(|id| {
+        Self::of(tracker, tracker.leased_to(&holder(tracker)), length)
+    }
+
+    /// Those of nodes that are gone, if their attempts can be resumed.
+    pub(super) fn of_others(tracker: &Tracker, length: Duration) -> Vec<Self> {
+        Self::of(tracker, tracker.left_tasks(), length)
+    }
+
+    fn of(tracker: &Tracker, tasks: Vec<Uuid>, length: Duration) -> Vec<Self> {
+        let left = tasks.into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
             let token = entry.memo.lease.as_ref()?.token;
             Some(Self { entry, token, _guard: tracker.hold_lease(token, length) })

@@ -23,10 +23,12 @@
 //! the log in slices off the hot path; [`Journal::last`], [`Journal::last_many`], [`Journal::read`], [`Journal::list`],
 //! [`Journal::live`] and [`Journal::finished_before`] answer as though the fold had caught up.
 //!
-//! A channel's history loses ticks that a later tick replaced, and its oldest events beyond a bound on changes and
-//! finals (then the channel's `floor` rises to the last of these that was trimmed). The last visible event is always
-//! kept, unless [`Journal::trim`] was asked for; of a topic also its newest change at or below the floor, which may be
-//! its value. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
+//! A channel's history loses ticks that a later tick replaced. Of its changes, notices and finals it keeps the longest
+//! end that is within two bounds, on their count and on the bytes of their data and names; the newest of them is kept
+//! however big it is. So all histories are bounded in bytes: by that bound, one such event, one tick and, of a topic, its
+//! newest change at or below the floor, which may be its value. The channel's `floor` rises to the last event other than
+//! a tick that was trimmed. The last visible event is always kept, unless [`Journal::trim`] was asked for. Where a bound is
+//! lowered between two starts, no read brings more than the lower bound on bytes. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
 //! its tombstone begins anew, above that floor.
 //!
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and

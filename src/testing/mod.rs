@@ -1,4 +1,4 @@
-//! The gear of tests: faults for any journal, a journal in memory, a PostgreSQL server, and a reader of event streams.
+//! The gear of tests: faults for any journal, a journal in memory, a PostgreSQL server and a proxy in front of it that misbehaves, and a reader of event streams.
 //!
 //! It is built for tests and benchmarks only (the feature `testing`), and the table in `ARCHITECTURE.md` lets no other
 //! module use it. The feature adds this module and changes nothing else.
@@ -6,9 +6,11 @@
 mod faults;
 mod memory;
 mod postgres;
+mod proxy;
 mod sse;
 
 pub use faults::{AppendGate, Faults, FaultyJournal, LookUps, LostAnswer, TestStore};
 pub use memory::{MemoryJournal, StoreInMemory};
 pub use postgres::{PostgresDatabase, PostgresServer};
+pub use proxy::{Fault, FaultProxy, Way};
 pub use sse::{SseEvent, SseParser};

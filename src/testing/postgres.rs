@@ -17,6 +17,8 @@ use std::{
 
 use tokio_postgres::NoTls;
 
+use super::FaultProxy;
+
 /// Where Debian keeps its servers, one directory a version.
 const SERVERS: &str = "/usr/lib/postgresql";
 /// What a server is told. Commits are durable as in production; only its memory is small.
@@ -143,6 +145,10 @@ impl PostgresServer {
         command
     }
 
+    fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
@@ -164,6 +170,17 @@ impl PostgresDatabase {
         self.server.url(&self.name)
     }
 
+    /// Its URL by way of proxies, each a host of its own.
+    pub fn url_through(&self, proxies: &[&FaultProxy]) -> String {
+        let hosts: Vec<_> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
+        format!("postgres://progressd@{}/{}?sslmode=disable", hosts.join(","), self.name)
+    }
+
+    /// A proxy in front of its server.
+    pub fn proxy(&self) -> FaultProxy {
+        FaultProxy::start(&self.server.socket())
+    }
+
     /// Does something in it.
     ///
     /// # Panics
@@ -178,6 +195,15 @@ impl PostgresDatabase {
     /// When it does.
     pub async fn try_execute(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.server.try_execute(&self.name, sql).await
+    }
+
+    /// Waits until a condition holds in it.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn wait_until(&self, condition: &str) {
+        let wait = format!("DO $$ BEGIN WHILE NOT ({condition}) LOOP PERFORM pg_sleep(0.01); END LOOP; END $$");
+        self.try_execute(&wait).await.expect(condition);
     }
 }
 

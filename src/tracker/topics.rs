@@ -103,7 +103,7 @@ impl Core {
         // What comes after it is published to those who watch.
         let head = self.registry.head();
         let topics = self.topics().newest_first();
-        let events_max = self.registry.history_max(ChannelKind::Topic);
+        let bound = self.registry.history_bound(ChannelKind::Topic);
         let mut past = History { floor: self.topics().lost(), ..History::default() };
         for (nth, (topic, last)) in topics.iter().enumerate() {
             if *last <= past.floor {
@@ -117,7 +117,7 @@ impl Core {
             past.events.extend(events.into_iter().filter(|event| event.seq <= head));
             past.raise_floor(floor);
             past.events.sort_unstable_by_key(|event| event.seq);
-            let beyond = past.events.len().saturating_sub(events_max).checked_sub(1);
+            let beyond = (past.events.len() - bound.fitting(past.events.iter().rev())).checked_sub(1);
             if let Some(cut) = beyond.and_then(|last| past.events.get(last)).map(|event| event.seq) {
                 past.raise_floor(cut);
             }

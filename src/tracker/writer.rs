@@ -34,6 +34,8 @@ pub(super) const BATCH_MAX: usize = 1024;
 const CONFLICTS_MAX: u32 = 16;
 /// How often a lost answer is asked for again, with a growing pause in between.
 const UNKNOWN_TRIES: u32 = 6;
+/// No try begins later than this after the first: the callers wait, and the journal takes its own time for each.
+const UNKNOWN_MAX: Duration = Duration::from_secs(15);
 /// The first of these pauses.
 const UNKNOWN_PAUSE: Duration = Duration::from_millis(50);
 /// After a commit of timers has failed, they are tried again only after this pause.
@@ -55,6 +57,8 @@ pub(super) struct Writer {
     pub(super) jumps: JumpWatch,
     /// Whether events may have been written that the table has not followed.
     pub(super) is_behind: bool,
+    /// Whether the last commit failed, and that was told.
+    is_failing: bool,
 }
 
 impl Writer {
@@ -64,7 +68,17 @@ impl Writer {
         let again = VecDeque::new();
         let rest_until = Instant::now() + START_PAUSE;
         let begun = shared.journal.epochs().begun();
-        let mut writer = Self { shared, queue, again, head: Seq::ZERO, begun, rest_until, jumps, is_behind: false };
+        let mut writer = Self {
+            shared,
+            queue,
+            again,
+            head: Seq::ZERO,
+            begun,
+            rest_until,
+            jumps,
+            is_behind: false,
+            is_failing: false,
+        };
         writer.reload().await?;
         writer.enter().await?;
         Ok(writer)
@@ -120,6 +134,9 @@ impl Writer {
         match self.append(|| planned.iter().map(|planned| planned.group.clone()).collect()).await {
             Ok(appended) => {
                 self.is_behind = false;
+                if std::mem::take(&mut self.is_failing) {
+                    tracing::info!("commits succeed again");
+                }
                 self.shared.metrics.commit_seconds.observe(decided.elapsed().as_secs_f64());
                 self.shared.metrics.batch_events.observe(appended.events.len() as f64);
                 self.follow(planned, &appended, decided).await;
@@ -150,7 +167,8 @@ impl Writer {
             self.load_for(&mut requests, made, |writer, request| writer.made(request, count).is_some()).await;
         }
         let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
-        let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
+        let batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
+        let mut batch = batch.shared_if(self.shared.own_node.is_some());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
@@ -161,14 +179,18 @@ impl Writer {
     /// group.
     fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
         let (row, user) = match &request.ask {
-            Ask::Task(_, Intent::Create { key, .. }) => (key.map(ChannelName::key), None),
+            Ask::Task(_, Intent::Create { key, new, .. }) => {
+                let is_shared = self.shared.own_node.is_some();
+                let user = is_shared.then(|| self.shared.table().counted_user(new)).flatten();
+                (key.map(ChannelName::key), user)
+            }
             Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
-            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user)),
+            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user.clone())),
             Ask::Events(_, key) => (key.map(EventKey::channel), None),
             Ask::Forget(..) => (None, None),
         };
         let row = row.filter(|channel| self.shared.table().row(channel).is_none());
-        let user = user.filter(|user| self.shared.people().last(user).is_none()).cloned();
+        let user = user.filter(|user| self.shared.people().last(user).is_none());
         row.into_iter().chain(user)
     }
 
@@ -177,7 +199,11 @@ impl Writer {
     pub(super) async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
+        let until = Instant::now() + UNKNOWN_MAX;
         for _ in 0..UNKNOWN_TRIES {
+            if Instant::now() > until {
+                break;
+            }
             match self.shared.journal.append(self.head, groups()).await {
                 Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended),
                 Err(error) if !was_lost => return Err(error),
@@ -342,7 +368,12 @@ impl Writer {
 
     /// Nothing came of a commit.
     fn fail(&mut self, planned: Vec<Planned>, error: &TrackerError) {
-        tracing::error!(%error, "commit failed");
+        // Once, not for each that is turned away while the store is.
+        if std::mem::replace(&mut self.is_failing, true) {
+            tracing::debug!(%error, "another commit failed");
+        } else {
+            tracing::error!(%error, "a commit failed; more of them are not told until one succeeds");
+        }
         let mut waiting = planned.iter().flat_map(|planned| &planned.waiting);
         if self.is_behind || waiting.any(|waiting| waiting.request.is_timer()) {
             self.rest_until = Instant::now() + FAILURE_PAUSE;

@@ -64,13 +64,7 @@ impl Node {
     }
 
     async fn wait_until_ready(&self) {
-        timeout(LONG, async {
-            while self.get("/readyz").await.status() != 200 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await
-        .unwrap();
+        timeout(LONG, async { while self.get("/readyz").await.status() != 200 {} }).await.unwrap();
     }
 }
 
@@ -142,26 +136,30 @@ async fn while_the_database_is_away_nothing_is_lost_and_no_stream_ends() {
     for _ in 0..REPORTERS {
         ids.push(node.submit().await);
     }
+    // What they read is looked at only in the end.
     let mut watches = Vec::new();
     for id in &ids {
         watches.push(node.watch(id, None).await);
     }
-    let away = tokio::sync::watch::Sender::new(Some(false));
-    let reporting = ids.iter().map(|id| report_until_told(&node, id, away.subscribe()));
+    let phase = tokio::sync::watch::Sender::new(Phase::Reporting);
+    let reporting = ids.iter().map(|id| report_until_told(&node, id, phase.subscribe()));
     let stopping = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        for id in &ids {
+            node.watch(id, None).await.until(current(1)).await;
+        }
         server.stop();
         timeout(LONG, async { while node.get("/readyz").await.status() != 503 {} }).await.unwrap();
-        away.send_replace(Some(true));
+        phase.send_replace(Phase::Away);
         let refused = node.report(&ids[0], json!({ "message": "now?" })).await;
         assert_eq!(refused.status(), 503);
         assert!(refused.headers().contains_key("retry-after"));
-        assert_eq!(node.get(&format!("/api/tasks/{}", ids[0])).await.status(), 200);
+        let task: Value = node.get(&format!("/api/tasks/{}", ids[0])).await.json().await.unwrap();
+        let known = task["current"].as_u64().unwrap();
         server.start_again();
         node.wait_until_ready().await;
-        away.send_replace(Some(false));
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        away.send_replace(None);
+        phase.send_replace(Phase::Reporting);
+        node.watch(&ids[0], None).await.until(current(known + 1)).await;
+        phase.send_replace(Phase::Over);
     };
     let (acknowledged, ()) = tokio::join!(futures_util::future::join_all(reporting), stopping);
     for ((id, watch), (acknowledged, was_refused)) in ids.iter().zip(&mut watches).zip(acknowledged) {
@@ -175,18 +173,27 @@ async fn while_the_database_is_away_nothing_is_lost_and_no_stream_ends() {
     server.end();
 }
 
+/// What those who report do.
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Reporting,
+    /// Who is refused waits for another phase.
+    Away,
+    Over,
+}
+
 /// Reports until told, and answers the last report that was acknowledged and whether one was refused meanwhile.
-async fn report_until_told(node: &Node, id: &str, mut away: tokio::sync::watch::Receiver<Option<bool>>) -> (u64, bool) {
+async fn report_until_told(node: &Node, id: &str, mut phase: tokio::sync::watch::Receiver<Phase>) -> (u64, bool) {
     let (mut acknowledged, mut was_refused) = (0, false);
     for count in 1.. {
-        if away.borrow_and_update().is_none() {
+        if *phase.borrow_and_update() == Phase::Over {
             break;
         }
         match node.report(id, json!({ "current": count, "total": 1_000_000 })).await.status().as_u16() {
             200 => acknowledged = count,
             503 => {
                 was_refused = true;
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                phase.wait_for(|phase| *phase != Phase::Away).await.unwrap();
             }
             other => panic!("{other}"),
         }
@@ -233,7 +240,9 @@ async fn what_commits_late_is_passed_over_by_nobody() {
     // A third node is in the middle of its append, and stays there for a while: nobody gets a later seq before it.
     let late = database.try_execute("BEGIN; SELECT progressd.lock_log(); SELECT pg_sleep(1); COMMIT");
     let reports = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        database
+            .wait_until("SELECT EXISTS (SELECT FROM pg_locks WHERE classid = x'70726764'::int::oid AND objid = 1)")
+            .await;
         tokio::join!(
             one.report(&slow, json!({ "current": 1, "total": 2 })),
             two.report(&quick, json!({ "current": 1, "total": 2 })),

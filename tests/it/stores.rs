@@ -1,22 +1,34 @@
 //! Stores of other times: of earlier versions, made by their own builds (`tests/fixtures/stores/make`), and older copies.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
+use progressd::testing::PostgresServer;
 use reqwest::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::binary::Binary;
 
-/// A copy of the store of a version, as its killed process left it, and what that process had told of it.
-fn store(version: &str) -> (TempDir, Value) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stores").join(version);
+fn fixture(version: &str, file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stores").join(version).join(file)
+}
+
+/// What the process that made a store had told of it.
+fn expected(version: &str) -> Value {
+    serde_json::from_slice(&fs::read(fixture(version, "expected.json")).unwrap()).unwrap()
+}
+
+/// A copy of the store of a version, as its killed process left it.
+fn store(version: &str) -> TempDir {
     let data = tempfile::tempdir().unwrap();
     for file in ["journal.db", "journal.db-wal"] {
-        fs::copy(fixture.join(file), data.path().join(file)).unwrap();
+        fs::copy(fixture(version, file), data.path().join(file)).unwrap();
     }
-    let expected = fs::read_to_string(fixture.join("expected.json")).unwrap();
-    (data, serde_json::from_str(&expected).unwrap())
+    data
 }
 
 async fn get(base: &str, path: &str) -> (u16, Value) {
@@ -62,8 +74,8 @@ async fn check(server: &Binary, expected: &Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_of_an_earlier_version_is_opened_with_all_that_is_in_it() {
-    for version in ["1"] {
-        let (data, expected) = store(version);
+    for version in ["1", "2"] {
+        let (data, expected) = (store(version), expected(version));
         // What the fixture finished long ago is not to be removed.
         let arguments = ["--retention", "3650d"];
         for _ in 0..2 {
@@ -77,6 +89,18 @@ async fn a_store_of_an_earlier_version_is_opened_with_all_that_is_in_it() {
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         fs::copy(copy, kept.path().join("journal.db")).unwrap();
         check(&Binary::start(kept.path(), &arguments), &expected).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shared_store_of_an_earlier_version_is_opened_with_all_that_is_in_it() {
+    let database = PostgresServer::shared().database().await;
+    database.execute(&fs::read_to_string(fixture("postgres-1", "store.sql")).unwrap()).await;
+    let data = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let mut server = Binary::start(data.path(), &["--retention", "3650d", "--store", &database.url()]);
+        check(&server, &expected("postgres-1")).await;
+        server.terminate();
     }
 }
 

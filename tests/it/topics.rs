@@ -309,3 +309,39 @@ async fn nothing_that_was_published_is_lost_when_the_server_is_killed() {
 fn event(name: &str, data: String, id: &str) -> SseEvent {
     SseEvent { event: name.to_owned(), data, id: id.to_owned() }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histories_stay_within_their_bytes_over_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let client = reqwest::Client::new();
+    let mut server = Binary::start(data.path(), &["--history-data", "64KiB"]);
+    // With its name, four of these are within the bound, and not five.
+    let state = |nth: usize| format!("\"{nth:a>14000}\"");
+    let mut cursors = Vec::new();
+    for nth in 0..10 {
+        let put = client.put(format!("{}/api/topics/t{}", server.base(), nth % 2));
+        let put =
+            put.header("content-type", "application/json").body(format!("{{\"event\":\"e\",\"data\":{}}}", state(nth)));
+        let answer: Value = put.send().await.unwrap().json().await.unwrap();
+        cursors.push(answer["cursor"].as_str().unwrap().to_owned());
+    }
+    let shown = |nth: usize| event("e", state(nth), &cursors[nth]);
+    let addressed = |nth: usize| {
+        event("message", format!("{{\"channel\":\"topic:t{}\",\"data\":{}}}", nth % 2, state(nth)), &cursors[nth])
+    };
+    for is_killed in [false, true] {
+        let resume = |path: &str, nth: usize| {
+            client.get(format!("{}{path}", server.base())).header("last-event-id", &cursors[nth])
+        };
+        let one = "/api/topics/t1/events";
+        assert_eq!(first_events(resume(one, 1), 4).await, [3, 5, 7, 9].map(shown), "killed: {is_killed}");
+        let reset = first_events(resume(one, 0), 2).await;
+        assert_eq!((reset[0].event.as_str(), &reset[1]), ("reset", &shown(9)), "killed: {is_killed}");
+        // All topics on one stream are one history.
+        assert_eq!(first_events(resume("/api/stream", 5), 4).await, [6, 7, 8, 9].map(addressed), "killed: {is_killed}");
+        let reset = first_events(resume("/api/stream", 4), 1).await;
+        assert_eq!(reset[0].event, "reset", "killed: {is_killed}");
+        server.kill();
+        server = Binary::start(data.path(), &["--history-data", "64KiB"]);
+    }
+}

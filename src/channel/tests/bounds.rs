@@ -21,44 +21,68 @@ async fn a_slow_watcher_gets_every_change_and_the_latest_tick() {
     assert_eq!(seqs, [1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000, 9_999]);
 }
 
+/// Bounds that let a channel keep three changes: by their count, and by their bytes.
+fn three_changes() -> [HistoryBounds; 2] {
+    let bytes = event_on(&task(1), 1, CHANGE).size_bytes();
+    [3.into(), HistoryBounds::from(100).of_bytes(3 * bytes + bytes - 1)]
+}
+
 #[tokio::test]
 async fn changes_beyond_the_bound_are_trimmed_and_who_needs_them_is_let_go() {
-    let registry = registry(3);
-    let (_, mut slow) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
-    let (_, mut quick) = open(&registry, Resume::First, History::default()).await;
-    for seq in 2..=4 {
-        publish(&registry, seq, CHANGE);
-    }
-    assert_eq!(frames(&mut quick), [2, 3, 4]);
-    publish(&registry, 5, CHANGE);
-    assert!(matches!(poll_all(&mut slow), (seqs, Some(Delivery::Lapsed)) if seqs.is_empty()));
-    assert_eq!(slow.position(), Seq(1));
-    assert_eq!(frames(&mut quick), [5]);
+    for bounds in three_changes() {
+        let registry = registry(bounds);
+        let (_, mut slow) = open(&registry, Resume::First, history(0, &[(1, CHANGE)])).await;
+        let (_, mut quick) = open(&registry, Resume::First, History::default()).await;
+        for seq in 2..=4 {
+            publish(&registry, seq, CHANGE);
+        }
+        assert_eq!(frames(&mut quick), [2, 3, 4]);
+        publish(&registry, 5, CHANGE);
+        assert!(matches!(poll_all(&mut slow), (seqs, Some(Delivery::Lapsed)) if seqs.is_empty()));
+        assert_eq!(slow.position(), Seq(1));
+        assert_eq!(frames(&mut quick), [5]);
 
-    let (join, _) = open(&registry, cursor(1), History::default()).await;
-    assert!(matches!(join, Join::Reset(_)), "its cursor leads to a reset: {join:?}");
-    let (join, mut resumed) = open(&registry, cursor(2), History::default()).await;
-    assert!(matches!(join, Join::Resumed), "at the floor it is exact: {join:?}");
-    assert_eq!(frames(&mut resumed), [3, 4, 5]);
+        let (join, _) = open(&registry, cursor(1), History::default()).await;
+        assert!(matches!(join, Join::Reset(_)), "its cursor leads to a reset: {join:?}");
+        let (join, mut resumed) = open(&registry, cursor(2), History::default()).await;
+        assert!(matches!(join, Join::Resumed), "at the floor it is exact: {join:?}");
+        assert_eq!(frames(&mut resumed), [3, 4, 5]);
+    }
 }
 
 #[tokio::test]
 async fn what_is_published_while_a_channel_is_loaded_is_bounded_too() {
-    let registry = registry(3);
-    let (loaded, wait) = tokio::sync::oneshot::channel();
-    let name = task(1);
-    let load = async || Ok::<_, Infallible>(wait.await.unwrap());
-    let mut opening = Box::pin(registry.open(&name, cursor(1), load));
-    assert!(futures_util::poll!(&mut opening).is_pending());
-    let frame = event_on(&task(1), 2, CHANGE);
-    for seq in 2..=20 {
-        registry.publish(&Event { seq: Seq(seq), ..frame.clone() }, std::time::Instant::now());
+    for bounds in three_changes() {
+        let registry = registry(bounds);
+        let (loaded, wait) = tokio::sync::oneshot::channel();
+        let name = task(1);
+        let load = async || Ok::<_, Infallible>(wait.await.unwrap());
+        let mut opening = Box::pin(registry.open(&name, cursor(1), load));
+        assert!(futures_util::poll!(&mut opening).is_pending());
+        let frame = event_on(&task(1), 2, CHANGE);
+        for seq in 2..=20 {
+            registry.publish(&Event { seq: Seq(seq), ..frame.clone() }, std::time::Instant::now());
+        }
+        loaded.send(history(0, &[(1, CHANGE)])).unwrap();
+        let (join, _subscriber) = opening.await.unwrap();
+        assert!(matches!(join, Join::Reset(_)), "2 to 17 are trimmed: {join:?}");
+        let (_, mut resumed) = open(&registry, cursor(17), History::default()).await;
+        assert_eq!(frames(&mut resumed), [18, 19, 20]);
     }
-    loaded.send(history(0, &[(1, CHANGE)])).unwrap();
-    let (join, _subscriber) = opening.await.unwrap();
-    assert!(matches!(join, Join::Reset(_)), "2 to 17 are trimmed: {join:?}");
-    let (_, mut resumed) = open(&registry, cursor(17), History::default()).await;
-    assert_eq!(frames(&mut resumed), [18, 19, 20]);
+}
+
+#[tokio::test]
+async fn a_change_that_is_bigger_than_the_bound_is_kept_alone() {
+    let registry = registry(HistoryBounds::from(100).of_bytes(1));
+    let (_, mut watcher) = open(&registry, Resume::First, history(0, &[(1, CHANGE), (2, CHANGE)])).await;
+    assert!(frames(&mut watcher).is_empty());
+    publish(&registry, 3, TICK);
+    publish(&registry, 4, CHANGE);
+    assert_eq!(frames(&mut watcher), [3, 4]);
+    let (join, _) = open(&registry, cursor(1), History::default()).await;
+    assert!(matches!(join, Join::Reset(_)), "{join:?}");
+    let (_, mut resumed) = open(&registry, cursor(2), History::default()).await;
+    assert_eq!(frames(&mut resumed), [3, 4]);
 }
 
 fn small() -> Registry {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Cursor, Draft, Epoch, Event, Timestamp};
+use crate::event::{Cursor, Draft, Epoch, Event, HistoryBounds, Timestamp};
 
 pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 
@@ -21,7 +21,7 @@ pub(super) fn epoch() -> Epoch {
     "k3f90000".parse().unwrap()
 }
 
-pub(super) fn registry(history: usize) -> Registry {
+pub(super) fn registry(history: impl Into<HistoryBounds>) -> Registry {
     let limits =
         StreamLimits { history: history.into(), tick_interval: INTERVAL, streams: 100, streams_per_channel: 100 };
     Registry::new(epoch(), limits)

@@ -146,6 +146,84 @@ pub(super) async fn each_kind_of_channel_has_its_own_bound<S: Store>() {
     }
 }
 
+/// An event that counts so many bytes.
+fn sized(channel: &ChannelName, class: Class, bytes: usize) -> Draft {
+    let name = draft(channel, class, "").name.map_or(0, |name| name.len());
+    draft(channel, class, &"x".repeat(bytes - name))
+}
+
+pub(super) async fn bounds_the_bytes_of_every_kind_of_channel<S: Store>() {
+    let mut store = S::open(HistoryBounds::from(4).of_bytes(100), 1_000).await;
+    let names = ["user:a", "inbox:a", "group:a", "topic:a"].map(|name| name.parse::<ChannelName>().unwrap());
+    let channels: Vec<ChannelName> = [task(1)].into_iter().chain(names).collect();
+    // What each step adds; then through which step all is trimmed, and which are kept.
+    let steps: [(Class, usize, usize, &[usize]); 9] = [
+        (Class::Notice, 40, 0, &[1]),
+        (Class::Notice, 60, 0, &[1, 2]),
+        (Class::Notice, 41, 2, &[3]),
+        (Class::Tick, 200, 2, &[3, 4]),
+        (Class::Notice, 59, 2, &[3, 4, 5]),
+        // One event is never too big.
+        (Class::Notice, 101, 5, &[6]),
+        (Class::Notice, 8, 6, &[7]),
+        (Class::Hidden, 200, 6, &[7]),
+        (Class::Notice, 92, 6, &[7, 9]),
+    ];
+    let count = channels.len();
+    for (class, bytes, trimmed, kept) in steps {
+        for channel in &channels {
+            commit(store.journal(), [group([sized(channel, class, bytes)])]).await;
+        }
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            for (nth, channel) in (1..).zip(&channels) {
+                let seq = |step: usize| ((step - 1) * count + nth) as u64;
+                let floor = if trimmed == 0 { 0 } else { seq(trimmed) };
+                let kept = kept.iter().map(|step| seq(*step)).collect();
+                assert_eq!(history(store.journal(), channel).await, (floor, kept), "{moment:?} {channel} {bytes}");
+            }
+        }
+    }
+    // Many at once: the count is reached before the bytes, then the bytes before the count.
+    for (bytes, kept) in [(10, 4), (30, 3)] {
+        let many: Vec<Draft> = (0..6).map(|_| sized(&task(2), Class::Change, bytes)).collect();
+        commit(store.journal(), [group(many)]).await;
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            let head = store.journal().head().await.unwrap().0;
+            let found = history(store.journal(), &task(2)).await;
+            assert_eq!(found, (head - kept, (head - kept + 1..=head).collect()), "{moment:?} {bytes}");
+        }
+    }
+}
+
+pub(super) async fn the_value_of_a_topic_outlives_the_bound_on_bytes<S: Store>() {
+    let mut store = S::open(HistoryBounds::from(10).of_bytes(100), 100).await;
+    let topic = ChannelName::topic("a").unwrap();
+    let steps: [(&[(Class, usize)], u64, &[u64]); 5] = [
+        (&[(Class::Change, 90)], 0, &[1]),
+        (&[(Class::Notice, 50)], 1, &[1, 2]),
+        (&[(Class::Notice, 50)], 1, &[1, 2, 3]),
+        (&[(Class::Notice, 200)], 3, &[1, 4]),
+        // The value is trimmed before it is in the history.
+        (&[(Class::Change, 300), (Class::Notice, 20), (Class::Notice, 81), (Class::Notice, 19)], 6, &[5, 7, 8]),
+    ];
+    for (drafts, floor, kept) in steps {
+        let drafts: Vec<Draft> = drafts.iter().map(|(class, bytes)| sized(&topic, *class, *bytes)).collect();
+        commit(store.journal(), [group(drafts)]).await;
+        for moment in MOMENTS {
+            store = moment.of(store).await;
+            assert_eq!(history(store.journal(), &topic).await, (floor, kept.to_vec()), "{moment:?} {kept:?}");
+        }
+    }
+    add(store.journal(), &topic, Class::Tombstone, "").await;
+    commit(store.journal(), [group([60, 60].map(|bytes| sized(&topic, Class::Notice, bytes)))]).await;
+    for moment in MOMENTS {
+        store = moment.of(store).await;
+        assert_eq!(history(store.journal(), &topic).await, (10, vec![11]), "{moment:?}");
+    }
+}
+
 pub(super) async fn neither_ticks_nor_hidden_events_push_others_out<S: Store>() {
     let mut store = S::open(2, 100).await;
     for class in [Class::Change, Class::Change] {

@@ -290,6 +290,8 @@ hold_to_contract! {
         trims_the_oldest_beyond_the_bound_and_raises_the_floor,
         a_topic_keeps_its_value_below_the_floor,
         each_kind_of_channel_has_its_own_bound,
+        bounds_the_bytes_of_every_kind_of_channel,
+        the_value_of_a_topic_outlives_the_bound_on_bytes,
         neither_ticks_nor_hidden_events_push_others_out,
         a_tombstone_leaves_only_that_it_was_there,
         a_channel_begins_anew_after_its_tombstone,

@@ -99,7 +99,7 @@ proptest! {
 
     #[test]
     fn sqlite_answers_as_the_model(
-        history in 1..4_usize, log in log(), steps in prop::collection::vec(random_step(), 1..25),
+        history in history(), log in log(), steps in prop::collection::vec(random_step(), 1..25),
     ) {
         run_alone(run::<InSqlite>(history, log, steps));
     }
@@ -110,10 +110,16 @@ proptest! {
 
     #[test]
     fn postgres_answers_as_the_model(
-        history in 1..4_usize, log in log(), steps in prop::collection::vec(random_step(), 1..25),
+        history in history(), log in log(), steps in prop::collection::vec(random_step(), 1..25),
     ) {
         run_alone(run::<InPostgres>(history, log, steps));
     }
+}
+
+/// Few events, and in half of the cases so few bytes that these count.
+fn history() -> impl Strategy<Value = HistoryBounds> {
+    let bytes = prop_oneof![Just(u64::MAX), 20..140_u64];
+    (1..5_usize, bytes).prop_map(|(events, bytes)| HistoryBounds::from(events).of_bytes(bytes))
 }
 
 fn log() -> impl Strategy<Value = usize> {
@@ -124,7 +130,7 @@ fn run_alone(run: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run);
 }
 
-async fn run<S: Store>(history: usize, log: usize, steps: Vec<Step>) {
+async fn run<S: Store>(history: HistoryBounds, log: usize, steps: Vec<Step>) {
     let mut model = InMemory::open(history, log).await;
     let mut store = S::open(history, log).await;
     let mut last_id = Uuid::new_v4();

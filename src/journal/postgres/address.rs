@@ -3,9 +3,11 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use futures_util::future::select_ok;
 use tokio_postgres::{
-    Config,
+    Client, Config, Connection, Error, Socket,
     config::{Host, SslMode, TargetSessionAttrs},
+    tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -21,10 +23,14 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const SESSION: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 \
      -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
 
+/// A connection that nothing drives by itself.
+pub(super) type DrivenConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+
 /// How connections are made.
 #[derive(Clone)]
 pub(super) struct Address {
-    pub(super) config: Config,
+    /// One for each host.
+    hosts: Vec<Config>,
     pub(super) tls: MakeRustlsConnect,
     /// Host, port and name of the database, for messages.
     pub(super) place: String,
@@ -53,18 +59,65 @@ impl Address {
         {
             config.password(password);
         }
-        let options = [config.get_options().unwrap_or_default(), SESSION].join(" ");
-        config
-            .options(options)
-            .application_name("progressd")
-            .connect_timeout(CONNECT_MAX)
-            .tcp_user_timeout(UNACKNOWLEDGED_MAX)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            // A standby takes no writes. Of several hosts, the one that does is found.
-            .target_session_attrs(TargetSessionAttrs::ReadWrite);
+        let hosts = (0..config.get_hosts().len()).map(|nth| only(nth, &config)).collect();
         let tls = tls(config.get_ssl_mode() != SslMode::Disable)?;
-        Ok(Self { config, tls, place })
+        Ok(Self { hosts, tls, place })
     }
+
+    /// Asks all hosts at once, and answers the first that takes writes: one that is frozen would never let the next have its
+    /// turn.
+    pub(super) async fn first_of<F, T>(&self, connect: impl Fn(&Config) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let asked = self.hosts.iter().map(|host| Box::pin(connect(host)));
+        select_ok(asked).await.map(|(connected, _)| connected)
+    }
+
+    /// A connection of its own, which does nothing that its holder does not drive.
+    pub(super) async fn connect(&self) -> Result<(Client, DrivenConnection), Error> {
+        let connect = |host: &Config| {
+            let (host, tls) = (host.clone(), self.tls.clone());
+            async move { host.connect(tls).await }
+        };
+        self.first_of(connect).await
+    }
+}
+
+/// The configuration for one of the hosts.
+fn only(nth: usize, all: &Config) -> Config {
+    let mut config = Config::new();
+    match &all.get_hosts()[nth] {
+        Host::Tcp(name) => config.host(name),
+        Host::Unix(path) => config.host_path(path),
+    };
+    if let Some(address) = all.get_hostaddrs().get(nth) {
+        config.hostaddr(*address);
+    }
+    if let Some(port) = all.get_ports().get(nth).or(all.get_ports().first()) {
+        config.port(*port);
+    }
+    if let Some(user) = all.get_user() {
+        config.user(user);
+    }
+    if let Some(password) = all.get_password() {
+        config.password(password);
+    }
+    if let Some(name) = all.get_dbname() {
+        config.dbname(name);
+    }
+    config
+        .options([all.get_options().unwrap_or_default(), SESSION].join(" "))
+        .application_name("progressd")
+        .ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .connect_timeout(CONNECT_MAX)
+        .tcp_user_timeout(UNACKNOWLEDGED_MAX)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        // A standby takes no writes.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite);
+    config
 }
 
 fn place(config: &Config) -> String {
@@ -138,7 +191,7 @@ mod tests {
         }
         let address = Address::parse("postgres://me:secret@db.example:6432,b/prod?sslmode=disable").unwrap();
         assert_eq!(address.place, "db.example:6432,b:5432/prod");
-        assert!(!format!("{:?}", address.config).contains("secret"));
+        assert!(!format!("{:?}", address.hosts).contains("secret"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
 
 /// See append.sql.
 pub(super) const APPEND: &str = "SELECT * FROM progressd.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-     $14, $15, $16, $17, $18, $19, $20, $21)";
+     $14, $15, $16, $17, $18, $19, $20, $21, $22)";
 
 /// The longest member that is kept for lists: an index cannot have much longer values, and names are shorter.
 const MEMBER_BYTES_MAX: usize = 512;
@@ -42,6 +42,7 @@ pub(super) struct Columns<'a> {
     memos: Vec<Option<&'a [u8]>>,
     origins: Vec<Option<&'a [u8]>>,
     members: [Vec<Option<String>>; 4],
+    bytes_max: i64,
 }
 
 impl<'a> Columns<'a> {
@@ -71,6 +72,7 @@ impl<'a> Columns<'a> {
             memos: Vec::new(),
             origins: Vec::new(),
             members: Default::default(),
+            bytes_max: i64::try_from(history.bytes()).unwrap_or(i64::MAX),
         };
         for (place, group) in (1..).zip(groups) {
             columns.add(place, group, history);
@@ -91,7 +93,7 @@ impl<'a> Columns<'a> {
             self.draft_groups.push(place);
             self.channels.push(draft.channel.to_string());
             self.channel_kinds.push(draft.channel.kind().as_str());
-            self.bounds.push(i64::try_from(history.of(draft.channel.kind())).unwrap_or(i64::MAX));
+            self.bounds.push(i64::try_from(history.of(draft.channel.kind()).events).unwrap_or(i64::MAX));
             self.classes.push(draft.class.code().into());
             self.names.push(draft.name.as_deref());
             self.datas.push(&draft.data);
@@ -107,7 +109,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The values of [`APPEND`].
-    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 21] {
+    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 22] {
         let [statuses, kinds, user_ids, queues] = &self.members;
         [
             &self.known_head,
@@ -131,6 +133,7 @@ impl<'a> Columns<'a> {
             kinds,
             user_ids,
             queues,
+            &self.bytes_max,
         ]
     }
 }

@@ -1,35 +1,74 @@
 -- What an append does, as functions in the database: so it is one round trip, and the log's lock is never held by a
 -- node that has gone silent half-way. Errors of our own: PDLAP, PDHED, PDEPO (see error.rs).
 
--- Removes so many of the oldest events other than ticks from the history of a channel, and answers its row after that. Of a
--- topic the newest change stays, which may be its value.
-CREATE FUNCTION progressd.trim_history(c progressd.channels, excess bigint) RETURNS progressd.channels
-LANGUAGE plpgsql AS $$
+-- They are made anew with each version of the store: those of an earlier one go first.
+DO $$
 DECLARE
-    cut bigint;
+    earlier regprocedure;
+BEGIN
+    FOR earlier IN SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'progressd'::regnamespace AND p.proname NOT IN ('lock_log', 'enter')
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || earlier;
+    END LOOP;
+END
+$$;
+
+-- Removes the oldest events other than ticks from the history of a channel, until it has no more than so many with so many
+-- bytes of data and names, and answers its row after that. One event is never too big. Of a topic the newest change
+-- stays, which may be its value.
+CREATE FUNCTION progressd.trim_history(c progressd.channels, lasting_max bigint, bytes_max bigint)
+RETURNS progressd.channels LANGUAGE plpgsql AS $$
+DECLARE
+    oldest record;
     topic_value bigint;
 BEGIN
-    SELECT h.seq INTO cut FROM progressd.history h
-        WHERE h.channel = c.created AND h.class <> 2 AND h.seq > c.floor ORDER BY h.seq OFFSET excess - 1 LIMIT 1;
+    FOR oldest IN SELECT h.seq, octet_length(h.data) + coalesce(octet_length(h.name), 0) AS bytes
+        FROM progressd.history h WHERE h.channel = c.created AND h.class <> 2 AND h.seq > c.floor
+        ORDER BY h.seq LIMIT c.lasting -- All of them; that it is limited lets the planner take the index.
+    LOOP
+        EXIT WHEN c.lasting <= lasting_max AND (c.bytes <= bytes_max OR c.lasting <= 1);
+        c.floor := oldest.seq;
+        c.lasting := c.lasting - 1;
+        c.bytes := c.bytes - oldest.bytes;
+    END LOOP;
     IF c.channel_kind = 'topic' THEN
         SELECT max(h.seq) INTO topic_value FROM progressd.history h
-            WHERE h.channel = c.created AND h.class = 1 AND h.seq <= cut;
+            WHERE h.channel = c.created AND h.class = 1 AND h.seq <= c.floor;
     END IF;
     DELETE FROM progressd.history h
-        WHERE h.channel = c.created AND h.seq <= cut AND h.seq IS DISTINCT FROM topic_value;
-    c.floor := cut;
-    c.lasting := c.lasting - excess;
-    IF c.tick <= cut THEN
+        WHERE h.channel = c.created AND h.seq <= c.floor AND h.seq IS DISTINCT FROM topic_value;
+    IF c.tick <= c.floor THEN
         c.tick := 0;
     END IF;
     RETURN c;
 END
 $$;
 
+-- Trims all histories to so many bytes, where the store was not told before that they are kept up to these.
+CREATE FUNCTION progressd.bound_histories(bytes_max bigint) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    c progressd.channels;
+BEGIN
+    IF (SELECT s.history_bytes FROM progressd.store s) = bytes_max THEN
+        RETURN;
+    END IF;
+    PERFORM progressd.lock_log();
+    FOR c IN SELECT r.* FROM progressd.channels r WHERE r.bytes > bytes_max AND r.lasting > 1 LOOP
+        c := progressd.trim_history(c, c.lasting, bytes_max);
+        UPDATE progressd.channels r SET floor = c.floor, lasting = c.lasting, bytes = c.bytes, tick = c.tick
+            WHERE r.created = c.created;
+    END LOOP;
+    UPDATE progressd.store SET history_bytes = bytes_max;
+END
+$$;
+
 -- Adds one event to the log, and folds it into the row and the history of its channel. Classes: 1 change, 2 tick,
--- 3 final, 4 hidden, 5 tombstone, 6 notice. `bound` is how many events other than ticks the history keeps.
+-- 3 final, 4 hidden, 5 tombstone, 6 notice. The history keeps up to `lasting_max` events other than ticks, and up to
+-- `bytes_max` bytes of these.
 CREATE FUNCTION progressd.add_event(
-    e progressd.events, channel_kind text, bound bigint, status text, kind text, user_id text, queue text
+    e progressd.events, channel_kind text, lasting_max bigint, bytes_max bigint,
+    status text, kind text, user_id text, queue text
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     c progressd.channels;
@@ -51,6 +90,7 @@ BEGIN
         c.channel_kind := channel_kind;
         c.floor := old_floor;
         c.lasting := 0;
+        c.bytes := 0;
         c.tick := 0;
         IF e.origin IS NOT NULL AND e.class <> 5 THEN
             INSERT INTO progressd.origins VALUES (c.created, e.origin);
@@ -72,6 +112,7 @@ BEGIN
         END IF;
         INSERT INTO progressd.history VALUES (c.created, e.seq, e.at, e.class, e.grouped, e.name, e.data);
         c.lasting := c.lasting + 1;
+        c.bytes := c.bytes + octet_length(e.data) + coalesce(octet_length(e.name), 0);
     END IF;
     IF e.class IN (1, 2, 3, 6) THEN
         c.visible := e.seq;
@@ -93,21 +134,22 @@ BEGIN
         c.gone_at := e.at;
         c.floor := e.seq;
         c.lasting := 0;
+        c.bytes := 0;
         c.tick := 0;
         SELECT NULL, NULL, NULL, NULL, NULL, NULL INTO
             c.visible, c.visible_at, c.visible_class, c.visible_grouped, c.visible_name, c.data;
         SELECT NULL, NULL, NULL, NULL, NULL INTO c.memo, c.status, c.kind, c.user_id, c.queue;
     END IF;
-    IF c.lasting > bound THEN
-        c := progressd.trim_history(c, c.lasting - bound);
+    IF c.lasting > lasting_max OR c.bytes > bytes_max AND c.lasting > 1 THEN
+        c := progressd.trim_history(c, lasting_max, bytes_max);
     END IF;
 
     IF begins THEN
         INSERT INTO progressd.channels SELECT c.*;
     ELSE
         UPDATE progressd.channels r SET
-            last = c.last, floor = c.floor, lasting = c.lasting, tick = c.tick, finished_at = c.finished_at,
-            gone_at = c.gone_at, status = c.status, kind = c.kind, user_id = c.user_id, queue = c.queue,
+            last = c.last, floor = c.floor, lasting = c.lasting, bytes = c.bytes, tick = c.tick,
+            finished_at = c.finished_at, gone_at = c.gone_at, status = c.status, kind = c.kind, user_id = c.user_id, queue = c.queue,
             visible = c.visible, visible_at = c.visible_at, visible_class = c.visible_class,
             visible_grouped = c.visible_grouped, visible_name = c.visible_name, data = c.data, memo = c.memo
         WHERE r.created = c.created;
@@ -141,7 +183,9 @@ CREATE FUNCTION progressd.append(
     expect_groups integer[], expect_channels text[], expect_seqs bigint[],
     draft_groups integer[], draft_channels text[], draft_channel_kinds text[], draft_bounds bigint[],
     draft_classes smallint[], draft_names text[], draft_datas bytea[], draft_memos bytea[], draft_origins bytea[],
-    draft_statuses text[], draft_kinds text[], draft_user_ids text[], draft_queues text[]
+    draft_statuses text[], draft_kinds text[], draft_user_ids text[], draft_queues text[],
+    -- Absent in an append of a node of version 1, which does not know it.
+    bytes_max bigint DEFAULT 9223372036854775807
 ) RETURNS TABLE (
     place integer, seq bigint, at bigint, class smallint, channel text, grouped uuid, name text, data bytea,
     memo bytea, origin bytea
@@ -190,7 +234,7 @@ BEGIN
                 PERFORM progressd.add_event(
                     ROW (new_head, group_ats[g], draft_classes[drafted], draft_channels[drafted], group_ids[g],
                         draft_names[drafted], draft_datas[drafted], draft_memos[drafted], draft_origins[drafted]),
-                    draft_channel_kinds[drafted], draft_bounds[drafted], draft_statuses[drafted],
+                    draft_channel_kinds[drafted], draft_bounds[drafted], bytes_max, draft_statuses[drafted],
                     draft_kinds[drafted], draft_user_ids[drafted], draft_queues[drafted]);
             END IF;
             drafted := drafted + 1;
@@ -248,8 +292,9 @@ BEGIN
             WHERE h.channel = c.created AND h.class <> 2 AND h.seq > c.floor AND NOT EXISTS (
                 SELECT FROM progressd.history n WHERE n.channel = c.created AND n.class <> 2 AND n.seq > c.floor
                 AND n.seq <= h.seq AND n.at >= before);
-        c := progressd.trim_history(c, older);
-        UPDATE progressd.channels r SET floor = c.floor, lasting = c.lasting, tick = c.tick WHERE r.created = c.created;
+        c := progressd.trim_history(c, c.lasting - older, 9223372036854775807);
+        UPDATE progressd.channels r SET floor = c.floor, lasting = c.lasting, bytes = c.bytes, tick = c.tick
+            WHERE r.created = c.created;
         UPDATE progressd.channels r SET
             visible = NULL, visible_at = NULL, visible_class = NULL, visible_grouped = NULL, visible_name = NULL,
             data = NULL, status = NULL, kind = NULL, user_id = NULL, queue = NULL

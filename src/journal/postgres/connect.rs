@@ -7,9 +7,16 @@ use std::{
     time::Duration,
 };
 
-use deadpool_postgres::{Client, Hook, HookError, Manager, Object, Pool, Runtime};
-use tokio::time::{Instant, timeout};
-use tokio_postgres::{Row, types::ToSql};
+use deadpool_postgres::{
+    Client, ConfigConnectImpl, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, Runtime,
+};
+use futures_util::future::BoxFuture;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{Config, Error, Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
     address::Address,
@@ -23,8 +30,10 @@ const SHARED_MAX: usize = 8;
 const OWN_MAX: usize = 2;
 /// How long a caller waits for a connection that is free.
 const FREE_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long a connection may take to be ready: to be made on some hosts, and to be let in.
-const READY_MAX: Duration = Duration::from_secs(12);
+/// How long a connection may take to be made, on any host.
+pub(super) const CONNECTED_MAX: Duration = Duration::from_secs(5);
+/// How long a new connection may take to be let in, which may wait for the log's lock.
+const ENTERED_MAX: Duration = Duration::from_secs(7);
 /// How long an answer may take: longer than the database lets a statement run, so that it says why.
 const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// For how long no connection is tried after one could not be made: from, to.
@@ -45,6 +54,18 @@ pub(super) struct Connections {
     rest: Mutex<Rest>,
 }
 
+/// Connects to whichever host takes writes.
+struct AnyHost {
+    address: Address,
+    each: ConfigConnectImpl<MakeRustlsConnect>,
+}
+
+impl Connect for AnyHost {
+    fn connect(&self, _: &Config) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), Error>> {
+        Box::pin(self.address.first_of(|host| self.each.connect(host)))
+    }
+}
+
 /// When connections are not tried.
 #[derive(Default)]
 struct Rest {
@@ -59,12 +80,18 @@ impl Connections {
             let life = Arc::clone(life);
             let enter = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
                 let life = Arc::clone(&life);
-                Box::pin(async move { life.enter(client).await.map_err(|error| HookError::message(error.to_string())) })
+                // The pool bounds only how long a connection takes to be made.
+                Box::pin(async move {
+                    let entered = timeout(ENTERED_MAX, life.enter(client)).await;
+                    let entered = entered.unwrap_or_else(|_| Err(DatabaseError::Away(silent())));
+                    entered.map_err(|error| HookError::message(error.to_string()))
+                })
             });
-            let built = Pool::builder(Manager::new(address.config.clone(), address.tls.clone()))
+            let any = AnyHost { address: address.clone(), each: ConfigConnectImpl { tls: address.tls.clone() } };
+            let built = Pool::builder(Manager::from_connect(Config::new(), any, ManagerConfig::default()))
                 .max_size(size)
                 .wait_timeout(Some(FREE_WAIT_MAX))
-                .create_timeout(Some(READY_MAX))
+                .create_timeout(Some(CONNECTED_MAX))
                 .runtime(Runtime::Tokio1)
                 .post_create(enter)
                 .build();
@@ -81,7 +108,6 @@ impl Connections {
         values: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, DatabaseError> {
         let client = self.client(kind).await?;
-        let silent = || "the database does not answer".to_owned();
         let statement = match timeout(ANSWER_MAX, client.prepare_cached(sql)).await {
             Ok(prepared) => prepared.map_err(|error| DatabaseError::before_sending(&error))?,
             Err(_) => {
@@ -89,14 +115,14 @@ impl Connections {
                 return Err(DatabaseError::Away(silent()));
             }
         };
-        match timeout(ANSWER_MAX, client.query(&statement, values)).await {
-            Ok(answer) => answer.map_err(|error| DatabaseError::after_sending(&error)),
-            Err(_) => {
-                // Nobody is to wait behind it on this connection.
-                drop(Object::take(client));
-                Err(DatabaseError::Lost(silent()))
-            }
+        let answer = timeout(ANSWER_MAX, client.query(&statement, values)).await;
+        let answer = answer.map(|answer| answer.map_err(|error| DatabaseError::after_sending(&error)));
+        let answer = answer.unwrap_or_else(|_| Err(DatabaseError::Lost(silent())));
+        if matches!(answer, Err(DatabaseError::Lost(_))) {
+            // Nobody is to wait behind it on this connection, nor to find out anew that it has ended.
+            drop(Object::take(client));
         }
+        answer
     }
 
     async fn client(&self, kind: PoolKind) -> Result<Client, DatabaseError> {
@@ -138,4 +164,8 @@ impl Connections {
     fn lock_rest(&self) -> std::sync::MutexGuard<'_, Rest> {
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(super) fn silent() -> String {
+    "the database does not answer".into()
 }

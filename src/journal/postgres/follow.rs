@@ -10,17 +10,17 @@ use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
 };
-use tokio_postgres::{AsyncMessage, Client, Connection, Socket, tls::MakeTlsConnect};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::{
     PostgresJournal,
-    address::Address,
+    address::{Address, DrivenConnection},
     connect::PoolKind,
     error::DatabaseError,
     life::Life,
     read,
     record::{self, signed},
+    time,
 };
 use crate::{event::Seq, journal::Tail};
 
@@ -28,6 +28,8 @@ use crate::{event::Seq, journal::Tail};
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How long the connection that listens may take to be made.
 const LISTEN_MAX: Duration = Duration::from_secs(5);
+/// How many looks in a row may find what no hint has told of, until the connection that listens counts as dead.
+const UNHEARD_MAX: u32 = 2;
 /// How long after one that could not be made, or broke, another is tried.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,8 @@ pub(super) struct LogFollower {
 
 struct LogFollowerState {
     listener: Option<HintListener>,
+    /// Looks that found something since the last hint.
+    unheard: u32,
     look_at: Instant,
     listen_at: Instant,
 }
@@ -47,13 +51,16 @@ struct LogFollowerState {
 struct HintListener {
     // The connection ends with it.
     _client: Client,
-    connection: Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
+    connection: DrivenConnection,
 }
 
 impl LogFollower {
     pub(super) fn new(address: Address) -> Self {
         let now = Instant::now();
-        Self { address, state: Mutex::new(LogFollowerState { listener: None, look_at: now, listen_at: now }) }
+        Self {
+            address,
+            state: Mutex::new(LogFollowerState { listener: None, unheard: 0, look_at: now, listen_at: now }),
+        }
     }
 }
 
@@ -61,10 +68,13 @@ impl PostgresJournal {
     pub(super) async fn others(&self, known_head: Seq, limit: usize) -> Tail {
         let mut state = self.follower.state.lock().await;
         loop {
-            state.wait(known_head).await;
+            let is_told = state.wait(known_head).await;
             match self.look(known_head, limit).await {
                 Ok(Tail::Events(events)) if events.is_empty() => {}
-                Ok(found) => return found,
+                Ok(found) => {
+                    state.find(is_told);
+                    return found;
+                }
                 // The next look, or the next append, tells more.
                 Err(error) => tracing::debug!(%error, "cannot look for events of other nodes"),
             }
@@ -78,7 +88,9 @@ impl PostgresJournal {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sent = Instant::now();
         let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
-        rows.first().map_or(Ok(()), |row| self.clock.learn(row, sent))?;
+        if let Some(row) = rows.first() {
+            self.clock.learn(time::told_at(row)?, sent);
+        }
         if let Some(row) = rows.first()
             && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
         {
@@ -95,8 +107,8 @@ impl PostgresJournal {
 }
 
 impl LogFollowerState {
-    /// Waits until there may be something after a seq.
-    async fn wait(&mut self, known_head: Seq) {
+    /// Waits until there may be something after a seq; answers whether a hint said so.
+    async fn wait(&mut self, known_head: Seq) -> bool {
         loop {
             let hint = async {
                 match &mut self.listener {
@@ -106,15 +118,25 @@ impl LogFollowerState {
             };
             tokio::select! {
                 hint = hint => match hint {
-                    Some(head) if head > known_head => return,
-                    Some(_) => {}
+                    Some(head) if head > known_head => return true,
+                    // The connection lives.
+                    Some(_) => self.unheard = 0,
                     None => {
                         self.listener = None;
                         self.listen_at = Instant::now() + LISTEN_PAUSE;
                     }
                 },
-                () = sleep_until(self.look_at) => return,
+                () = sleep_until(self.look_at) => return false,
             }
+        }
+    }
+
+    /// There is something, of which a hint has told or not. A connection may be dead without a word.
+    fn find(&mut self, is_told: bool) {
+        self.unheard = if is_told { 0 } else { self.unheard + 1 };
+        if self.unheard >= UNHEARD_MAX {
+            self.unheard = 0;
+            self.listener = None;
         }
     }
 
@@ -135,7 +157,7 @@ impl LogFollowerState {
 
 impl HintListener {
     async fn connect(address: &Address) -> Result<Self, tokio_postgres::Error> {
-        let (client, mut connection) = address.config.connect(address.tls.clone()).await?;
+        let (client, mut connection) = address.connect().await?;
         {
             let mut listens = pin!(client.batch_execute("LISTEN progressd"));
             loop {

@@ -3,7 +3,8 @@
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
 //! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
-//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql`, how they are
+//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a file for
+//! each later version (`history_bytes.sql`), how they are
 //! made in `open.rs`, the lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
@@ -50,7 +51,7 @@ use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBoun
 /// How much the journal keeps. All nodes of a store should have the same.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// Events other than ticks kept per channel.
+    /// What is kept of each channel.
     pub history: HistoryBounds,
     /// Events kept in the log, ticks and hidden ones too: a node that was away for more loads its table anew.
     pub log: usize,
@@ -83,7 +84,7 @@ impl PostgresJournal {
     /// When the URL is none, the database does not answer or refuses, or the store is newer or damaged.
     pub async fn open(url: &str, options: &PostgresOptions) -> Result<Self, DatabaseRefused> {
         let address = Address::parse(url)?;
-        let opened = open::open(&address).await?;
+        let opened = open::open(&address, options.history).await?;
         let life = Arc::new(opened.life);
         let connections = Connections::new(&address, &life)?;
         let (adopted, head) = (Mutex::new(life.epoch()), AtomicU64::new(opened.head.0));

@@ -1,22 +1,26 @@
 //! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
 
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction};
 
 use super::{
     address::Address,
+    connect::{CONNECTED_MAX, silent},
     error::{DatabaseError, DatabaseRefused},
     life::Life,
     record,
     time::{self, DatabaseClock},
 };
-use crate::event::{Epoch, Seq};
+use crate::event::{Epoch, HistoryBounds, Seq};
 
 /// The version of the tables and functions.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
-/// What makes a store of each version from the one before it; the first, from nothing.
-const UPGRADES: [&[&str]; VERSION as usize] = [&[include_str!("tables.sql"), include_str!("append.sql")]];
+/// What makes the tables of each version from those of the one before it; of the first, from nothing.
+const UPGRADES: [&str; VERSION as usize] = [include_str!("tables.sql"), include_str!("history_bytes.sql")];
+
+/// What makes the functions of this version.
+const FUNCTIONS: &str = include_str!("append.sql");
 
 /// A store, and what is known of it.
 pub(super) struct FoundStore {
@@ -26,13 +30,14 @@ pub(super) struct FoundStore {
 }
 
 /// Makes the store what this version needs, and reads who it is.
-pub(super) async fn open(address: &Address) -> Result<FoundStore, DatabaseRefused> {
+pub(super) async fn open(address: &Address, history: HistoryBounds) -> Result<FoundStore, DatabaseRefused> {
     let place = &address.place;
-    let connected = address.config.connect(address.tls.clone()).await;
+    let connected =
+        timeout(CONNECTED_MAX, address.connect()).await.map_err(|_| DatabaseError::Away(silent()).at_open(place))?;
     let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
     // The connection lives as long as the work on it.
     tokio::select! {
-        opened = open_on(&mut client, place) => opened,
+        opened = open_on(&mut client, place, history) => opened,
         ended = connection => {
             let reason = ended.err().map_or("the connection ended".into(), |error| DatabaseError::before_sending(&error).to_string());
             Err(DatabaseRefused::Unavailable { place: place.clone(), reason })
@@ -40,18 +45,18 @@ pub(super) async fn open(address: &Address) -> Result<FoundStore, DatabaseRefuse
     }
 }
 
-async fn open_on(client: &mut Client, place: &str) -> Result<FoundStore, DatabaseRefused> {
+async fn open_on(client: &mut Client, place: &str, history: HistoryBounds) -> Result<FoundStore, DatabaseRefused> {
     let transaction = client.transaction().await.map_err(|error| failed(&error, place))?;
-    let found = upgrade(&transaction).await.map_err(|error| failed(&error, place))?;
+    let found = upgrade(&transaction, history).await.map_err(|error| failed(&error, place))?;
     if found > VERSION {
         return Err(DatabaseRefused::Newer { place: place.to_owned(), found, supported: VERSION });
     }
     transaction.commit().await.map_err(|error| failed(&error, place))?;
     let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
-    let (sql, sent) = (format!("SELECT head, {} FROM progressd.store", time::NOW), Instant::now());
+    let sql = format!("SELECT head, {} FROM progressd.store", time::NOW);
     let row = client.query_one(&sql, &[]).await.map_err(|error| failed(&error, place))?;
     let head = record::seq(&row, 0).map_err(|error| error.at_open(place))?;
-    let clock = DatabaseClock::told(&row, sent).map_err(|error| error.at_open(place))?;
+    let clock = DatabaseClock::at(time::told_at(&row).map_err(|error| error.at_open(place))?);
     Ok(FoundStore { life, head, clock })
 }
 
@@ -60,7 +65,7 @@ fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {
 }
 
 /// Makes what is missing, while no other node does, and answers the version that was found or made.
-async fn upgrade(transaction: &Transaction<'_>) -> Result<i32, tokio_postgres::Error> {
+async fn upgrade(transaction: &Transaction<'_>, history: HistoryBounds) -> Result<i32, tokio_postgres::Error> {
     // Nodes that start together wait for each other, however long an upgrade takes.
     transaction.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0").await?;
     transaction.execute("SELECT pg_advisory_xact_lock(x'70726764'::int, 2)", &[]).await?;
@@ -71,10 +76,11 @@ async fn upgrade(transaction: &Transaction<'_>) -> Result<i32, tokio_postgres::E
         false => 0,
     };
     let from = usize::try_from(found).unwrap_or_default();
-    for steps in UPGRADES.iter().skip(from) {
-        for step in *steps {
-            transaction.batch_execute(step).await?;
-        }
+    for step in UPGRADES.iter().skip(from) {
+        transaction.batch_execute(step).await?;
+    }
+    if found < VERSION {
+        transaction.batch_execute(FUNCTIONS).await?;
     }
     if !is_there {
         let name = Epoch::random();
@@ -84,6 +90,10 @@ async fn upgrade(transaction: &Transaction<'_>) -> Result<i32, tokio_postgres::E
         transaction.execute("INSERT INTO progressd.checks VALUES (1, now())", &[]).await?;
     } else if found < VERSION {
         transaction.execute("UPDATE progressd.store SET version = $1", &[&VERSION]).await?;
+    }
+    if found <= VERSION {
+        let bytes_max = i64::try_from(history.bytes()).unwrap_or(i64::MAX);
+        transaction.execute("SELECT progressd.bound_histories($1)", &[&bytes_max]).await?;
     }
     Ok(found.max(VERSION))
 }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     error::StoreError,
-    fold_plan::{FoldPlan, Past, plan},
+    fold_plan::{FoldPlan, Past, Visit, plan},
     read,
     record::{self, Record, signed},
     schema::{self, Facts},
@@ -16,7 +16,7 @@ use crate::event::{ChannelName, Class, Event, HistoryBounds, Seq};
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FoldBounds {
-    /// Events other than ticks per channel.
+    /// Of each channel.
     pub(super) history: HistoryBounds,
     /// Events in the log.
     pub(super) log: u64,
@@ -68,7 +68,7 @@ fn fold_channel(
     let before = read::record(connection, channel)?;
     let created_before = before.as_ref().map(|record| record.stored.created);
     let past = HistoryTable::of(connection, before.as_ref());
-    let Some(plan) = plan(before.clone(), events, bounds.history.of(channel.kind()) as u64, &past)? else {
+    let Some(plan) = plan(before.clone(), events, bounds.history.of(channel.kind()), &past)? else {
         return Ok(());
     };
     if let Some(created) = created_before {
@@ -106,14 +106,17 @@ impl<'a> HistoryTable<'a> {
 }
 
 impl Past for HistoryTable<'_> {
-    fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError> {
-        let missing = || StoreError::Damaged("a channel's history has less than its row counts".into());
-        let (channel, floor) = self.channel.ok_or_else(missing)?;
-        let sql =
-            "SELECT seq FROM history WHERE channel = ?1 AND seq > ?2 AND class <> 2 ORDER BY seq LIMIT 1 OFFSET ?3";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let values = (signed(channel), signed(floor), signed(Seq(n.saturating_sub(1))));
-        statement.query_row(values, |row| Ok(record::seq_at(row, 0))).optional()?.ok_or_else(missing)?
+    fn each_lasting(&self, visit: &mut Visit<'_>) -> Result<(), StoreError> {
+        let Some((channel, floor)) = self.channel else { return Ok(()) };
+        let sql = format!(
+            "SELECT seq, {SIZE_BYTES} FROM history WHERE channel = ?1 AND seq > ?2 AND class <> 2 ORDER BY seq"
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query((signed(channel), signed(floor)))?;
+        while let Some(row) = rows.next()?
+            && visit(record::seq_at(row, 0)?, record::seq_at(row, 1)?.0)?
+        {}
+        Ok(())
     }
 
     fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError> {
@@ -124,6 +127,9 @@ impl Past for HistoryTable<'_> {
         statement.query_row(values, |row| Ok(record::seq_at(row, 0))).optional()?.transpose()
     }
 }
+
+/// [`Event::size_bytes`] of a row of `history`. SQLite finds the lengths without reading what is so long.
+pub(super) const SIZE_BYTES: &str = "octet_length(data) + coalesce(octet_length(name), 0)";
 
 pub(super) fn trim_history(connection: &Connection, channel: Seq, plan: &FoldPlan) -> Result<(), StoreError> {
     let through = if plan.cleared { i64::MAX } else { signed(plan.trimmed_through) };
@@ -186,7 +192,8 @@ pub(super) fn write_record(
         signed(stored.last),
         record.last_at.as_millis(),
         signed(stored.floor),
-        signed(Seq(record.lasting)),
+        signed(Seq(record.size.events)),
+        signed(Seq(record.size.bytes)),
         signed(record.tick),
         stored.finished_at.map(|at| at.as_millis()),
         stored.gone,
@@ -207,8 +214,9 @@ pub(super) fn write_record(
 }
 
 const INSERT: &str = "INSERT INTO channels VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
-     ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
-const SET_OTHERS: &str = "last = ?4, last_at = ?5, floor = ?6, lasting = ?7, tick = ?8, visible = ?15, visible_at = ?16, \
-     visible_class = ?17, visible_grouped = ?18, visible_name = ?19, data = ?20, memo = ?21, checksum = ?22";
-const SET_MEMBERS: &str = ", status = ?11, kind = ?12, user_id = ?13, queue = ?14";
-const SET_END: &str = ", finished_at = ?9, gone = ?10";
+     ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+const SET_OTHERS: &str = "last = ?4, last_at = ?5, floor = ?6, lasting = ?7, bytes = ?8, tick = ?9, visible = ?16, \
+     visible_at = ?17, visible_class = ?18, visible_grouped = ?19, visible_name = ?20, data = ?21, memo = ?22, \
+     checksum = ?23";
+const SET_MEMBERS: &str = ", status = ?12, kind = ?13, user_id = ?14, queue = ?15";
+const SET_END: &str = ", finished_at = ?10, gone = ?11";

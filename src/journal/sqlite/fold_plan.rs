@@ -2,17 +2,21 @@
 
 use super::{error::StoreError, record::Record};
 use crate::{
-    event::{ChannelKind, Class, Draft, Event, Seq},
+    event::{ChannelKind, Class, Draft, Event, HistorySize, Seq},
     journal::{Members, Stored},
 };
 
 /// What a channel's history has, where a plan depends on it.
 pub(super) trait Past {
-    /// The seq of the n-th oldest change, notice or final above the floor, counted from one.
-    fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError>;
+    /// Goes through the changes, notices and finals above the floor, the oldest first, with the bytes of each, as long as
+    /// the answer is true.
+    fn each_lasting(&self, visit: &mut Visit<'_>) -> Result<(), StoreError>;
     /// The seq of the newest change at or below this one, if there is any.
     fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError>;
 }
+
+/// Is given the seq of an event and its bytes.
+pub(super) type Visit<'a> = dyn FnMut(Seq, u64) -> Result<bool, StoreError> + 'a;
 
 /// The outcome of folding events of one channel into its row and history.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(super) struct FoldPlan {
 pub(super) fn plan(
     before: Option<Record>,
     events: &[&Event],
-    history_max: u64,
+    bound: HistorySize,
     past: &impl Past,
 ) -> Result<Option<FoldPlan>, StoreError> {
     let folded = before.as_ref().map_or(Seq::ZERO, |record| record.stored.last);
@@ -56,7 +60,7 @@ pub(super) fn plan(
         }
     }
     let Some(mut plan) = plan else { return Ok(None) };
-    plan.trim(history_max, past)?;
+    plan.trim(bound, past)?;
     if let Some(event) = events.last().and(plan.record.stored.visible.as_ref()) {
         plan.record.members = Members::of(&event.draft.data);
     }
@@ -89,7 +93,8 @@ impl FoldPlan {
             finished_at: None,
             gone: false,
         };
-        let record = Record { stored, last_at: event.at, lasting: 0, tick: Seq::ZERO, members: Members::default() };
+        let (size, tick, members) = Default::default();
+        let record = Record { stored, last_at: event.at, size, tick, members };
         let mut plan = Self { began: true, ..Self::of(record) };
         plan.apply(event);
         plan
@@ -140,7 +145,7 @@ impl FoldPlan {
             record.tick = tick.seq;
             self.kept.push(tick);
         }
-        record.lasting += 1;
+        record.size = record.size.with(event);
         record.stored.visible = Some(framed(event));
         self.kept.push(framed(event));
         if event.class() == Class::Final {
@@ -154,27 +159,30 @@ impl FoldPlan {
         stored.gone = true;
         stored.floor = tombstone;
         (stored.visible, stored.memo, stored.origin) = (None, None, None);
-        (record.lasting, record.tick, record.members) = (0, Seq::ZERO, Members::default());
+        (record.size, record.tick, record.members) = Default::default();
         self.cleared = true;
         self.kept.clear();
     }
 
     /// Trims the history to its bound and raises the floor.
-    pub(super) fn trim(&mut self, history_max: u64, past: &impl Past) -> Result<(), StoreError> {
-        let excess = self.record.lasting.saturating_sub(history_max);
-        if excess == 0 {
+    pub(super) fn trim(&mut self, bound: HistorySize, past: &impl Past) -> Result<(), StoreError> {
+        let mut left = HistoryRest { bound, size: self.record.size, floor: self.record.stored.floor };
+        if left.size.is_within(bound) {
             return Ok(());
         }
-        let gained: Vec<Seq> =
-            self.kept.iter().filter(|event| event.class() != Class::Tick).map(|event| event.seq).collect();
-        let before = self.record.lasting - gained.len() as u64;
-        let floor = if excess <= before {
-            past.nth_lasting(excess)?
-        } else {
-            // The excess is more than the history had, so its end lies among what was gained.
-            let index = usize::try_from(excess - before - 1).unwrap_or(usize::MAX);
-            gained.get(index).copied().unwrap_or(self.record.stored.floor)
-        };
+        let mut gained = self.kept.iter().filter(|event| event.class() != Class::Tick);
+        let gained_events = gained.clone().count() as u64;
+        if left.size.events > gained_events {
+            past.each_lasting(&mut |seq, bytes| left.trim(seq, bytes))?;
+            if left.size.events > gained_events && !left.size.is_within(bound) {
+                return Err(miscounted());
+            }
+        }
+        // The rest of the excess lies among what was gained.
+        while let Some(event) = gained.next()
+            && left.trim(event.seq, event.size_bytes())?
+        {}
+        let floor = left.floor;
         self.trimmed_through = floor;
         if self.record.stored.channel.kind() == ChannelKind::Topic {
             let is_value = |event: &&Event| event.class() == Class::Change && event.seq <= floor;
@@ -188,12 +196,34 @@ impl FoldPlan {
         }
         self.kept.retain(|event| event.seq > floor || event.seq == self.value);
         self.record.stored.floor = floor;
-        self.record.lasting = history_max;
+        self.record.size = left.size;
         if self.record.tick <= floor {
             self.record.tick = Seq::ZERO;
         }
         Ok(())
     }
+}
+
+/// What is left of a history while its oldest events are trimmed.
+struct HistoryRest {
+    bound: HistorySize,
+    size: HistorySize,
+    floor: Seq,
+}
+
+impl HistoryRest {
+    /// Trims one more event, unless the rest is within the bound.
+    fn trim(&mut self, seq: Seq, bytes: u64) -> Result<bool, StoreError> {
+        let is_beyond = !self.size.is_within(self.bound);
+        if is_beyond {
+            (self.size, self.floor) = (self.size.without(bytes).ok_or_else(miscounted)?, seq);
+        }
+        Ok(is_beyond)
+    }
+}
+
+fn miscounted() -> StoreError {
+    StoreError::Damaged("a channel's history has less than its row counts".into())
 }
 
 /// Whether nothing is left of a tick once the next event is folded: a tick that brings all that it brought.
@@ -226,38 +256,39 @@ mod tests {
     }
 
     impl Tables {
-        fn fold(&mut self, events: &[Event], history_max: u64) {
+        fn fold(&mut self, events: &[Event], bound: HistorySize) {
             let events: Vec<&Event> = events.iter().collect();
-            let Some(plan) = plan(self.record.clone(), &events, history_max, self).unwrap() else { return };
+            let Some(plan) = plan(self.record.clone(), &events, bound, self).unwrap() else { return };
             let stays = |seq: Seq| seq > plan.trimmed_through || seq == plan.value;
             self.history.retain(|seq, _| !plan.cleared && stays(*seq) && *seq != plan.replaced_tick);
             self.history.extend(plan.kept.into_iter().map(|event| (event.seq, event)));
             self.record = Some(plan.record);
-            self.check(history_max);
+            self.check(bound);
         }
 
-        fn check(&self, history_max: u64) {
+        fn check(&self, bound: HistorySize) {
             let record = self.record.as_ref().unwrap();
             let floor = record.stored.floor;
             let below: Vec<_> = self.history.range(..=floor).map(|(_, event)| event.class()).collect();
             assert!(below.is_empty() || below == [Class::Change], "{below:?}");
-            let seqs = |is_tick: bool| {
-                let events = self.history.range(floor.next()..).map(|(_, event)| event);
-                let events = events.filter(move |event| (event.class() == Class::Tick) == is_tick);
-                events.map(|event| event.seq).collect::<Vec<_>>()
-            };
-            assert_eq!(seqs(false).len() as u64, record.lasting);
-            assert!(record.lasting <= history_max);
+            let above = self.history.range(floor.next()..).map(|(_, event)| event);
+            let (found, lasting): (Vec<&Event>, Vec<_>) = above.partition(|event| event.class() == Class::Tick);
+            assert_eq!(lasting.into_iter().fold(HistorySize::default(), HistorySize::with), record.size);
+            assert!(record.size.is_within(bound));
             let ticks = if record.tick > Seq::ZERO { vec![record.tick] } else { Vec::new() };
-            assert_eq!(seqs(true), ticks);
+            assert_eq!(found.iter().map(|event| event.seq).collect::<Vec<_>>(), ticks);
         }
     }
 
     impl Past for Tables {
-        fn nth_lasting(&self, n: u64) -> Result<Seq, StoreError> {
+        fn each_lasting(&self, visit: &mut Visit<'_>) -> Result<(), StoreError> {
             let above = self.history.range(self.record.as_ref().unwrap().stored.floor.next()..);
-            let mut lasting = above.filter(|(_, event)| event.class() != Class::Tick);
-            Ok(*lasting.nth(usize::try_from(n).unwrap() - 1).unwrap().0)
+            for (seq, event) in above.filter(|(_, event)| event.class() != Class::Tick) {
+                if !visit(*seq, event.size_bytes())? {
+                    break;
+                }
+            }
+            Ok(())
         }
 
         fn newest_change(&self, through: Seq) -> Result<Option<Seq>, StoreError> {
@@ -266,12 +297,12 @@ mod tests {
         }
     }
 
-    fn event(channel: &ChannelName, seq: u64, class: Class, memo: Option<u8>) -> Event {
+    fn event(channel: &ChannelName, seq: u64, class: Class, memo: Option<u8>, more: usize) -> Event {
         let draft = Draft {
             channel: channel.clone(),
-            name: None,
+            name: Some("n".repeat(more % 3).into()),
             class,
-            data: Bytes::from(format!("{{\"status\":\"{seq}\"}}")),
+            data: Bytes::from(format!("{{\"status\":\"{seq}{}\"}}", "-".repeat(more))),
             memo: memo.map(|byte| Bytes::from(vec![byte])),
             origin: Some(Bytes::from(seq.to_string())),
         };
@@ -290,26 +321,27 @@ mod tests {
 
         #[test]
         fn it_makes_no_difference_how_the_log_is_sliced(
-            history_max in 1..4_u64,
+            (events, bytes) in (1..5_u64, 1..120_u64),
             channel in prop_oneof![Just(ChannelName::task(Uuid::nil())), Just(ChannelName::topic("a").unwrap())],
-            steps in prop::collection::vec((classes(), any::<Option<u8>>(), prop::bool::weighted(0.4)), 1..30),
+            steps in prop::collection::vec((classes(), any::<Option<u8>>(), 0..60_usize, prop::bool::weighted(0.4)), 1..30),
         ) {
+            let bound = HistorySize { events, bytes };
             let (mut sliced, mut single, mut whole) = (Tables::default(), Tables::default(), Tables::default());
             let mut again = Tables::default();
             let mut all = Vec::new();
             let mut slice = Vec::new();
-            for (seq, (class, memo, cut)) in (1..).zip(steps) {
-                let event = event(&channel, seq, class, memo);
-                single.fold(std::slice::from_ref(&event), history_max);
+            for (seq, (class, memo, more, cut)) in (1..).zip(steps) {
+                let event = event(&channel, seq, class, memo, more);
+                single.fold(std::slice::from_ref(&event), bound);
                 all.push(event.clone());
-                again.fold(&all, history_max);
+                again.fold(&all, bound);
                 slice.push(event);
                 if cut {
-                    sliced.fold(&std::mem::take(&mut slice), history_max);
+                    sliced.fold(&std::mem::take(&mut slice), bound);
                 }
             }
-            sliced.fold(&slice, history_max);
-            whole.fold(&all, history_max);
+            sliced.fold(&slice, bound);
+            whole.fold(&all, bound);
             prop_assert_eq!(&sliced, &whole);
             prop_assert_eq!(&single, &whole);
             prop_assert_eq!(&again, &whole);

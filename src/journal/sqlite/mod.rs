@@ -67,7 +67,7 @@ const QUEUE_CALLS_MAX: usize = 64;
 /// How much the journal keeps, and how it opens.
 #[derive(Clone, Debug)]
 pub struct SqliteOptions {
-    /// Events other than ticks kept per channel.
+    /// What is kept of each channel.
     pub history: HistoryBounds,
     /// Events kept in the log behind the fold, ticks and hidden ones too; see the contract's page.
     pub log: usize,
@@ -228,47 +228,47 @@ impl Journal for SqliteJournal {
     }
 
     async fn read(&self, channel: &ChannelName, after: Seq) -> Result<History, JournalError> {
-        let (channel, history_max) = (channel.clone(), self.bounds.history);
-        self.read_shared(move |connection| read::read(connection, history_max, &channel, after)).await
+        let (channel, bounds) = (channel.clone(), self.bounds.history);
+        self.read_shared(move |connection| read::read(connection, bounds, &channel, after)).await
     }
 
     async fn read_many(&self, channels: &[ChannelName]) -> Result<Vec<History>, JournalError> {
-        let (channels, history_max) = (channels.to_vec(), self.bounds.history);
+        let (channels, bounds) = (channels.to_vec(), self.bounds.history);
         let read = move |connection: &Connection| {
-            channels.iter().map(|channel| read::read(connection, history_max, channel, Seq::ZERO)).collect()
+            channels.iter().map(|channel| read::read(connection, bounds, channel, Seq::ZERO)).collect()
         };
         self.read_shared(read).await
     }
 
     async fn last(&self, channel: &ChannelName) -> Result<Option<Stored>, JournalError> {
-        let (channels, history_max) = ([channel.clone()], self.bounds.history);
-        let states = self.read_shared(move |connection| read::last(connection, history_max, &channels)).await;
+        let (channels, bounds) = ([channel.clone()], self.bounds.history);
+        let states = self.read_shared(move |connection| read::last(connection, bounds, &channels)).await;
         states.map(|mut states| states.pop().flatten())
     }
 
     async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
-        let (channels, history_max) = (channels.to_vec(), self.bounds.history);
-        self.pool.read(Line::Own, move |connection| read::last(connection, history_max, &channels)).await
+        let (channels, bounds) = (channels.to_vec(), self.bounds.history);
+        self.pool.read(Line::Own, move |connection| read::last(connection, bounds, &channels)).await
     }
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
-        let history_max = self.bounds.history;
-        self.read_shared(move |connection| read::list(connection, history_max, &listing)).await
+        let bounds = self.bounds.history;
+        self.read_shared(move |connection| read::list(connection, bounds, &listing)).await
     }
 
     async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
-        let history_max = self.bounds.history;
-        self.read_shared(move |connection| read::count(connection, history_max, kind, member)).await
+        let bounds = self.bounds.history;
+        self.read_shared(move |connection| read::count(connection, bounds, kind, member)).await
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
-        let (history_max, mut after) = (self.bounds.history, after);
+        let (bounds, mut after) = (self.bounds.history, after);
         loop {
             let ends = self.read_shared(move |connection| read::live_ends(connection, kind, after, limit)).await?;
             let begins = std::iter::once(after).chain(ends.iter().copied());
             let parts = begins.zip(&ends).map(|(after, through)| {
                 let through = *through;
-                self.read_shared(move |connection| read::live(connection, history_max, kind, after, through))
+                self.read_shared(move |connection| read::live(connection, bounds, kind, after, through))
             });
             let mut live = try_join_all(parts).await?.concat();
             live.truncate(limit);
@@ -281,8 +281,8 @@ impl Journal for SqliteJournal {
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
-        let history_max = self.bounds.history;
-        self.read_shared(move |connection| read::finished_before(connection, history_max, at, limit)).await
+        let bounds = self.bounds.history;
+        self.read_shared(move |connection| read::finished_before(connection, bounds, at, limit)).await
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {

@@ -15,7 +15,7 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, HistorySize, Seq, Timestamp},
     journal::{Listing, Member, Members, Stored, Tail},
 };
 
@@ -64,7 +64,7 @@ pub(super) fn tail(connection: &Connection, after: Seq, limit: usize) -> Result<
 /// The states of some channels, one answer each.
 pub(super) fn last(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     channels: &[ChannelName],
 ) -> Result<Vec<Option<Stored>>, StoreError> {
     let events = unfolded_events(connection, channels)?;
@@ -72,7 +72,7 @@ pub(super) fn last(
     let mut states = Vec::with_capacity(channels.len());
     for channel in channels {
         let events = unfolded.get(channel).map_or(&[][..], Vec::as_slice);
-        states.push(caught_up(connection, history_max, channel, events)?.1.map(|plan| plan.record.stored));
+        states.push(caught_up(connection, bounds, channel, events)?.1.map(|plan| plan.record.stored));
     }
     Ok(states)
 }
@@ -80,19 +80,19 @@ pub(super) fn last(
 /// The kept visible events of one channel after a seq.
 pub(super) fn read(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     channel: &ChannelName,
     after: Seq,
 ) -> Result<History, StoreError> {
     let events = unfolded_events(connection, std::slice::from_ref(channel))?;
-    let (folded, plan) = caught_up(connection, history_max, channel, &events.iter().collect::<Vec<_>>())?;
+    let (folded, plan) = caught_up(connection, bounds, channel, &events.iter().collect::<Vec<_>>())?;
     let Some(plan) = plan else { return Ok(History::default()) };
     let mut kept = History { floor: plan.record.stored.floor, events: Vec::new() };
     if let Some(folded) = folded.filter(|_| !plan.cleared) {
         kept.events = history(connection, &folded.stored, after.max(plan.trimmed_through), plan.value)?;
         kept.events.retain(|event| event.seq > after && event.seq != plan.replaced_tick);
-        let lasting = count_lasting(&folded, &kept.events);
-        if after == Seq::ZERO && plan.trimmed_through == Seq::ZERO && lasting != folded.lasting {
+        let is_whole = after == Seq::ZERO && plan.trimmed_through == Seq::ZERO;
+        if is_whole && counted_size(&folded, &kept.events) != folded.size {
             return Err(miscounted(channel));
         }
     }
@@ -105,10 +105,10 @@ pub(super) fn read(
 /// Channels by creation, newest first.
 pub(super) fn list(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     listing: &Listing,
 ) -> Result<Vec<Stored>, StoreError> {
-    let unfolded = unfolded_channels(connection, history_max)?;
+    let unfolded = unfolded_channels(connection, bounds)?;
     let wanted = |record: &Record| {
         let stored = &record.stored;
         stored.channel.kind() == listing.kind
@@ -166,12 +166,12 @@ pub(super) const NO_END: Seq = Seq(u64::MAX);
 /// Live channels by creation, after a seq and through another.
 pub(super) fn live(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     kind: ChannelKind,
     after: Seq,
     through: Seq,
 ) -> Result<Vec<Stored>, StoreError> {
-    let unfolded = unfolded_channels(connection, history_max)?;
+    let unfolded = unfolded_channels(connection, bounds)?;
     let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE {LIVE} AND created > ?2 AND created <= ?3");
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![kind.as_str(), signed(after), signed(through)])?;
@@ -190,11 +190,11 @@ const LIVE: &str = "channel_kind = ?1 AND finished_at IS NULL AND gone = 0";
 /// Channels that finished before a time, oldest finish first.
 pub(super) fn finished_before(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     at: Timestamp,
     limit: usize,
 ) -> Result<Vec<(ChannelName, Seq)>, StoreError> {
-    let unfolded = unfolded_channels(connection, history_max)?;
+    let unfolded = unfolded_channels(connection, bounds)?;
     let sql = format!(
         "SELECT {CHANNEL_COLUMNS} FROM channels
          WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1 ORDER BY finished_at, created"
@@ -216,7 +216,7 @@ pub(super) fn finished_before(
 /// How many channels of a kind have each value of a member.
 pub(super) fn count(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     kind: ChannelKind,
     member: Member,
 ) -> Result<Vec<(String, u64)>, StoreError> {
@@ -230,7 +230,7 @@ pub(super) fn count(
     let mut add = |members: &Members, by: i64| {
         members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += by);
     };
-    for (channel, fresh) in unfolded_channels(connection, history_max)? {
+    for (channel, fresh) in unfolded_channels(connection, bounds)? {
         if channel.kind() == kind {
             record(connection, &channel)?.iter().for_each(|folded| add(&folded.members, -1));
             add(&fresh.members, 1);
@@ -252,7 +252,7 @@ pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> 
             events.iter().filter(|event| event.class() == Class::Tick).map(|event| event.seq).collect();
         let tick = [record.tick];
         let counted = if record.tick == Seq::ZERO { &[][..] } else { &tick[..] };
-        if ticks != counted || count_lasting(&record, &events) != record.lasting {
+        if ticks != counted || counted_size(&record, &events) != record.size {
             return Err(miscounted(&record.stored.channel));
         }
         kept += i64::try_from(events.len()).unwrap_or(i64::MAX);
@@ -265,10 +265,10 @@ pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> 
     }
 }
 
-/// How many of these events of a channel its row counts. The value of a topic is not counted once it is trimmed.
-fn count_lasting(record: &Record, events: &[Event]) -> u64 {
+/// What the row of a channel counts of these events. The value of a topic is not counted once it is trimmed.
+fn counted_size(record: &Record, events: &[Event]) -> HistorySize {
     let counts = |event: &&Event| event.class() != Class::Tick && event.seq > record.stored.floor;
-    events.iter().filter(counts).count() as u64
+    events.iter().filter(counts).fold(HistorySize::default(), HistorySize::with)
 }
 
 fn miscounted(channel: &ChannelName) -> StoreError {
@@ -278,20 +278,20 @@ fn miscounted(channel: &ChannelName) -> StoreError {
 /// The row of one channel as it is folded, and what it comes to with its events that are not.
 fn caught_up(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     channel: &ChannelName,
     events: &[&Event],
 ) -> Result<(Option<Record>, Option<FoldPlan>), StoreError> {
     let folded = record(connection, channel)?.map(|record| with_origin(connection, record)).transpose()?;
-    let bound = if events.is_empty() { u64::MAX } else { history_max.of(channel.kind()) as u64 };
-    let plan = plan(folded.clone(), events, bound, &HistoryTable::of(connection, folded.as_ref()))?;
+    // What is folded is trimmed in the file with the next event, should its bound have been lowered.
+    let plan = plan(folded.clone(), events, bounds.of(channel.kind()), &HistoryTable::of(connection, folded.as_ref()))?;
     Ok((folded, plan))
 }
 
 /// The states of all channels that have events which are not folded yet; there are never many of these.
 fn unfolded_channels(
     connection: &Connection,
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
 ) -> Result<BTreeMap<ChannelName, Record>, StoreError> {
     let folded_through = schema::read_facts(connection)?.folded_through;
     let events = events_after(connection, folded_through, usize::MAX)?;
@@ -299,7 +299,7 @@ fn unfolded_channels(
     for (channel, events) in by_channel(&events) {
         let folded = record(connection, channel)?;
         let past = HistoryTable::of(connection, folded.as_ref());
-        if let Some(plan) = plan(folded, &events, history_max.of(channel.kind()) as u64, &past)? {
+        if let Some(plan) = plan(folded, &events, bounds.of(channel.kind()), &past)? {
             records.insert(channel.clone(), plan.record);
         }
     }

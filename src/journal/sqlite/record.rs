@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use crate::{
-    event::{Class, Draft, Event, Seq, Timestamp},
+    event::{Class, Draft, Event, HistorySize, Seq, Timestamp},
     journal::{Members, Stored},
 };
 
@@ -19,7 +19,7 @@ pub(super) const EVENT_COLUMNS: &str = "seq, at, class, channel, grouped, name, 
 pub(super) const HISTORY_COLUMNS: &str = "seq, channel, at, class, grouped, name, data, checksum";
 
 /// Columns of `channels`, in the order in which [`Record::read`] reads them.
-pub(super) const CHANNEL_COLUMNS: &str = "created, channel, last, last_at, floor, lasting, tick, finished_at, gone, \
+pub(super) const CHANNEL_COLUMNS: &str = "created, channel, last, last_at, floor, lasting, bytes, tick, finished_at, gone, \
      status, kind, user_id, queue, visible, visible_at, visible_class, visible_grouped, visible_name, data, memo, checksum";
 
 /// A channel's row.
@@ -29,8 +29,8 @@ pub(super) struct Record {
     pub(super) stored: Stored,
     /// When its last event was decided.
     pub(super) last_at: Timestamp,
-    /// How many changes and finals its history has.
-    pub(super) lasting: u64,
+    /// How much its history has above the floor.
+    pub(super) size: HistorySize,
     /// The one tick in its history, or zero; a tick that is the last visible event stands in the row only.
     pub(super) tick: Seq,
     /// The members of the visible state.
@@ -40,47 +40,62 @@ pub(super) struct Record {
 impl Record {
     /// Reads and verifies a row of [`CHANNEL_COLUMNS`].
     pub(super) fn read(row: &Row<'_>) -> Result<Self, StoreError> {
+        let record = Self::unverified(row)?;
+        record.verify(row, record.checksum())?;
+        Ok(record)
+    }
+
+    /// Compares the checksum in its row with what it must be.
+    pub(super) fn verify(&self, row: &Row<'_>, computed: i64) -> Result<(), StoreError> {
+        verify(row.get(21)?, computed, || format!("channel {}", self.stored.channel))
+    }
+
+    /// Reads a row of [`CHANNEL_COLUMNS`].
+    pub(super) fn unverified(row: &Row<'_>) -> Result<Self, StoreError> {
         let created = seq_at(row, 0)?;
         let text: String = row.get(1)?;
         let channel = text.parse().map_err(|_| damaged("the name of channel", created))?;
-        let visible = match row.get_ref(13)? {
+        let visible = match row.get_ref(14)? {
             ValueRef::Null => None,
             _ => Some(Event {
-                seq: seq_at(row, 13)?,
-                at: Timestamp::from_millis(row.get(14)?),
-                group: group_at(row, 16)?,
+                seq: seq_at(row, 14)?,
+                at: Timestamp::from_millis(row.get(15)?),
+                group: group_at(row, 17)?,
                 draft: Draft {
                     channel: std::clone::Clone::clone(&channel),
-                    name: name_at(row, 17)?,
-                    class: class_at(row, 15)?,
-                    data: bytes_at(row, 18)?.unwrap_or_default(),
+                    name: name_at(row, 18)?,
+                    class: class_at(row, 16)?,
+                    data: bytes_at(row, 19)?.unwrap_or_default(),
                     memo: None,
                     origin: None,
                 },
             }),
         };
-        let record = Self {
+        Ok(Self {
             stored: Stored {
                 channel,
                 created,
                 last: seq_at(row, 2)?,
                 floor: seq_at(row, 4)?,
                 visible,
-                memo: bytes_at(row, 19)?,
+                memo: bytes_at(row, 20)?,
                 origin: None,
-                finished_at: row.get::<_, Option<i64>>(7)?.map(Timestamp::from_millis),
-                gone: row.get(8)?,
+                finished_at: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_millis),
+                gone: row.get(9)?,
             },
             last_at: Timestamp::from_millis(row.get(3)?),
-            lasting: seq_at(row, 5)?.0,
-            tick: seq_at(row, 6)?,
-            members: Members { status: row.get(9)?, kind: row.get(10)?, user_id: row.get(11)?, queue: row.get(12)? },
-        };
-        verify(row.get(20)?, record.checksum(), || format!("channel {}", record.stored.channel))?;
-        Ok(record)
+            size: HistorySize { events: seq_at(row, 5)?.0, bytes: seq_at(row, 6)?.0 },
+            tick: seq_at(row, 7)?,
+            members: Members { status: row.get(10)?, kind: row.get(11)?, user_id: row.get(12)?, queue: row.get(13)? },
+        })
     }
 
     pub(super) fn checksum(&self) -> i64 {
+        self.checked().seq(Seq(self.size.bytes)).finish()
+    }
+
+    /// What the checksum is of, but for the bytes of its history: all that there was up to version 2.
+    pub(super) fn checked(&self) -> Checksum {
         let stored = &self.stored;
         let mut sum = Checksum::new()
             .seq(stored.created)
@@ -88,7 +103,7 @@ impl Record {
             .seq(stored.last)
             .number(self.last_at.as_millis())
             .seq(stored.floor)
-            .seq(Seq(self.lasting))
+            .seq(Seq(self.size.events))
             .seq(self.tick)
             .optional(stored.finished_at.map(|at| at.as_millis().to_le_bytes()).as_ref().map(|bytes| &bytes[..]))
             .number(i64::from(stored.gone));
@@ -98,7 +113,7 @@ impl Record {
         if let Some(event) = &stored.visible {
             sum = sum.number(kept_checksum(stored.created, event));
         }
-        sum.optional(stored.memo.as_deref()).finish()
+        sum.optional(stored.memo.as_deref())
     }
 }
 

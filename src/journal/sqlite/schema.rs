@@ -22,9 +22,11 @@ use crate::event::{Epoch, Epochs, Seq};
 pub(super) const APPLICATION_ID: i32 = 0x7072_6764;
 
 /// The version of these tables.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
-const TABLES: &str = "
+const TABLES: [&str; 2] = [CHANNELS, OTHER_TABLES];
+
+const OTHER_TABLES: &str = "
 CREATE TABLE store (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     name TEXT NOT NULL,
@@ -53,6 +55,27 @@ CREATE TABLE events (
     checksum INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE history (
+    seq INTEGER PRIMARY KEY,
+    channel INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    class INTEGER NOT NULL,
+    grouped BLOB NOT NULL,
+    name TEXT,
+    data BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+CREATE INDEX history_by_channel ON history (channel);
+
+CREATE TABLE origins (
+    channel INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL,
+    checksum INTEGER NOT NULL
+) STRICT;
+";
+
+/// One row a channel.
+pub(super) const CHANNELS: &str = "
 CREATE TABLE channels (
     created INTEGER PRIMARY KEY,
     channel TEXT NOT NULL UNIQUE,
@@ -61,6 +84,7 @@ CREATE TABLE channels (
     last_at INTEGER NOT NULL,
     floor INTEGER NOT NULL,
     lasting INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
     tick INTEGER NOT NULL,
     finished_at INTEGER,
     gone INTEGER NOT NULL,
@@ -84,24 +108,6 @@ CREATE INDEX channels_by_queue ON channels (channel_kind, queue, created) WHERE 
 CREATE INDEX channels_live ON channels (channel_kind, created) WHERE finished_at IS NULL AND gone = 0;
 CREATE INDEX channels_finished ON channels (finished_at, created) WHERE finished_at IS NOT NULL AND gone = 0;
 CREATE INDEX channels_sweepable ON channels (last_at) WHERE gone = 1 OR channel_kind = 'key';
-
-CREATE TABLE history (
-    seq INTEGER PRIMARY KEY,
-    channel INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    class INTEGER NOT NULL,
-    grouped BLOB NOT NULL,
-    name TEXT,
-    data BLOB NOT NULL,
-    checksum INTEGER NOT NULL
-) STRICT;
-CREATE INDEX history_by_channel ON history (channel);
-
-CREATE TABLE origins (
-    channel INTEGER PRIMARY KEY,
-    origin BLOB NOT NULL,
-    checksum INTEGER NOT NULL
-) STRICT;
 ";
 
 /// Bytes of one epoch: its first seq and its name.
@@ -134,7 +140,7 @@ impl Facts {
 /// Makes the tables of a new store in one transaction.
 pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
+    TABLES.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     let facts = Facts { store: Epoch::random(), folded_through: Seq::ZERO, trimmed_through: Seq::ZERO, closed: true };
@@ -148,7 +154,7 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), StoreError> {
 /// Verifies that the tables are those of this version, to the letter: they are text in the file like any other.
 pub(super) fn check_tables(connection: &Connection) -> Result<(), StoreError> {
     let model = Connection::open_in_memory()?;
-    model.execute_batch(TABLES)?;
+    TABLES.iter().try_for_each(|tables| model.execute_batch(tables))?;
     if table_texts(connection)? == table_texts(&model)? {
         Ok(())
     } else {

@@ -10,7 +10,7 @@ use super::{
     record::{CHANNEL_COLUMNS, Record, signed},
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, HistorySize, Seq, Timestamp},
     journal::Members,
 };
 
@@ -83,7 +83,8 @@ pub(super) fn trim(connection: &mut Connection, outdated: &Outdated) -> Result<(
         let Some(before) = read::record(&transaction, channel)? else { continue };
         let older = count(&transaction, &before, outdated.at)?;
         let mut plan = FoldPlan::of(before.clone());
-        plan.trim(before.lasting.saturating_sub(older), &HistoryTable::of(&transaction, Some(&before)))?;
+        let bound = HistorySize { events: before.size.events.saturating_sub(older), bytes: u64::MAX };
+        plan.trim(bound, &HistoryTable::of(&transaction, Some(&before)))?;
         let record = &mut plan.record;
         if record.stored.visible.as_ref().is_some_and(|visible| visible.seq <= record.stored.floor) {
             (record.stored.visible, record.members) = (None, Members::default());

@@ -10,14 +10,16 @@ use rusqlite::Connection;
 
 use super::{
     error::{OpenError, StoreError},
+    fold::{SIZE_BYTES, write_record},
     home::{at, beside, private_file, sync_directory},
+    record::{CHANNEL_COLUMNS, Record},
     schema,
 };
 
 type UpgradeStep = fn(&Connection) -> Result<(), StoreError>;
 
 /// The steps to version 2 and so on.
-const STEPS: [UpgradeStep; 1] = [to_2];
+const STEPS: [UpgradeStep; 2] = [to_2, to_3];
 
 const _: () = assert!(STEPS.len() as i32 + 1 == schema::VERSION, "each version has a step from the one before");
 
@@ -72,4 +74,29 @@ fn to_2(connection: &Connection) -> Result<(), StoreError> {
     )?;
     let store = schema::read_facts(connection)?.store;
     schema::write_epochs(connection, &store.into())
+}
+
+/// Until then the row of a channel did not count the bytes of its history.
+fn to_3(connection: &Connection) -> Result<(), StoreError> {
+    let indexes = "SELECT group_concat(format('DROP INDEX \"%w\"', name), ';') FROM sqlite_schema
+        WHERE type = 'index' AND tbl_name = 'channels' AND sql IS NOT NULL";
+    let drop_indexes: Option<String> = connection.query_row(indexes, [], |row| row.get(0))?;
+    connection.execute_batch(&drop_indexes.unwrap_or_default())?;
+    connection.execute_batch("ALTER TABLE channels RENAME TO channels_2")?;
+    connection.execute_batch(schema::CHANNELS)?;
+    let bytes = format!(
+        "(SELECT coalesce(sum({SIZE_BYTES}), 0) FROM history
+          WHERE channel = created AND seq > floor AND class <> 2)"
+    );
+    let columns = CHANNEL_COLUMNS.replace(" bytes,", &format!(" {bytes},"));
+    let mut before = connection.prepare(&format!("SELECT {columns} FROM channels_2"))?;
+    let mut rows = before.query([])?;
+    while let Some(row) = rows.next()? {
+        let record = Record::unverified(row)?;
+        record.verify(row, record.checked().finish())?;
+        write_record(connection, None, &record)?;
+    }
+    drop(rows);
+    drop(before);
+    Ok(connection.execute_batch("DROP TABLE channels_2")?)
 }

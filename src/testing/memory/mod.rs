@@ -42,7 +42,7 @@ pub struct StoreInMemory {
 }
 
 struct MemoryStore {
-    history_max: HistoryBounds,
+    bounds: HistoryBounds,
     log_max: usize,
     /// All events of each channel since it was swept.
     channels: HashMap<ChannelName, Vec<Event>>,
@@ -73,12 +73,12 @@ impl MemoryJournal {
         Self::with_bounds(HISTORY_DEFAULT, LOG_DEFAULT)
     }
 
-    /// An empty journal that keeps so many changes and finals per channel (at least one) and so many events in the log.
-    pub fn with_bounds(history_max: impl Into<HistoryBounds>, log_max: usize) -> Self {
+    /// An empty journal that keeps so much of each channel and so many events in the log.
+    pub fn with_bounds(bounds: impl Into<HistoryBounds>, log_max: usize) -> Self {
         let epochs = Epochs::from(Epoch::random()).begin_after(Seq::ZERO);
         let store = MemoryStore {
             epochs: epochs.clone(),
-            history_max: history_max.into(),
+            bounds: bounds.into(),
             log_max,
             channels: HashMap::new(),
             trimmed: HashMap::new(),
@@ -373,7 +373,7 @@ impl MemoryStore {
 
     fn state(&self, channel: &ChannelName) -> Option<model::ChannelModel> {
         let trimmed = self.trimmed.get(channel).copied().unwrap_or_default();
-        model::state(self.channels.get(channel)?, self.history_max, trimmed)
+        model::state(self.channels.get(channel)?, self.bounds, trimmed)
     }
 
     fn states(&self) -> impl Iterator<Item = model::ChannelModel> {

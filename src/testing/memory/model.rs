@@ -1,7 +1,7 @@
 //! The state of a channel, worked out from all its events: the contract's sentences as code.
 
 use crate::{
-    event::{ChannelKind, Class, Draft, Event, HistoryBounds, Seq, Timestamp},
+    event::{ChannelKind, Class, Draft, Event, HistoryBounds, HistorySize, Seq, Timestamp},
     journal::Stored,
 };
 
@@ -13,9 +13,9 @@ pub(super) struct ChannelModel {
 }
 
 /// Works out the state of a channel from all its events, or `None` when it has none.
-pub(super) fn state(events: &[Event], history_max: HistoryBounds, trimmed: Seq) -> Option<ChannelModel> {
+pub(super) fn state(events: &[Event], bounds: HistoryBounds, trimmed: Seq) -> Option<ChannelModel> {
     let last = events.last()?;
-    let history_max = history_max.of(last.channel().kind());
+    let bound = bounds.of(last.channel().kind());
     let gone = last.class() == Class::Tombstone;
     // Its present life: what is after its last tombstone, or, when it is gone, the life that this one ended.
     let ended = if gone { events.len() - 1 } else { events.len() };
@@ -23,7 +23,7 @@ pub(super) fn state(events: &[Event], history_max: HistoryBounds, trimmed: Seq) 
     let life = &events[born..];
     let before_birth = born.checked_sub(1).map_or(Seq::ZERO, |tombstone| events[tombstone].seq);
 
-    let floor = floor(life, history_max).unwrap_or(before_birth).max(trimmed);
+    let floor = floor(life, bound).unwrap_or(before_birth).max(trimmed);
     let floor = if gone { last.seq } else { floor };
     let kept = if gone { Vec::new() } else { kept(life, floor) };
     let newest_memo = life.iter().rev().find_map(|event| event.draft.memo.clone());
@@ -42,8 +42,10 @@ pub(super) fn state(events: &[Event], history_max: HistoryBounds, trimmed: Seq) 
 }
 
 /// The last change or final that is beyond the bound.
-fn floor(life: &[Event], history_max: usize) -> Option<Seq> {
-    life.iter().rev().filter(|event| is_lasting(event)).nth(history_max).map(|event| event.seq)
+fn floor(life: &[Event], bound: HistorySize) -> Option<Seq> {
+    let mut lasting = life.iter().rev().filter(|event| is_lasting(event));
+    let fitting = bound.fitting(lasting.clone());
+    lasting.nth(fitting).map(|event| event.seq)
 }
 
 fn kept(life: &[Event], floor: Seq) -> Vec<Event> {

@@ -1,5 +1,6 @@
 //! What holds for the PostgreSQL journal only: its lives, how it meets a database that is away, and that nodes share it.
 
+mod faults;
 mod outages;
 
 use std::time::Duration;
@@ -124,4 +125,47 @@ async fn the_log_is_trimmed_in_slices_while_it_grows() {
     }
     assert_eq!(journal.tail(Seq(1_399), 1).await.unwrap(), Tail::Lapsed);
     assert!(matches!(journal.tail(Seq(1_400), 1_000).await.unwrap(), Tail::Events(events) if events.len() == 100));
+}
+
+#[tokio::test]
+async fn a_bound_that_was_lowered_is_in_force_at_once() {
+    let (journal, database) = store().await;
+    let topic = ChannelName::topic("a").unwrap();
+    for class in [Class::Change, Class::Tick, Class::Notice, Class::Notice, Class::Notice, Class::Tick] {
+        add(&journal, &topic, class, &"x".repeat(40)).await;
+    }
+    for (bytes, floor, kept) in [(120, 1, &[1, 3, 4, 5, 6][..]), (119, 3, &[1, 4, 5, 6]), (1, 4, &[1, 5, 6])] {
+        let history = HistoryBounds::from(9).of_bytes(bytes);
+        let options = PostgresOptions { history, ..PostgresOptions::default() };
+        let journal = PostgresJournal::open(&database.url(), &options).await.unwrap();
+        let found = journal.read(&topic, Seq::ZERO).await.unwrap();
+        let seqs: Vec<u64> = found.events.iter().map(|event| event.seq.0).collect();
+        assert_eq!((found.floor, &seqs[..]), (Seq(floor), kept), "{bytes}");
+        assert_eq!(journal.last(&topic).await.unwrap().unwrap().floor, found.floor);
+    }
+    // A bound that is raised again brings nothing back.
+    let raised = open(&database.url()).await.unwrap();
+    assert_eq!(raised.read(&topic, Seq::ZERO).await.unwrap().floor, Seq(4));
+}
+
+#[tokio::test]
+async fn an_older_store_is_upgraded_once_and_used_by_both_versions() {
+    let database = PostgresServer::shared().database().await;
+    database.execute(include_str!("../../../../tests/fixtures/stores/postgres-1/store.sql")).await;
+    let counted = "DO $$ BEGIN ASSERT (SELECT count(*) FROM progressd.channels c WHERE c.bytes IS DISTINCT FROM
+        (SELECT coalesce(sum(octet_length(h.data) + octet_length(h.name)), 0) FROM progressd.history h
+         WHERE h.channel = c.created AND h.class <> 2)) = 0 AND (SELECT sum(bytes) FROM progressd.channels) > 1000;
+        END $$";
+    for _ in 0..2 {
+        let journal = open(&database.url()).await.unwrap();
+        database.execute(counted).await;
+        journal.close().await.unwrap();
+    }
+    // A node of the earlier version still runs: it gives no bound on bytes.
+    let append = "SELECT progressd.append(head, epoch, 100, ARRAY[gen_random_uuid()], ARRAY[0], ARRAY[]::int[],
+        ARRAY[]::text[], ARRAY[]::bigint[], ARRAY[1], ARRAY['topic:a'], ARRAY['topic'], ARRAY[1000::bigint],
+        ARRAY[6::smallint], ARRAY['a'], ARRAY['{}'::bytea], ARRAY[NULL::bytea], ARRAY[NULL::bytea], ARRAY[NULL],
+        ARRAY[NULL], ARRAY[NULL], ARRAY[NULL]) FROM progressd.store";
+    database.execute(append).await;
+    database.execute(counted).await;
 }

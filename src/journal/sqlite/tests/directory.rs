@@ -57,8 +57,8 @@ async fn refuses_a_newer_version_and_leaves_it_as_it_is() {
     connection.close().unwrap();
     let before = fs::read(&file).unwrap();
     let refused = open(directory.path()).err().unwrap();
-    assert!(matches!(refused, OpenError::Newer { found: 7, supported: 2, .. }), "{refused}");
-    assert!(refused.to_string().contains("version 7") && refused.to_string().contains("up to 2"), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 7, supported: schema::VERSION, .. }), "{refused}");
+    assert!(refused.to_string().contains("version 7") && refused.to_string().contains("up to 3"), "{refused}");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 

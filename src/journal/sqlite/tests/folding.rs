@@ -70,3 +70,23 @@ async fn what_the_log_still_has_is_not_swept() {
     while journal.sweep(Timestamp::from_millis(2), 1).await.unwrap() {}
     assert_eq!(journal.last(&channels[0]).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_bound_that_was_lowered_is_in_force_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    for class in [Class::Change, Class::Tick, Class::Notice, Class::Notice, Class::Notice, Class::Tick] {
+        add(&journal, &ChannelName::topic("a").unwrap(), class, &"x".repeat(40)).await;
+    }
+    journal.close().await.unwrap();
+    for (bytes, floor, kept) in [(120, 1, &[1, 3, 4, 5, 6][..]), (119, 3, &[1, 4, 5, 6]), (1, 4, &[1, 5, 6])] {
+        let history = HistoryBounds::from(9).of_bytes(bytes);
+        let options = SqliteOptions { history, ..SqliteOptions::default() };
+        let journal = SqliteJournal::open(directory.path(), &options).unwrap();
+        let topic = ChannelName::topic("a").unwrap();
+        let found = journal.read(&topic, Seq::ZERO).await.unwrap();
+        let seqs: Vec<u64> = found.events.iter().map(|event| event.seq.0).collect();
+        assert_eq!((found.floor, &seqs[..]), (Seq(floor), kept), "{bytes}");
+        assert_eq!(journal.last(&topic).await.unwrap().unwrap().floor, found.floor);
+    }
+}
