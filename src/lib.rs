@@ -23,10 +23,10 @@ pub mod task;
 pub mod people;
 // What is published under a name; pure.
 pub mod topics;
-// The nodes that share a store; pure.
-mod nodes;
 // What the nodes of a store have in common beside its log.
 pub mod shared;
+// The nodes that share a store; pure.
+mod nodes;
 // The one writer of the task table, and the handle to it.
 mod tracker;
 // The durable log of events, in memory or in SQLite.
@@ -45,6 +45,8 @@ mod presence;
 
 // The data directory in one archive, and back.
 pub mod backup;
+// The data directory into a store that nodes share.
+pub mod migrate;
 // The command line.
 pub mod cli;
 // The settings, from flags, environment variables and a file.

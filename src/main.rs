@@ -1,22 +1,33 @@
 //! The `progressd` binary: parses the command line and runs the command.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::Write,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
+use anyhow::Context;
 use clap::Parser;
 use progressd::{
     access::{Access, AccessFiles, KeyRecord},
     backup::{back_up, restore},
     cli::{Cli, Command, KeyCommand},
-    config::unknown_variables,
+    config::{Secret, unknown_variables},
     event::Timestamp,
+    migrate::migrate,
     service, telemetry,
 };
+
+/// How often a move says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(settings),
         Command::Key(command) => keys(command),
         Command::Backup { file, place } => place.path().map_err(Into::into).and_then(|path| back_up(&path, &file)),
+        Command::Migrate { from, to, files_dir } => move_store(&from, &to, files_dir.as_deref()),
         Command::Restore { file, place } => place.path().map_err(Into::into).and_then(|path| restore(&file, &path)),
     };
     match done {
@@ -62,6 +73,21 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
         // The parent process may have closed standard output; the service runs on.
         let _closed = writeln!(std::io::stdout(), "listening on {scheme}://{address}");
     }))
+}
+
+fn move_store(from: &Path, to: &Secret, files_dir: Option<&Path>) -> anyhow::Result<()> {
+    let url = std::str::from_utf8(to.reveal()).context("the URL of the store is not text")?;
+    let mut last = (String::new(), Instant::now());
+    let mut told = |what: &'static str, count: u64| {
+        if last.0 != what || last.1.elapsed() >= PROGRESS_INTERVAL {
+            eprintln!("{count} {what}");
+            last = (what.to_owned(), Instant::now());
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(migrate(from, url, files_dir, &mut told))?;
+    write!(std::io::stdout(), "{done}")?;
+    Ok(())
 }
 
 fn keys(command: KeyCommand) -> anyhow::Result<()> {

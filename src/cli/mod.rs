@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     access::Scope,
-    config::{DataDirectory, Settings},
+    config::{DataDirectory, Secret, Settings, secret},
     event::check_name,
 };
 
@@ -34,6 +34,18 @@ pub enum Command {
         /// What is backed up.
         #[command(flatten)]
         place: DataDirectory,
+    },
+    /// Move a data directory into an empty PostgreSQL database, which nodes then share; clients go on where they were
+    Migrate {
+        /// The data directory; no process may use it
+        #[arg(long, value_name = "DIRECTORY")]
+        from: PathBuf,
+        /// URL of the database, as for serve --store; @ and a file name reads it from that file
+        #[arg(long, value_name = "URL|@FILE", value_parser = secret)]
+        to: Secret,
+        /// Copy uploaded files to this directory, which is to be given to nodes with serve --files-dir
+        #[arg(long, value_name = "DIRECTORY")]
+        files_dir: Option<PathBuf>,
     },
     /// Make a data directory of a backup; watchers that saw more than the backup has are sent a reset
     Restore {

@@ -20,7 +20,7 @@ pub use sections::{
     StreamConfig, TaskConfig, TlsConfig, TopicConfig, UploadConfig,
 };
 pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
-pub use value::{KeySource, Rate, Secret};
+pub use value::{KeySource, Rate, Secret, secret};
 
 #[cfg(test)]
 mod tests;

@@ -108,7 +108,10 @@ impl fmt::Debug for Secret {
 }
 
 /// A secret, or `@` and the file that holds it; a line break at the end of the file does not count.
-pub(super) fn secret(text: &str) -> Result<Secret, String> {
+///
+/// # Errors
+/// When there is none, or the file cannot be read.
+pub fn secret(text: &str) -> Result<Secret, String> {
     let bytes = match text.strip_prefix('@') {
         None => text.as_bytes().to_owned(),
         Some(file) => {

@@ -45,8 +45,8 @@ impl ChannelKind {
             Self::Group => "group",
             Self::Topic => "topic",
             Self::Key => "key",
-            Self::Node => "node",
             Self::Shared => "shared",
+            Self::Node => "node",
         }
     }
 }

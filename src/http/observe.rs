@@ -137,7 +137,7 @@ where
 
 /// Adds to the description of every route what this layer answers.
 pub(super) fn describe(operation: &mut Operation) {
-    refusals::add(&mut operation.responses.responses, &[&kinds::INTERNAL]);
+    refusals::add(&mut operation.responses.responses, &[&kinds::INTERNAL, &kinds::NEWER_VERSION]);
 }
 
 /// A panic is one request's error, never the connection's.

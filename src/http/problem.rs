@@ -158,6 +158,11 @@ impl Problem {
         Self::new(&kinds::INTERNAL).with_cause(cause)
     }
 
+    /// What is asked about holds what this version does not know.
+    pub fn unreadable() -> Self {
+        Self::new(&kinds::NEWER_VERSION).with_detail("Nodes of the newer version can read it.")
+    }
+
     /// Says what went wrong this time.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -356,7 +361,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::NotFound => Self::new(&kinds::TASK_NOT_FOUND),
-            Refusal::Unreadable => Self::internal(&refusal),
+            Refusal::Unreadable => Self::unreadable(),
             Refusal::Gone => Self::new(&kinds::TASK_GONE),
             Refusal::Final(status) => {
                 Self::new(&kinds::TASK_FINAL).with_detail(format!("The task has already ended with status {status}."))
@@ -402,7 +407,7 @@ impl From<PeopleRefusal> for Problem {
                 .with_detail(format!("A user can be in {GROUPS_PER_USER_MAX} groups at most.")),
             PeopleRefusal::GroupFull(group) => Self::new(&kinds::GROUP_FULL)
                 .with_detail(format!("The group {group} has {MEMBERS_PER_GROUP_MAX} members, the most allowed.")),
-            PeopleRefusal::Unreadable => Self::internal(&refusal),
+            PeopleRefusal::Unreadable => Self::unreadable(),
         }
     }
 }

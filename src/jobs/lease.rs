@@ -112,13 +112,14 @@ impl HeldLease {
 
     /// Ends the attempt before its work is done: the task is tried again, or fails.
     pub(super) async fn give_back(&self) -> Result<Answer, TrackerError> {
-        abandon(&self.tracker, self.id, self.token).await
+        abandon(&self.tracker, self.id, self.lease().holder, self.token).await
     }
 }
 
 /// A lease of an earlier run of the service, or of a node that is gone, and its task. It does not expire until this is dropped.
 pub(super) struct LeftLease {
     pub(super) entry: Arc<Entry>,
+    holder: String,
     token: Uuid,
     _guard: LeaseGuard,
 }
@@ -126,7 +127,10 @@ pub(super) struct LeftLease {
 impl LeftLease {
     /// All of them, as long as this run has no leases of its own.
     pub(super) fn all(tracker: &Tracker, length: Duration) -> Vec<Self> {
-        Self::of(tracker, tracker.leased_to(&holder(tracker)), length)
+        // A store that was embedded before nodes shared it has leases of nobody else.
+        let mut held = tracker.leased_to(&holder(tracker));
+        held.extend(tracker.node().map(|_| tracker.leased_to(HOLDER)).unwrap_or_default());
+        Self::of(tracker, held, length)
     }
 
     /// Those of nodes that are gone, if their attempts can be resumed.
@@ -137,8 +141,8 @@ impl LeftLease {
     fn of(tracker: &Tracker, tasks: Vec<Uuid>, length: Duration) -> Vec<Self> {
         let left = tasks.into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
-            let token = entry.memo.lease.as_ref()?.token;
-            Some(Self { entry, token, _guard: tracker.hold_lease(token, length) })
+            let Lease { holder, token, .. } = entry.memo.lease.clone()?;
+            Some(Self { entry, holder, token, _guard: tracker.hold_lease(token, length) })
         });
         left.collect()
     }
@@ -150,7 +154,7 @@ impl LeftLease {
 
     /// Ends the attempt: the task is tried again, or fails.
     pub(super) async fn give_back(&self, tracker: &Tracker) -> Result<Answer, TrackerError> {
-        abandon(tracker, self.entry.task.task_id, self.token).await
+        abandon(tracker, self.entry.task.task_id, self.holder.clone(), self.token).await
     }
 }
 
@@ -158,8 +162,8 @@ fn holder(tracker: &Tracker) -> String {
     tracker.node().map_or_else(|| HOLDER.to_owned(), Lease::holder_on)
 }
 
-async fn abandon(tracker: &Tracker, id: Uuid, token: Uuid) -> Result<Answer, TrackerError> {
-    insist(tracker, id, Intent::Abandon { holder: holder(tracker), token: Some(token) }).await
+async fn abandon(tracker: &Tracker, id: Uuid, holder: String, token: Uuid) -> Result<Answer, TrackerError> {
+    insist(tracker, id, Intent::Abandon { holder, token: Some(token) }).await
 }
 
 /// Retries while the store is unavailable, overloaded or full; fails only if refused or at shutdown.

@@ -50,6 +50,7 @@
 //! append. Leases and all else that ends by time are judged by [`Journal::time`], whatever the clock of a node says.
 
 mod member;
+mod moved;
 pub mod postgres;
 pub mod sqlite;
 
@@ -58,6 +59,7 @@ mod contract;
 
 pub use member::Member;
 pub(crate) use member::Members;
+pub use moved::{MovedChannel, MovedEvent};
 
 use async_trait::async_trait;
 use uuid::Uuid;

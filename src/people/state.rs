@@ -104,7 +104,9 @@ impl UserState {
 
     /// Whether they are connected at this node; at the only one, where the store has no nodes.
     pub fn status_at(&self, node: Option<&str>) -> PresenceStatus {
-        node.map_or(self.status, |node| PresenceStatus::of(self.nodes.contains(node)))
+        // Those who are connected at no node were so before the store was shared: any node may say that they are not.
+        let is_of_no_node = self.nodes.is_empty() && self.status == PresenceStatus::Connected;
+        node.map_or(self.status, |node| PresenceStatus::of(is_of_no_node || self.nodes.contains(node)))
     }
 
     /// They came to a node, or left it; the only one, where the store has no nodes.

@@ -104,21 +104,17 @@ impl SharedFiles {
     pub async fn prove(facts: &SharedFacts, store: &str, directory: &Path) -> Result<Self, SharedFilesError> {
         let known = read_fact(facts).await?;
         let (path, wanted) = (directory.to_owned(), known.as_ref().map(|known| marker_of(store, known)));
-        let new = marker_of(store, &Uuid::new_v4().simple().to_string());
+        let new = new_marker(store);
         let found = tokio::task::spawn_blocking(move || match wanted {
             Some(_) => read_marker(&path),
             None => make_marker(&path, &new).map(Some),
         });
         let unusable = |source| SharedFilesError::Unusable { directory: directory.into(), source };
         let found = found.await.map_err(|error| unusable(io::Error::other(error)))?.map_err(unusable)?;
-        let named = found.as_deref().map(|found| found.split_once(' ').unwrap_or((found, "")));
-        if let Some((other, _)) = named.filter(|(named, _)| *named != store) {
-            let (found, store) = (other.to_owned(), store.to_owned());
-            return Err(SharedFilesError::OtherStore { directory: directory.into(), found, store });
-        }
+        found.as_deref().map_or(Ok(()), |found| check_store(directory, found, store))?;
         let mut known = known;
         if known.is_none() {
-            let id = named.map_or("", |(_, id)| id).to_owned();
+            let id = found.as_deref().and_then(|found| found.split_once(' ')).map_or("", |(_, id)| id).to_owned();
             let is_first = facts.write(FACT, None, id.clone().into_bytes()).await?;
             // Another node may have made another directory meanwhile.
             known = if is_first { Some(id) } else { read_fact(facts).await? };
@@ -132,6 +128,16 @@ impl SharedFiles {
             None => "it has no marker",
         };
         Err(SharedFilesError::NotShared { directory: directory.into(), problem, marker })
+    }
+
+    /// Marks a directory as that of a store which nobody uses yet: the first node takes it.
+    ///
+    /// # Errors
+    /// When it is another store's, or cannot be written.
+    pub fn mark(store: &str, directory: &Path) -> Result<(), SharedFilesError> {
+        let unusable = |source| SharedFilesError::Unusable { directory: directory.into(), source };
+        let marker = make_marker(directory, &new_marker(store)).map_err(unusable)?;
+        check_store(directory, &marker, store)
     }
 
     /// Where it is.
@@ -153,6 +159,19 @@ impl SharedFiles {
 
 async fn read_fact(facts: &SharedFacts) -> Result<Option<String>, JournalError> {
     Ok(facts.read(FACT).await?.map(|fact| String::from_utf8_lossy(&fact.content).into_owned()))
+}
+
+fn check_store(directory: &Path, marker: &str, store: &str) -> Result<(), SharedFilesError> {
+    let found = marker.split(' ').next().unwrap_or_default();
+    if found == store {
+        return Ok(());
+    }
+    let (found, store) = (found.to_owned(), store.to_owned());
+    Err(SharedFilesError::OtherStore { directory: directory.into(), found, store })
+}
+
+fn new_marker(store: &str) -> String {
+    marker_of(store, &Uuid::new_v4().simple().to_string())
 }
 
 /// What the marker of a directory with this id says.

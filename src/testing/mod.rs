@@ -6,11 +6,13 @@
 mod faults;
 mod memory;
 mod postgres;
+mod postgres_cluster;
 mod proxy;
 mod sse;
 
 pub use faults::{AppendGate, Faults, FaultyJournal, LookUps, LostAnswer, TestStore};
 pub use memory::{MemoryJournal, StoreInMemory};
 pub use postgres::{PostgresDatabase, PostgresServer};
+pub use postgres_cluster::PostgresCluster;
 pub use proxy::{Fault, FaultProxy, Way};
 pub use sse::{SseEvent, SseParser};

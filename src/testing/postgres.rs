@@ -28,7 +28,8 @@ const SETTINGS: &str = "-c listen_addresses= -c max_connections=400 -c shared_bu
 /// A server with its own directory, on a socket in it.
 #[derive(Debug)]
 pub struct PostgresServer {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
+    settings: String,
     free: Mutex<Vec<String>>,
     made: AtomicUsize,
     // Its standard input is open as long as this process lives.
@@ -54,24 +55,33 @@ impl PostgresServer {
     /// # Panics
     /// When there is none, or it does not start.
     pub fn start() -> Self {
+        let server = Self::prepare(SETTINGS.to_owned());
+        server.make();
+        server.start_again();
+        server
+    }
+
+    /// A directory for a server with these settings, and who removes it.
+    pub(super) fn prepare(settings: String) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("progressd-pg-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).expect("a directory for the server");
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("a directory for the server");
         let guard = Mutex::new(guard(&directory));
-        let server = Self { directory, free: Mutex::default(), made: AtomicUsize::new(0), guard };
-        let data = server.data();
+        Self { directory, settings, free: Mutex::default(), made: AtomicUsize::new(0), guard }
+    }
+
+    /// Makes its files.
+    pub(super) fn make(&self) {
         run(as_user("initdb")
             .args(["--auth=trust", "--username=progressd", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
-            .arg(&data));
-        server.start_again();
-        server
+            .arg(self.data()));
     }
 
     /// Starts it after [`PostgresServer::stop`].
     pub fn start_again(&self) {
-        let options = format!("{SETTINGS} -k {}", self.directory.display());
+        let options = format!("{} -k {}", self.settings, self.directory.display());
         run(self.control("start").args(["-w", "-t", "60", "-o", &options, "-l"]).arg(self.directory.join("log")));
     }
 
@@ -132,6 +142,16 @@ impl PostgresServer {
         tokio::join!(work, connection).0
     }
 
+    /// A number that it answers.
+    pub(super) async fn number(&self, sql: &str) -> i64 {
+        let (client, connection) = tokio_postgres::connect(&self.url("postgres"), NoTls).await.expect("it answers");
+        let work = async {
+            let client = client;
+            client.query_one(sql, &[]).await.and_then(|row| row.try_get(0)).expect(sql)
+        };
+        tokio::join!(work, connection).0
+    }
+
     /// Stops it for good, and removes its files. The server of the process ends with the process.
     pub fn end(&self) {
         let mut guard = self.guard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,17 +159,17 @@ impl PostgresServer {
         let _ended = guard.wait();
     }
 
-    fn control(&self, verb: &str) -> Command {
+    pub(super) fn control(&self, verb: &str) -> Command {
         let mut command = as_user("pg_ctl");
         command.arg(verb).arg("-D").arg(self.data());
         command
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.directory.join(".s.PGSQL.5432")
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
 
@@ -214,7 +234,7 @@ impl Drop for PostgresDatabase {
 }
 
 /// A program of the newest server that is installed, as a user other than root: as root it would refuse.
-fn as_user(program: &str) -> Command {
+pub(super) fn as_user(program: &str) -> Command {
     let versions = fs::read_dir(SERVERS).into_iter().flatten().flatten().map(|entry| entry.path().join("bin"));
     let newest = versions.filter(|bin| bin.join(program).exists()).max();
     let path = newest.expect("PostgreSQL is not installed: run scripts/setup test").join(program);
@@ -243,7 +263,7 @@ fn guard(directory: &Path) -> Child {
         .expect("a guard for the server")
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
     let ended = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(ended.success(), "{command:?} ended with {ended}");

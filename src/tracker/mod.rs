@@ -119,6 +119,7 @@ impl From<JournalError> for TrackerError {
         match error {
             JournalError::Full => Self::Full,
             JournalError::Damaged(what) => Self::Damaged(what),
+            JournalError::Unavailable(reason) => Self::Unavailable(reason),
             other => Self::Unavailable(other.to_string()),
         }
     }

@@ -245,7 +245,9 @@ impl Writer {
             ChannelKind::User => shared.people().last(channel).is_none(),
             ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
             // What is decided upon these is not in rows.
-            _ => false,
+            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node | ChannelKind::Shared => {
+                false
+            }
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {

@@ -115,13 +115,16 @@ async fn a_backup_beside_reports_has_all_that_was_acknowledged_before_it() {
     assert!(reset.contains("event: reset") && reset.contains("completed"), "{reset}");
 }
 
-#[test]
-fn what_is_no_whole_backup_is_not_restored() {
+#[tokio::test]
+async fn what_is_no_whole_backup_is_not_restored() {
     let (data, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let archive = elsewhere.path().join("a.tar");
     let said = refused(progressd("backup", &archive, data.path()));
     assert!(said.contains("journal.db") && !archive.exists(), "{said}");
-    drop(Binary::start(data.path(), &[]));
+    let serving = Serving::on(data.path());
+    let task = serving.submit().await;
+    assert_eq!(serving.report(id(&task), json!({ "message": "a needle" })).await, 200);
+    drop(serving);
     let said = refused(progressd("backup", &data.path().join("a.tar"), data.path()));
     assert!(said.contains("in the data directory"), "{said}");
     done(progressd("backup", &archive, data.path()));
@@ -130,10 +133,10 @@ fn what_is_no_whole_backup_is_not_restored() {
 
     let restored = elsewhere.path().join("data");
     let whole = fs::read(&archive).unwrap();
-    let names_journal = whole.windows(10).rposition(|bytes| bytes == b"journal.db").unwrap();
+    let place = |text: &[u8]| whole.windows(text.len()).rposition(|bytes| bytes == text).unwrap();
+    let names_journal = place(b"journal.db");
     let mut damaged = whole.clone();
-    // The end of a page, where rows are.
-    damaged[names_journal + 512 + 2 * 4_096 - 1] ^= 1;
+    damaged[place(b"needle")] ^= 1;
     let bad = elsewhere.path().join("bad.tar");
     for (bytes, why) in
         [(&whole[..whole.len() / 2], "cut"), (&whole[..names_journal], "cut off"), (&damaged, "damaged")]

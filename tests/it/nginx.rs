@@ -21,12 +21,14 @@ use crate::support::{
     binary::Binary,
 };
 
+/// Those of clients and of nodes.
+const CONNECTIONS: usize = 16_000;
 const WAIT_MAX: Duration = Duration::from_secs(30);
 const CERTIFICATE: &str = "/etc/letsencrypt/live/progress.example/fullchain.pem";
 const KEY: &str = "/etc/letsencrypt/live/progress.example/privkey.pem";
 
 /// A port that stays free while whoever had it is restarted: below those that the system gives away.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = 20_000..32_000;
     let first = std::process::id() * 64 % range.len() as u32;
@@ -39,7 +41,7 @@ fn free_port() -> u16 {
 }
 
 /// A running nginx in a folder of its own.
-struct Nginx {
+pub(crate) struct Nginx {
     master: Child,
     folder: TempDir,
     ports: [u16; 4],
@@ -47,6 +49,11 @@ struct Nginx {
 
 impl Nginx {
     fn start(upstream: &str, pair: &Pair) -> Self {
+        Self::balance(&[upstream.to_owned()], pair, " ssl http2")
+    }
+
+    /// In front of several nodes, in turns.
+    pub(crate) fn balance(nodes: &[String], pair: &Pair, protocol: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = [(); 4].map(|()| free_port());
         let path = |name: &str| folder.path().join(name).display().to_string();
@@ -57,9 +64,9 @@ impl Nginx {
         for (shipped, ours) in [
             ("listen 80;", listen(ports[0], "")),
             ("listen [::]:80;", listen(ports[1], "")),
-            ("listen 443 ssl http2;", listen(ports[2], " ssl http2")),
-            ("listen [::]:443 ssl http2;", listen(ports[3], " ssl http2")),
-            ("server 127.0.0.1:8080;", format!("server {upstream};")),
+            ("listen 443 ssl http2;", listen(ports[2], protocol)),
+            ("listen [::]:443 ssl http2;", listen(ports[3], protocol)),
+            ("server 127.0.0.1:8080;", nodes.iter().map(|node| format!("server {node};\n")).collect()),
             (CERTIFICATE, path("cert.pem")),
             (KEY, path("key.pem")),
         ] {
@@ -72,7 +79,8 @@ impl Nginx {
             .concat();
         let user = if geteuid().is_root() { "user root;" } else { "" };
         let main = format!(
-            "{user} daemon off; worker_processes 1; pid {}; error_log {} info;\nevents {{ worker_connections 256; }}\n\
+            "{user} daemon off; worker_processes 1; worker_rlimit_nofile {CONNECTIONS}; pid {}; error_log {} info;\n\
+             events {{ worker_connections {CONNECTIONS}; }}\n\
              http {{ access_log off;\n{temporary}include {}; }}\n",
             path("pid"),
             path("error.log"),
@@ -92,6 +100,11 @@ impl Nginx {
         // The master ends its workers.
         let _gone = kill_process(Pid::from_child(&self.master), Signal::TERM);
         let _ended = self.master.wait();
+    }
+
+    /// Where it listens for what is not redirected.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports[2]))
     }
 
     fn url(&self, path: &str) -> String {
@@ -146,8 +159,7 @@ impl Proxied {
     }
 
     fn client(&self) -> ClientBuilder {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.nginx.ports[2]));
-        self.authority.client().resolve("progress.example", address)
+        self.authority.client().resolve("progress.example", self.nginx.address())
     }
 
     /// One client for each protocol.

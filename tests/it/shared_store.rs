@@ -2,7 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use progressd::testing::{PostgresDatabase, PostgresServer, SseEvent, SseParser};
+use progressd::{
+    event::{ChannelName, Class, Draft, Timestamp},
+    journal::{
+        Expect, Group, Journal, Outcome,
+        postgres::{PostgresJournal, PostgresOptions},
+    },
+    testing::{PostgresDatabase, PostgresServer, SseEvent, SseParser},
+};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -329,4 +336,35 @@ async fn a_node_that_starts_touches_nothing_of_the_others() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_newer_version_writes_is_left_alone_and_the_rest_goes_on() {
+    let database = PostgresServer::shared().database().await;
+    let node = Node::start(&database);
+    let (theirs, ours) = (node.submit().await, node.submit().await);
+    let mut watch = node.watch(&theirs, None).await;
+    watch.until(|_| true).await;
+    // Another node has been upgraded, to a version with one more status.
+    let newer = PostgresJournal::open(&database.url(), &PostgresOptions::default()).await.unwrap();
+    let channel = ChannelName::task(theirs.parse().unwrap());
+    let known = newer.last(&channel).await.unwrap().unwrap();
+    let visible = known.visible.unwrap().draft;
+    let paused = String::from_utf8(visible.data.to_vec()).unwrap().replace("processing", "paused");
+    let draft = Draft { data: paused.into(), memo: known.memo, class: Class::Change, ..visible };
+    let expects = vec![(channel, Expect::At(known.last))];
+    let group = Group { id: uuid::Uuid::now_v7(), at: Timestamp::now(), expects, drafts: vec![draft] };
+    let appended = newer.append(newer.head().await.unwrap(), vec![group]).await.unwrap();
+    assert_eq!(appended.outcomes, [Outcome::Committed]);
+
+    watch.until(|task| task["status"] == "paused").await;
+    for answer in [node.report(&theirs, json!({ "current": 1 })).await, node.get(&format!("/api/tasks/{theirs}")).await]
+    {
+        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
+        assert!(answer.text().await.unwrap().contains("newer_version"));
+    }
+    assert_eq!(node.report(&ours, json!({ "current": 1 })).await.status(), 200);
+    let ready = node.get("/readyz").await;
+    assert_eq!(ready.status(), 200);
+    assert!(ready.text().await.unwrap().contains("newer version"));
 }

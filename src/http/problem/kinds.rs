@@ -99,6 +99,9 @@ pub const TOO_MANY_TASKS: ProblemKind =
 /// An internal error.
 pub const INTERNAL: ProblemKind =
     ProblemKind::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal error");
+/// A newer version has written what is asked about: while nodes are upgraded, one after the other, another may read it.
+pub const NEWER_VERSION: ProblemKind =
+    ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "newer_version", "A newer version has written this");
 /// More requests wait than the service can take.
 pub const OVERLOADED: ProblemKind =
     ProblemKind::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is overloaded");

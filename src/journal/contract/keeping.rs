@@ -200,24 +200,25 @@ pub(super) async fn bounds_the_bytes_of_every_kind_of_channel<S: Store>() {
 pub(super) async fn the_value_of_a_topic_outlives_the_bound_on_bytes<S: Store>() {
     let mut store = S::open(HistoryBounds::from(10).of_bytes(100), 100).await;
     let topic = ChannelName::topic("a").unwrap();
-    let steps: [(&[(Class, usize)], u64, &[u64]); 5] = [
-        (&[(Class::Change, 90)], 0, &[1]),
-        (&[(Class::Notice, 50)], 1, &[1, 2]),
-        (&[(Class::Notice, 50)], 1, &[1, 2, 3]),
-        (&[(Class::Notice, 200)], 3, &[1, 4]),
+    let value = |bytes| sized(&topic, Class::Change, bytes);
+    let notice = |bytes| sized(&topic, Class::Notice, bytes);
+    let steps = [
+        (vec![value(90)], 0, vec![1]),
+        (vec![notice(50)], 1, vec![1, 2]),
+        (vec![notice(50)], 1, vec![1, 2, 3]),
+        (vec![notice(200)], 3, vec![1, 4]),
         // The value is trimmed before it is in the history.
-        (&[(Class::Change, 300), (Class::Notice, 20), (Class::Notice, 81), (Class::Notice, 19)], 6, &[5, 7, 8]),
+        (vec![value(300), notice(20), notice(81), notice(19)], 6, vec![5, 7, 8]),
     ];
     for (drafts, floor, kept) in steps {
-        let drafts: Vec<Draft> = drafts.iter().map(|(class, bytes)| sized(&topic, *class, *bytes)).collect();
         commit(store.journal(), [group(drafts)]).await;
         for moment in MOMENTS {
             store = moment.of(store).await;
-            assert_eq!(history(store.journal(), &topic).await, (floor, kept.to_vec()), "{moment:?} {kept:?}");
+            assert_eq!(history(store.journal(), &topic).await, (floor, kept.clone()), "{moment:?}");
         }
     }
     add(store.journal(), &topic, Class::Tombstone, "").await;
-    commit(store.journal(), [group([60, 60].map(|bytes| sized(&topic, Class::Notice, bytes)))]).await;
+    commit(store.journal(), [group([notice(60), notice(60)])]).await;
     for moment in MOMENTS {
         store = moment.of(store).await;
         assert_eq!(history(store.journal(), &topic).await, (10, vec![11]), "{moment:?}");

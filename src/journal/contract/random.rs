@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::ChannelKind,
-    journal::{Listing, Member, Stored, Tail},
+    journal::{Listing, Member, Stored, Tail, postgres::import, sqlite::SqliteExport},
 };
 
 #[derive(Clone, Debug)]
@@ -113,6 +113,85 @@ proptest! {
         history in history(), log in log(), steps in prop::collection::vec(random_step(), 1..25),
     ) {
         run_alone(run::<InPostgres>(history, log, steps));
+    }
+}
+
+/// A store that is embedded until it is opened again, and then in PostgreSQL.
+enum InMoved {
+    Before(Box<InSqlite>),
+    After(Box<InPostgres>),
+}
+
+impl InMoved {
+    async fn moved(before: InSqlite) -> Self {
+        let InSqlite { journal, options, directory } = before.restarted().await;
+        journal.close().await.unwrap();
+        drop(journal);
+        let database = PostgresServer::shared().database().await;
+        let (url, data) = (database.url(), directory.path().to_owned());
+        // It stays on one thread.
+        let moving = move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let source = SqliteExport::open(&data).await.unwrap();
+                import(&url, &source, Vec::new(), |_| Ok(()), &mut |_, _| {}).await.unwrap();
+                (source.epochs().clone(), source.head())
+            })
+        };
+        let (from, head) = tokio::task::spawn_blocking(moving).await.unwrap();
+        let options = PostgresOptions { history: options.history, log: options.log };
+        let after = InPostgres::opened(options, database).await;
+        // All seqs keep their epochs.
+        let to = after.journal.epochs();
+        let seqs = (0..=head.0).map(Seq);
+        assert!(from.store() == to.store() && seqs.into_iter().all(|seq| from.of(seq) == to.of(seq)));
+        Self::After(after.into())
+    }
+}
+
+#[async_trait]
+impl Store for InMoved {
+    async fn open(history: impl Into<HistoryBounds> + Send, log: usize) -> Self {
+        Self::Before(InSqlite::open(history, log).await.into())
+    }
+
+    fn journal(&self) -> &dyn Journal {
+        match self {
+            Self::Before(store) => store.journal(),
+            Self::After(store) => store.journal(),
+        }
+    }
+
+    async fn fold(&self) {
+        match self {
+            Self::Before(store) => store.fold().await,
+            Self::After(store) => store.fold().await,
+        }
+    }
+
+    async fn restarted(self) -> Self {
+        match self {
+            Self::Before(store) => Self::moved(*store).await,
+            Self::After(store) => Self::After(store.restarted().await.into()),
+        }
+    }
+
+    async fn crashed(self) -> Self {
+        match self {
+            Self::Before(store) => Self::moved(store.crashed().await).await,
+            Self::After(store) => Self::After(store.crashed().await.into()),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_moved_answers_as_the_model(
+        history in history(), log in log(),
+        before in prop::collection::vec(random_step(), 1..15), after in prop::collection::vec(random_step(), 0..10),
+    ) {
+        run_alone(run::<InMoved>(history, log, [before, vec![Step::Restart], after].concat()));
     }
 }
 

@@ -13,6 +13,10 @@ use crate::event::{Epoch, Epochs, Seq};
 const EPOCHS: &str = "SELECT s.name, e.first, e.name FROM progressd.store s LEFT JOIN progressd.epochs e ON true \
      ORDER BY e.first";
 
+/// Where the server says that a commit need not reach the disk, it is told otherwise.
+pub(super) const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+
 pub(super) struct Life {
     pub(super) epochs: Epochs,
 }
@@ -57,10 +61,7 @@ impl Life {
 }
 
 async fn enter(client: &Client) -> Result<Epoch, DatabaseError> {
-    // Where the server says that a commit need not reach the disk, it is told otherwise.
-    let durable = "SELECT set_config('synchronous_commit', 'on', false) \
-         WHERE current_setting('synchronous_commit') = 'off'";
-    client.batch_execute(durable).await.map_err(|error| DatabaseError::before_sending(&error))?;
+    client.batch_execute(DURABLE).await.map_err(|error| DatabaseError::before_sending(&error))?;
     let new_epoch = Epoch::random();
     let entered = client.query_one("SELECT progressd.enter($1)", &[&new_epoch.as_str()]).await;
     let row = entered.map_err(|error| DatabaseError::before_sending(&error))?;

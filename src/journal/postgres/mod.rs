@@ -3,9 +3,9 @@
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
 //! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
-//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a file for
-//! each later version (`history_bytes.sql`), how they are
-//! made in `open.rs`, the lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
+//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a
+//! file for each later version (`history_bytes.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
+//! lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
 
@@ -14,6 +14,7 @@ mod append;
 mod connect;
 mod error;
 mod follow;
+mod import;
 mod life;
 mod node;
 mod open;
@@ -25,6 +26,7 @@ mod time;
 mod tests;
 
 pub use error::DatabaseRefused;
+pub use import::{ImportError, MoveProgress, import};
 pub use node::Node;
 
 use std::sync::{

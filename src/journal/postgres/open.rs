@@ -65,16 +65,12 @@ fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {
 }
 
 /// Makes what is missing, while no other node does, and answers the version that was found or made.
-async fn upgrade(transaction: &Transaction<'_>, history: HistoryBounds) -> Result<i32, tokio_postgres::Error> {
-    // Nodes that start together wait for each other, however long an upgrade takes.
-    transaction.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0").await?;
-    transaction.execute("SELECT pg_advisory_xact_lock(x'70726764'::int, 2)", &[]).await?;
-    let is_there: bool =
-        transaction.query_one("SELECT to_regclass('progressd.store') IS NOT NULL", &[]).await?.try_get(0)?;
-    let found: i32 = match is_there {
-        true => transaction.query_one("SELECT version FROM progressd.store", &[]).await?.try_get(0)?,
-        false => 0,
-    };
+pub(super) async fn upgrade(
+    transaction: &Transaction<'_>,
+    history: HistoryBounds,
+) -> Result<i32, tokio_postgres::Error> {
+    let is_there = lock_and_find(transaction).await?;
+    let found = is_there.unwrap_or(0);
     let from = usize::try_from(found).unwrap_or_default();
     for step in UPGRADES.iter().skip(from) {
         transaction.batch_execute(step).await?;
@@ -82,7 +78,7 @@ async fn upgrade(transaction: &Transaction<'_>, history: HistoryBounds) -> Resul
     if found < VERSION {
         transaction.batch_execute(FUNCTIONS).await?;
     }
-    if !is_there {
+    if is_there.is_none() {
         let name = Epoch::random();
         transaction
             .execute("INSERT INTO progressd.store VALUES (1, $1, $2, 0, 0, $2, '', '')", &[&VERSION, &name.as_str()])
@@ -96,4 +92,16 @@ async fn upgrade(transaction: &Transaction<'_>, history: HistoryBounds) -> Resul
         transaction.execute("SELECT progressd.bound_histories($1)", &[&bytes_max]).await?;
     }
     Ok(found.max(VERSION))
+}
+
+/// Looks for a store, and answers its version. Until the end of the transaction nobody else makes or upgrades one.
+pub(super) async fn lock_and_find(transaction: &Transaction<'_>) -> Result<Option<i32>, tokio_postgres::Error> {
+    // Nodes that start together wait for each other, however long an upgrade takes.
+    transaction.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0").await?;
+    transaction.execute("SELECT pg_advisory_xact_lock(x'70726764'::int, 2)", &[]).await?;
+    let is_there = transaction.query_one("SELECT to_regclass('progressd.store') IS NOT NULL", &[]).await?;
+    if !is_there.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    transaction.query_one("SELECT version FROM progressd.store", &[]).await?.try_get(0).map(Some)
 }

@@ -3,7 +3,7 @@
 //! A handle passes appends to the one writer thread (`writer.rs`) and reads from a pool of connections (`pool.rs`);
 //! neither waits for the other; another thread carries the write-ahead log into the file (`checkpoint.rs`). The file and
 //! its rows are described in `schema.rs`, the fold in `fold.rs` and `fold_plan.rs`, what waits for it in `edge.rs`, how
-//! much of it is done at a time in `fold_pace.rs`. `snapshot.rs` makes copies for backups.
+//! much of it is done at a time in `fold_pace.rs`. `snapshot.rs` makes copies for backups, `export.rs` reads all rows for a move.
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
 mod calls;
@@ -11,6 +11,7 @@ mod checkpoint;
 mod connect;
 mod edge;
 mod error;
+mod export;
 mod fold;
 mod home;
 mod open;
@@ -32,6 +33,7 @@ mod writer;
 mod tests;
 
 pub use error::OpenError;
+pub use export::SqliteExport;
 pub use snapshot::{check_journal, copy_journal};
 
 use std::{

@@ -330,7 +330,7 @@ fn history(connection: &Connection, stored: &Stored, after: Seq, value: Seq) -> 
     let mut rows = statement.query((signed(stored.created), signed(after), signed(value)))?;
     let mut events = Vec::new();
     while let Some(row) = rows.next()? {
-        events.push(record::kept_event(row, stored)?);
+        events.push(record::kept_event(row, &stored.channel)?);
     }
     Ok(events)
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::StoreError;
 use crate::{
-    event::{Class, Draft, Event, HistorySize, Seq, Timestamp},
+    event::{ChannelName, Class, Draft, Event, HistorySize, Seq, Timestamp},
     journal::{Members, Stored},
 };
 
@@ -139,14 +139,14 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
 }
 
 /// Reads and verifies a row of [`HISTORY_COLUMNS`] of the channel that is given.
-pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreError> {
+pub(super) fn kept_event(row: &Row<'_>, channel: &ChannelName) -> Result<Event, StoreError> {
     let seq = seq_at(row, 0)?;
     let event = Event {
         seq,
         at: Timestamp::from_millis(row.get(2)?),
         group: group_at(row, 4)?,
         draft: Draft {
-            channel: stored.channel.clone(),
+            channel: channel.clone(),
             name: name_at(row, 5)?,
             class: class_at(row, 3)?,
             data: bytes_at(row, 6)?.unwrap_or_default(),
@@ -154,7 +154,7 @@ pub(super) fn kept_event(row: &Row<'_>, stored: &Stored) -> Result<Event, StoreE
             origin: None,
         },
     };
-    verify(row.get(7)?, kept_checksum(seq_at(row, 1)?, &event), || format!("event {seq} of {}", stored.channel))?;
+    verify(row.get(7)?, kept_checksum(seq_at(row, 1)?, &event), || format!("event {seq} of {channel}"))?;
     Ok(event)
 }
 

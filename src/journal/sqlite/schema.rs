@@ -24,7 +24,7 @@ pub(super) const APPLICATION_ID: i32 = 0x7072_6764;
 /// The version of these tables.
 pub(super) const VERSION: i32 = 3;
 
-const TABLES: [&str; 2] = [CHANNELS, OTHER_TABLES];
+const TABLES: [&str; 2] = [OTHER_TABLES, CHANNELS];
 
 const OTHER_TABLES: &str = "
 CREATE TABLE store (

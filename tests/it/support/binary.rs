@@ -46,9 +46,19 @@ impl Binary {
         Self::launch(command, data, &[&["--listen", listen], arguments].concat())
     }
 
-    fn launch(mut command: Command, data: &Path, arguments: &[&str]) -> Self {
+    /// The same, where it only tells what is wrong.
+    pub(crate) fn start_quiet(data: &Path, listen: &str, arguments: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+        Self::launch_telling("warn", command, data, &[&["--listen", listen], arguments].concat())
+    }
+
+    fn launch(command: Command, data: &Path, arguments: &[&str]) -> Self {
+        Self::launch_telling("progressd=debug", command, data, arguments)
+    }
+
+    fn launch_telling(filter: &str, mut command: Command, data: &Path, arguments: &[&str]) -> Self {
         let log = NamedTempFile::new().expect("a file");
-        command.args(["serve", "--log", "progressd=debug", "--log-format", "json", "--data-dir"]).arg(data);
+        command.args(["serve", "--log", filter, "--log-format", "json", "--data-dir"]).arg(data);
         command.args(arguments).stdout(Stdio::piped()).stderr(File::create(log.path()).expect("the file"));
         let mut child = command.spawn().expect("the binary was built");
         let mut line = String::new();

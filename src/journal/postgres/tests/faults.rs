@@ -200,7 +200,8 @@ async fn a_listener_that_hears_nothing_is_replaced() {
             "SELECT 1 / (count(*) = {count})::int FROM pg_stat_activity WHERE datname = current_database() \
              AND query = 'LISTEN progressd'"
         );
-        while proxied.database.try_execute(&sql).await.is_err() {}
+        let counted = timeout(ANSWERED_WITHIN, async { while proxied.database.try_execute(&sql).await.is_err() {} });
+        counted.await.expect("so many listen");
     };
     // It listens as soon as there is nothing to be found.
     tokio::select! {

@@ -1,0 +1,336 @@
+//! Taking over an embedded store: all of it in one transaction, which makes the tables too. A move that is cut off leaves
+//! nothing behind.
+
+use std::pin::pin;
+
+use tokio_postgres::{
+    Client, Transaction,
+    binary_copy::BinaryCopyInWriter,
+    types::{ToSql, Type},
+};
+
+use super::{
+    address::Address,
+    append::{APPEND, Columns, appended, is_listable},
+    error::{DatabaseError, DatabaseRefused},
+    life::DURABLE,
+    open,
+    record::signed,
+};
+use crate::{
+    event::{Event, HistoryBounds, Seq},
+    journal::{
+        Group, MovedChannel, MovedEvent, Outcome,
+        sqlite::{OpenError, SqliteExport},
+    },
+};
+
+const EVENTS: (&str, &[Type]) = (
+    "events (seq, at, class, channel, grouped, name, data, memo, origin)",
+    &[Type::INT8, Type::INT8, Type::INT2, Type::TEXT, Type::UUID, Type::TEXT, Type::BYTEA, Type::BYTEA, Type::BYTEA],
+);
+const CHANNELS: (&str, &[Type]) = (
+    "channels (created, channel, channel_kind, last, floor, lasting, bytes, tick, finished_at, gone_at, status, kind, user_id, \
+     queue, visible, visible_at, visible_class, visible_grouped, visible_name, data, memo)",
+    &[
+        Type::INT8,
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::INT8,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::TEXT,
+        Type::INT8,
+        Type::INT8,
+        Type::INT2,
+        Type::UUID,
+        Type::TEXT,
+        Type::BYTEA,
+        Type::BYTEA,
+    ],
+);
+const HISTORY: (&str, &[Type]) = (
+    "history (channel, seq, at, class, grouped, name, data)",
+    &[Type::INT8, Type::INT8, Type::INT8, Type::INT2, Type::UUID, Type::TEXT, Type::BYTEA],
+);
+const ORIGINS: (&str, &[Type]) = ("origins (channel, origin)", &[Type::INT8, Type::BYTEA]);
+
+/// Hears how far a move is: of what, and how many so far.
+pub type MoveProgress<'a> = &'a mut dyn FnMut(&'static str, u64);
+
+/// Why a store was not taken over. Nothing of it is in the database.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The database has a store.
+    #[error(
+        "the database {0} has a store already: take an empty database, or remove the store that is there with all its \
+         tasks (DROP SCHEMA progressd CASCADE)"
+    )]
+    NotEmpty(String),
+    /// The database does not answer, or refuses.
+    #[error(transparent)]
+    Database(#[from] DatabaseRefused),
+    /// The embedded store cannot be read.
+    #[error(transparent)]
+    Source(#[from] OpenError),
+    /// What belongs to it was not copied.
+    #[error(transparent)]
+    Beside(#[from] anyhow::Error),
+}
+
+/// One that does not name the database yet.
+enum ImportFailure {
+    NotEmpty,
+    Database(DatabaseError),
+    Source(OpenError),
+    Beside(anyhow::Error),
+}
+
+impl From<tokio_postgres::Error> for ImportFailure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(DatabaseError::before_sending(&error))
+    }
+}
+
+impl From<DatabaseError> for ImportFailure {
+    fn from(error: DatabaseError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<OpenError> for ImportFailure {
+    fn from(error: OpenError) -> Self {
+        Self::Source(error)
+    }
+}
+
+/// Copies a store into a database that has none, with its name, seqs and epochs, and appends `more`; before all of it is
+/// committed, `beside` copies what belongs to it. `told` hears of each slice: of what, and how many so far.
+///
+/// # Errors
+/// See [`ImportError`].
+pub async fn import(
+    url: &str,
+    source: &SqliteExport,
+    more: Vec<Group>,
+    beside: impl FnOnce(MoveProgress<'_>) -> anyhow::Result<()>,
+    told: MoveProgress<'_>,
+) -> Result<(), ImportError> {
+    let address = Address::parse(url)?;
+    let place = &address.place;
+    let connected = address.connect().await;
+    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
+    let imported = tokio::select! {
+        imported = import_on(&mut client, source, more, beside, told) => imported,
+        ended = connection => {
+            let reason = ended.err().map_or("the connection ended".into(), |error| error.to_string());
+            Err(DatabaseError::Lost(reason).into())
+        }
+    };
+    imported.map_err(|failed| match failed {
+        ImportFailure::NotEmpty => ImportError::NotEmpty(place.clone()),
+        ImportFailure::Database(error) => error.at_open(place).into(),
+        ImportFailure::Source(error) => error.into(),
+        ImportFailure::Beside(error) => error.into(),
+    })
+}
+
+async fn import_on(
+    client: &mut Client,
+    source: &SqliteExport,
+    more: Vec<Group>,
+    beside: impl FnOnce(MoveProgress<'_>) -> anyhow::Result<()>,
+    told: MoveProgress<'_>,
+) -> Result<(), ImportFailure> {
+    client.batch_execute(DURABLE).await?;
+    let transaction = client.transaction().await?;
+    transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0").await?;
+    // Nodes that start meanwhile wait for the same lock.
+    if open::lock_and_find(&transaction).await?.is_some() {
+        return Err(ImportFailure::NotEmpty);
+    }
+    // Whatever is kept of histories, the first node trims to its settings.
+    open::upgrade(&transaction, HistoryBounds::from(usize::MAX)).await?;
+    copy_facts(&transaction, source).await?;
+    copy_rows(&transaction, source, told).await?;
+    append(&transaction, source, more).await?;
+    beside(told).map_err(ImportFailure::Beside)?;
+    transaction.commit().await?;
+    // What the planner knows of them is that they are empty. It finds out by itself, but later.
+    client.batch_execute("ANALYZE progressd.events, progressd.channels, progressd.history, progressd.origins").await?;
+    Ok(())
+}
+
+/// Copies what is known of the store as a whole. The first node to come begins the next life.
+async fn copy_facts(transaction: &Transaction<'_>, source: &SqliteExport) -> Result<(), ImportFailure> {
+    let epochs = source.epochs();
+    for (first, name) in epochs.begun().iter() {
+        transaction.execute("INSERT INTO progressd.epochs VALUES ($1, $2)", &[&signed(*first), &name.as_str()]).await?;
+    }
+    let sql = "UPDATE progressd.store SET name = $1, head = $2, trimmed_through = $3, epoch = $4";
+    let (store, epoch) = (epochs.store(), epochs.of(Seq(u64::MAX)));
+    let values: [&(dyn ToSql + Sync); 4] =
+        [&store.as_str(), &signed(source.head()), &signed(source.trimmed_through()), &epoch.as_str()];
+    transaction.execute(sql, &values).await?;
+    Ok(())
+}
+
+async fn copy_rows(
+    transaction: &Transaction<'_>,
+    source: &SqliteExport,
+    told: MoveProgress<'_>,
+) -> Result<(), ImportFailure> {
+    let mut copied = [0; 4];
+    {
+        let mut to = pin!(copy_to(transaction, EVENTS).await?);
+        let mut after = source.trimmed_through();
+        while let Some(last) = slice(source.events(after)?, |event| event.seq, &mut after) {
+            for event in &last {
+                write_event(&mut to, event).await?;
+            }
+            copied[0] += last.len() as u64;
+            told("events of the log", copied[0]);
+        }
+        to.finish().await?;
+    }
+    {
+        let mut to = pin!(copy_to(transaction, CHANNELS).await?);
+        let mut after = Seq::ZERO;
+        while let Some(channels) = slice(source.channels(after)?, |channel| channel.stored.created, &mut after) {
+            for channel in &channels {
+                write_channel(&mut to, channel).await?;
+            }
+            copied[1] += channels.len() as u64;
+            told("channels", copied[1]);
+        }
+        to.finish().await?;
+    }
+    {
+        let mut to = pin!(copy_to(transaction, HISTORY).await?);
+        let mut after = Seq::ZERO;
+        while let Some(events) = slice(source.history(after)?, |moved| moved.event.seq, &mut after) {
+            for MovedEvent { channel, event } in &events {
+                let (class, name) = (class(event), event.draft.name.as_deref());
+                let (seq, at) = (signed(event.seq), event.at.as_millis());
+                let data = &event.draft.data[..];
+                to.as_mut().write(&[&signed(*channel), &seq, &at, &class, &event.group, &name, &data]).await?;
+            }
+            copied[2] += events.len() as u64;
+            told("events of histories", copied[2]);
+        }
+        to.finish().await?;
+    }
+    {
+        let mut to = pin!(copy_to(transaction, ORIGINS).await?);
+        let mut after = Seq::ZERO;
+        while let Some(origins) = slice(source.origins(after)?, |(channel, _)| *channel, &mut after) {
+            for (channel, origin) in &origins {
+                to.as_mut().write(&[&signed(*channel), origin]).await?;
+            }
+            copied[3] += origins.len() as u64;
+            told("origins", copied[3]);
+        }
+        to.finish().await?;
+    }
+    let expected = source.counts()?;
+    if copied == expected {
+        return Ok(());
+    }
+    Err(DatabaseError::Damaged(format!("{copied:?} rows were copied, and there are {expected:?}")).into())
+}
+
+/// A slice that is not empty; the next one is after its last row.
+fn slice<T>(rows: Vec<T>, place: impl Fn(&T) -> Seq, after: &mut Seq) -> Option<Vec<T>> {
+    *after = place(rows.last()?);
+    Some(rows)
+}
+
+async fn copy_to(
+    transaction: &Transaction<'_>,
+    (table, types): (&str, &[Type]),
+) -> Result<BinaryCopyInWriter, tokio_postgres::Error> {
+    let sink = transaction.copy_in(&format!("COPY progressd.{table} FROM STDIN (FORMAT binary)")).await?;
+    Ok(BinaryCopyInWriter::new(sink, types))
+}
+
+async fn write_event(
+    to: &mut std::pin::Pin<&mut BinaryCopyInWriter>,
+    event: &Event,
+) -> Result<(), tokio_postgres::Error> {
+    let draft = &event.draft;
+    to.as_mut()
+        .write(&[
+            &signed(event.seq),
+            &event.at.as_millis(),
+            &class(event),
+            &draft.channel.to_string(),
+            &event.group,
+            &draft.name.as_deref(),
+            &&draft.data[..],
+            &draft.memo.as_deref(),
+            &draft.origin.as_deref(),
+        ])
+        .await
+}
+
+async fn write_channel(
+    to: &mut std::pin::Pin<&mut BinaryCopyInWriter>,
+    channel: &MovedChannel,
+) -> Result<(), tokio_postgres::Error> {
+    let MovedChannel { stored, last_at, size, tick, members } = channel;
+    let member = |member: &Option<String>| member.clone().filter(|member| is_listable(member));
+    let visible = stored.visible.as_ref();
+    to.as_mut()
+        .write(&[
+            &signed(stored.created),
+            &stored.channel.to_string(),
+            &stored.channel.kind().as_str(),
+            &signed(stored.last),
+            &signed(stored.floor),
+            &signed(Seq(size.events)),
+            &signed(Seq(size.bytes)),
+            &signed(*tick),
+            &stored.finished_at.map(|at| at.as_millis()),
+            &stored.gone.then_some(last_at.as_millis()),
+            &member(&members.status),
+            &member(&members.kind),
+            &member(&members.user_id),
+            &member(&members.queue),
+            &visible.map(|event| signed(event.seq)),
+            &visible.map(|event| event.at.as_millis()),
+            &visible.map(class),
+            &visible.map(|event| event.group),
+            &visible.and_then(|event| event.draft.name.as_deref()),
+            &visible.map(|event| &event.draft.data[..]),
+            &stored.memo.as_deref(),
+        ])
+        .await
+}
+
+fn class(event: &Event) -> i16 {
+    event.class().code().into()
+}
+
+/// Appends to what was copied.
+async fn append(transaction: &Transaction<'_>, source: &SqliteExport, groups: Vec<Group>) -> Result<(), ImportFailure> {
+    if groups.is_empty() {
+        return Ok(());
+    }
+    let (head, epoch) = (source.head(), source.epochs().of(Seq(u64::MAX)));
+    let rows = {
+        let columns = Columns::new(head, epoch, usize::MAX, HistoryBounds::from(1), &groups);
+        transaction.query(APPEND, &columns.values()).await?
+    };
+    let outcomes = appended(groups, &rows)?.outcomes;
+    if outcomes.iter().all(|outcome| *outcome == Outcome::Committed) {
+        return Ok(());
+    }
+    Err(DatabaseError::Damaged(format!("it has what no embedded store has: {outcomes:?}")).into())
+}
