@@ -10,6 +10,7 @@ mod connections;
 mod crash;
 mod dependencies;
 mod settings;
+mod shared_access;
 mod shared_files;
 mod shared_store;
 mod simulation;
