@@ -17,7 +17,6 @@ use super::{
     address::{Address, DrivenConnection},
     connect::PoolKind,
     error::DatabaseError,
-    life::Life,
     read,
     record::{self, signed},
 };
@@ -89,15 +88,14 @@ impl PostgresJournal {
         let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
         rows.first().map_or(Ok(()), |row| self.clock.learn(row, sent))?;
         if let Some(row) = rows.first()
-            && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
+            && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
+            && !self.meet_life(PoolKind::Shared).await?
         {
-            let rows = self.connections.query(PoolKind::Shared, Life::question(), &[]).await?;
-            self.life.learn(&rows)?;
             return Ok(Tail::Lapsed);
         }
         let tail = read::tail(&rows, known_head)?;
         if let Tail::Events(events) = &tail {
-            events.last().into_iter().for_each(|last| self.note_head(last.seq));
+            events.last().into_iter().for_each(|last| self.life.note_head(last.seq));
         }
         Ok(tail)
     }
