@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use progressd::{
-    access::{Access, AccessFiles, KeyRecord},
+    access::{Access, KeyRecord},
     backup::{back_up, restore},
     cli::{Cli, Command, KeyCommand},
     config::{Secret, unknown_variables},
@@ -25,7 +25,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(settings) => serve(settings),
-        Command::Key(command) => keys(command),
+        Command::Key(command) => block_on(keys(command)),
         Command::Backup { file, place } => place.path().map_err(Into::into).and_then(|path| back_up(&path, &file)),
         Command::Migrate { from, to, files_dir } => move_store(&from, &to, files_dir.as_deref()),
         Command::Restore { file, place } => place.path().map_err(Into::into).and_then(|path| restore(&file, &path)),
@@ -51,21 +51,14 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
             "only requests to loopback names will be answered: set --allowed-hosts to the names that clients use"
         );
     }
-    let is_open = !Access::is_set_up(&config.access, &config.data_dir)?;
-    let exposed = if !config.listen.ip().is_loopback() {
-        Some(format!("listen {} is beyond loopback", config.listen))
-    } else if !config.http.trusted_proxies.is_empty() {
-        Some("trusted-proxies says that a proxy lets others in".to_owned())
-    } else {
-        None
-    };
-    if let Some(exposed) = exposed.filter(|_| is_open) {
-        anyhow::ensure!(
-            config.access.insecure_open,
-            "{exposed}, and access is off: whoever reaches it could do everything. Set --jwt-secret or --jwks, make an API \
-             key with progressd key create, or give --insecure-open"
-        );
-        tracing::warn!(address = %config.listen, "access is off: whoever reaches this address may do everything");
+    if config.store.is_none() {
+        // Before anything is opened. Of a store that nodes share it is known once it is.
+        let is_on = Access::is_set_up(&config.access, &config.data_dir)?;
+        service::check_exposure(&config, is_on)?;
+        let is_exposed = !config.listen.ip().is_loopback() || !config.http.trusted_proxies.is_empty();
+        if !is_on && is_exposed {
+            tracing::warn!(address = %config.listen, "access is off: whoever reaches this address may do everything");
+        }
     }
     let scheme = if config.tls.cert.is_some() { "https" } else { "http" };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -73,6 +66,10 @@ fn serve(settings: progressd::config::Settings) -> anyhow::Result<()> {
         // The parent process may have closed standard output; the service runs on.
         let _closed = writeln!(std::io::stdout(), "listening on {scheme}://{address}");
     }))
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 fn move_store(from: &Path, to: &Secret, files_dir: Option<&Path>) -> anyhow::Result<()> {
@@ -84,23 +81,22 @@ fn move_store(from: &Path, to: &Secret, files_dir: Option<&Path>) -> anyhow::Res
             last = (what.to_owned(), Instant::now());
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let done = runtime.block_on(migrate(from, url, files_dir, &mut told))?;
+    let done = block_on(migrate(from, url, files_dir, &mut told))?;
     write!(std::io::stdout(), "{done}")?;
     Ok(())
 }
 
-fn keys(command: KeyCommand) -> anyhow::Result<()> {
+async fn keys(command: KeyCommand) -> anyhow::Result<()> {
     match command {
         KeyCommand::Create { name, scopes, expires, place } => {
-            let key = AccessFiles::of(&place.path()?).create(&name, &scopes, expires)?;
+            let key = service::open_access(&place.load()?).await?.create(&name, &scopes, expires).await?;
             writeln!(std::io::stdout(), "{key}")?;
         }
         KeyCommand::List { place } => {
-            let files = AccessFiles::of(&place.path()?);
-            let last_uses = files.last_uses()?;
+            let place = service::open_access(&place.load()?).await?;
+            let last_uses = place.last_uses().await?;
             let mut table = String::from("id\tname\tscopes\tcreated\texpires\trevoked\tlast used\n");
-            for key in files.keys()? {
+            for key in place.keys().await? {
                 let scopes = key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(",");
                 let at = |time: Option<Timestamp>| time.map_or("-".to_owned(), |time| time.to_string());
                 let [ends, revoked, used] = [key.expires_at, key.revoked_at, last_uses.get(&key.id).copied()].map(at);
@@ -110,7 +106,7 @@ fn keys(command: KeyCommand) -> anyhow::Result<()> {
             write!(std::io::stdout(), "{table}")?;
         }
         KeyCommand::Revoke { key, place } => {
-            let revoked = AccessFiles::of(&place.path()?).revoke(&key)?;
+            let revoked = service::open_access(&place.load()?).await?.revoke(&key).await?;
             writeln!(std::io::stdout(), "revoked {} ({})", revoked.id, revoked.name)?;
         }
     }

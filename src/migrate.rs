@@ -12,11 +12,12 @@ use std::{
 use anyhow::{Context, ensure};
 
 use crate::{
+    access::{AccessFiles, SharedAccess},
     journal::{
         postgres::{MoveProgress, import},
         sqlite::SqliteExport,
     },
-    shared::SharedFiles,
+    shared::{SharedFacts, SharedFiles},
 };
 
 /// The directories of files, in a data directory as in one that nodes share.
@@ -56,7 +57,9 @@ pub async fn migrate(
         }
         Ok(())
     };
-    import(url, &source, Vec::new(), copy, told).await?;
+    let facts = SharedAccess::facts_of(&AccessFiles::of(from))?;
+    let groups = facts.into_iter().map(|(name, content)| SharedFacts::group(&name, content));
+    import(url, &source, groups.collect::<Result<_, _>>()?, copy, told).await?;
     let [events, channels, history, _] = source.counts()?;
     let head = source.head();
     let mut done = format!(

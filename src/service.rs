@@ -11,7 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::tracker::Clock;
 use crate::{
-    access::Access,
+    access::{Access, AccessFiles, AccessPlace, SharedAccess},
     channel::{Registry, StreamLimits},
     config::Config,
     event::HistoryBounds,
@@ -57,6 +57,8 @@ impl Service {
         }
         let epochs = journal.epochs().clone();
         let place = files_place(&config, &journal).await?;
+        let access = Access::load(&config.access, access_place(&config, &journal)).await?;
+        check_exposure(&config, access.is_on())?;
         let registry = Registry::new(epochs, limits(&config));
         let options = TrackerOptions {
             policy: Policy::new(&config.tasks, &config.limits),
@@ -70,10 +72,9 @@ impl Service {
         let jobs = Jobs::start(tracker.clone(), place, &config, http::UPLOAD_WORDS, metrics.clone(), &shutdown.jobs)
             .with_context(|| format!("cannot use the files in {}", config.data_dir.display()))?;
         let presence = Presence::start(tracker.clone(), config.people.presence_grace, &shutdown.jobs);
-        let access = Access::load(&config.access, &config.data_dir)?;
         // Without them people are asked to come again; whatever else there is to do goes on.
         access.renew_keys().await;
-        shutdown.server.spawn(access.clone().run(shutdown.server.stop()));
+        shutdown.server.spawn(access.clone().run(tracker.facts(), shutdown.server.stop()));
         let draining = shutdown.server.stop();
         let limits = Limits::new(&config.limits, &metrics);
         let config = Arc::new(config);
@@ -154,10 +155,49 @@ async fn run_on(
     broken.map_or(Ok(()), |what| Err(anyhow!(what)))
 }
 
+/// Refuses to let others in while whoever reaches the address may do everything, unless that is what is wanted.
+///
+/// # Errors
+/// When access is off, and an address or a proxy lets others in.
+pub fn check_exposure(config: &Config, is_on: bool) -> anyhow::Result<()> {
+    let exposed = if !config.listen.ip().is_loopback() {
+        format!("listen {} is beyond loopback", config.listen)
+    } else if !config.http.trusted_proxies.is_empty() {
+        "trusted-proxies says that a proxy lets others in".to_owned()
+    } else {
+        return Ok(());
+    };
+    anyhow::ensure!(
+        is_on || config.access.insecure_open,
+        "{exposed}, and access is off: whoever reaches it could do everything. Set --jwt-secret or --jwks, make an API \
+         key with progressd key create, or give --insecure-open"
+    );
+    Ok(())
+}
+
+/// Where the API keys of these settings are, for commands beside the service.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub async fn open_access(config: &Config) -> anyhow::Result<AccessPlace> {
+    let Some(url) = &config.store else { return Ok(AccessPlace::Files(AccessFiles::of(&config.data_dir))) };
+    let url = std::str::from_utf8(url.reveal()).context("the URL of the store is not text")?;
+    // What is kept of histories is for the nodes to say.
+    let journal = PostgresJournal::open(url, &PostgresOptions::default()).await?;
+    Ok(AccessPlace::Store(SharedAccess::of(SharedFacts::of(Arc::new(journal)))))
+}
+
+fn access_place(config: &Config, journal: &Arc<dyn Journal>) -> AccessPlace {
+    match &config.store {
+        Some(_) => AccessPlace::Store(SharedAccess::of(SharedFacts::of(Arc::clone(journal)))),
+        None => AccessPlace::Files(AccessFiles::of(&config.data_dir)),
+    }
+}
+
 /// Where files are: with all nodes of the store, or in the data directory of the only one.
 async fn files_place(config: &Config, journal: &Arc<dyn Journal>) -> anyhow::Result<FilesPlace> {
     let store = journal.epochs().store();
-    if journal.node().is_none() {
+    if config.store.is_none() {
         return Ok(FilesPlace::Own { data_dir: config.data_dir.clone(), store: store.to_string() });
     }
     let Some(directory) = &config.files_dir else {

@@ -82,22 +82,9 @@ impl AccessFiles {
     /// # Errors
     /// When the file cannot be changed, or a key that is not revoked has this name.
     pub fn create(&self, name: &str, scopes: &[Scope], lifetime: Option<Duration>) -> Result<String, AccessError> {
-        let now = Timestamp::now();
-        let id = Uuid::new_v4().simple().to_string()[..16].to_owned();
-        let key = format!("{PREFIX}_{id}_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let (key, record) = new_key(name, scopes, lifetime);
         let mut keys = self.change()?;
-        if keys.records.iter().any(|known| known.name == name && known.revoked_at.is_none()) {
-            return Err(self.error(KEYS, format!("a key named {name} exists already: revoke it, or take another name")));
-        }
-        keys.records.push(KeyRecord {
-            id,
-            name: name.to_owned(),
-            scopes: scopes.to_owned(),
-            hash: hash(&key),
-            created_at: now,
-            expires_at: lifetime.map(|lifetime| now + lifetime),
-            revoked_at: None,
-        });
+        add(&mut keys.records, record).map_err(|reason| self.error(KEYS, reason))?;
         keys.write()?;
         Ok(key)
     }
@@ -108,13 +95,7 @@ impl AccessFiles {
     /// When there is none that is not revoked, or the file cannot be changed.
     pub fn revoke(&self, id_or_name: &str) -> Result<KeyRecord, AccessError> {
         let mut keys = self.change()?;
-        let is_meant = |known: &&mut KeyRecord| known.id == id_or_name || known.name == id_or_name;
-        let found = keys.records.iter_mut().filter(|known| known.revoked_at.is_none()).find(is_meant);
-        let Some(found) = found else {
-            return Err(self.error(KEYS, format!("no key that is in force has the id or name {id_or_name}")));
-        };
-        found.revoked_at = Some(Timestamp::now());
-        let revoked = found.clone();
+        let revoked = revoke(&mut keys.records, id_or_name).map_err(|reason| self.error(KEYS, reason))?;
         keys.write()?;
         Ok(revoked)
     }
@@ -137,20 +118,22 @@ impl AccessFiles {
 
     /// The secret of this service, which is made if there is none.
     pub(super) fn secret(&self) -> Result<String, AccessError> {
-        let read = || self.read::<String>(SECRET);
-        let secret = read()?;
-        if !secret.is_empty() {
+        if let Some(secret) = self.known_secret()? {
             return Ok(secret);
         }
         let _change = self.change()?;
         // Another process may have made it in the meantime.
-        let secret = read()?;
-        if !secret.is_empty() {
+        if let Some(secret) = self.known_secret()? {
             return Ok(secret);
         }
-        let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+        let secret = new_secret();
         self.replace(SECRET, &secret)?;
         Ok(secret)
+    }
+
+    /// The same, if there is one.
+    pub(super) fn known_secret(&self) -> Result<Option<String>, AccessError> {
+        Ok(Some(self.read::<String>(SECRET)?).filter(|secret| !secret.is_empty()))
     }
 
     /// The sessions that were ended before they expired, by id.
@@ -160,10 +143,6 @@ impl AccessFiles {
 
     pub(super) fn write_ended_sessions(&self, ended: &BTreeMap<String, Timestamp>) -> Result<(), AccessError> {
         self.replace(ENDED_SESSIONS, ended)
-    }
-
-    pub(super) fn unusable_secret(&self) -> AccessError {
-        self.error(SECRET, "it cannot seal cookies".into())
     }
 
     pub(super) fn write_last_uses(&self, last_uses: &BTreeMap<String, Timestamp>) -> Result<(), AccessError> {
@@ -227,6 +206,47 @@ impl KeysInChange<'_> {
     fn write(&self) -> Result<(), AccessError> {
         self.files.replace(KEYS, &self.records)
     }
+}
+
+/// A new key, and what is kept of it.
+pub(super) fn new_key(name: &str, scopes: &[Scope], lifetime: Option<Duration>) -> (String, KeyRecord) {
+    let now = Timestamp::now();
+    let id = Uuid::new_v4().simple().to_string()[..16].to_owned();
+    let key = format!("{PREFIX}_{id}_{}", new_secret());
+    let record = KeyRecord {
+        id,
+        name: name.to_owned(),
+        scopes: scopes.to_owned(),
+        hash: hash(&key),
+        created_at: now,
+        expires_at: lifetime.map(|lifetime| now + lifetime),
+        revoked_at: None,
+    };
+    (key, record)
+}
+
+/// So much chance that nobody guesses it.
+pub(super) fn new_secret() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// Adds a key to the others, unless one that is in force has its name.
+pub(super) fn add(records: &mut Vec<KeyRecord>, record: KeyRecord) -> Result<(), String> {
+    let name = &record.name;
+    if records.iter().any(|known| known.name == *name && known.revoked_at.is_none()) {
+        return Err(format!("a key named {name} exists already: revoke it, or take another name"));
+    }
+    records.push(record);
+    Ok(())
+}
+
+/// Revokes the key with this id or name.
+pub(super) fn revoke(records: &mut [KeyRecord], id_or_name: &str) -> Result<KeyRecord, String> {
+    let is_meant = |known: &&mut KeyRecord| known.id == id_or_name || known.name == id_or_name;
+    let found = records.iter_mut().filter(|known| known.revoked_at.is_none()).find(is_meant);
+    let found = found.ok_or_else(|| format!("no key that is in force has the id or name {id_or_name}"))?;
+    found.revoked_at = Some(Timestamp::now());
+    Ok(found.clone())
 }
 
 /// The id that a key names; `None` for what is no key.

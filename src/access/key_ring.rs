@@ -1,4 +1,5 @@
-//! API keys as the service knows them: the file of keys, read again whenever it was replaced.
+//! API keys as the service knows them: the file of keys, read again whenever it was replaced; or those of the store that nodes
+//! share, read again whenever it tells of a change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,19 +12,23 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AccessError, Denied, Pass, Principal, Scope,
-    key_file::{AccessFiles, FileStamp, KeyRecord, hash, id_of},
+    AccessError, AccessPlace, Denied, Pass, Principal, Scope,
+    key_file::{FileStamp, KeyRecord, hash, id_of},
+    shared_access::SharedAccess,
 };
-use crate::event::Timestamp;
+use crate::event::{Seq, Timestamp};
 
 /// How often the file is looked at while holders of keys have open streams. A request always looks at it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// How far what is written down of the last use of keys may be behind.
 const LAST_USE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The same where nodes share it: there it is an event of the store.
+const SHARED_LAST_USE_INTERVAL: Duration = Duration::from_secs(60);
+
 /// All keys.
 pub(super) struct KeyRing {
-    files: AccessFiles,
+    place: AccessPlace,
     keys: RwLock<Keys>,
     last_uses: Mutex<LastUses>,
     used: Notify,
@@ -32,6 +37,7 @@ pub(super) struct KeyRing {
 #[derive(Default)]
 struct Keys {
     stamp: Option<FileStamp>,
+    seq: Option<Seq>,
     by_id: HashMap<String, KnownKey>,
     /// Cancelled when there is the first one: access does not go off again.
     first: Arc<CancellationToken>,
@@ -53,12 +59,35 @@ struct LastUses {
 }
 
 impl KeyRing {
-    /// The keys of these files.
-    pub(super) fn load(files: AccessFiles) -> Result<Self, AccessError> {
-        let last_uses = LastUses { by_id: files.last_uses()?, changed: false };
-        let mut keys = Keys { stamp: files.stamp(), ..Keys::default() };
-        keys.follow(files.keys()?);
-        Ok(Self { files, keys: RwLock::new(keys), last_uses: Mutex::new(last_uses), used: Notify::new() })
+    /// The keys of this place.
+    pub(super) async fn load(place: AccessPlace) -> Result<Self, AccessError> {
+        let mut keys = Keys::default();
+        let by_id = match &place {
+            AccessPlace::Files(files) => {
+                keys.stamp = files.stamp();
+                keys.follow(files.keys()?);
+                files.last_uses()?
+            }
+            AccessPlace::Store(store) => {
+                let read = store.read_keys().await?;
+                keys.seq = read.seq;
+                keys.follow(read.records);
+                BTreeMap::new()
+            }
+        };
+        let last_uses = Mutex::new(LastUses { by_id, changed: false });
+        Ok(Self { place, keys: RwLock::new(keys), last_uses, used: Notify::new() })
+    }
+
+    /// Takes over what the store says now.
+    pub(super) async fn follow_store(&self, store: &SharedAccess) -> Result<(), AccessError> {
+        let read = store.read_keys().await?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.seq != read.seq {
+            keys.seq = read.seq;
+            keys.follow(read.records);
+        }
+        Ok(())
     }
 
     /// What is cancelled when the first key is made; `None` if one was.
@@ -104,6 +133,11 @@ impl KeyRing {
 
     /// Follows the file for open streams, and writes down when keys were last used. Runs for ever.
     pub(super) async fn run(self: Arc<Self>) {
+        while let AccessPlace::Store(_) = self.place {
+            self.used.notified().await;
+            tokio::time::sleep(SHARED_LAST_USE_INTERVAL).await;
+            self.write_last_uses().await;
+        }
         loop {
             self.used.notified().await;
             let mut written = Instant::now();
@@ -112,9 +146,7 @@ impl KeyRing {
                 tokio::time::sleep(LOOK_INTERVAL).await;
                 is_watched = self.current().is_watched();
                 if !is_watched || written.elapsed() >= LAST_USE_INTERVAL {
-                    let ring = Arc::clone(&self);
-                    // A panic in there is already logged, and the next round writes.
-                    let _written = tokio::task::spawn_blocking(move || ring.write_last_uses()).await;
+                    self.write_last_uses().await;
                     written = Instant::now();
                 }
             }
@@ -122,15 +154,28 @@ impl KeyRing {
     }
 
     /// Writes down when keys were last used, if that has changed.
-    pub(super) fn write_last_uses(&self) {
-        let mut last_uses = self.last_uses();
-        if !std::mem::take(&mut last_uses.changed) {
-            return;
-        }
-        let by_id = last_uses.by_id.clone();
-        drop(last_uses);
-        if let Err(error) = self.files.write_last_uses(&by_id) {
+    pub(super) async fn write_last_uses(&self) {
+        let by_id = {
+            let mut last_uses = self.last_uses();
+            if !std::mem::take(&mut last_uses.changed) {
+                return;
+            }
+            last_uses.by_id.clone()
+        };
+        let written = match self.place.clone() {
+            AccessPlace::Files(files) => {
+                // A panic in there is already logged, and the next round writes.
+                let written = tokio::task::spawn_blocking(move || files.write_last_uses(&by_id)).await;
+                written.unwrap_or(Ok(())).map(|()| true)
+            }
+            AccessPlace::Store(store) => store.write_last_uses(&by_id).await,
+        };
+        let is_written = written.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot save when API keys were last used");
+            false
+        });
+        if !is_written {
+            self.last_uses().changed = true;
         }
     }
 
@@ -144,17 +189,18 @@ impl KeyRing {
         self.used.notify_one();
     }
 
-    /// The keys of the file as it is now.
+    /// The keys of the file as it is now, or those that the store was last heard to have.
     fn current(&self) -> RwLockReadGuard<'_, Keys> {
-        let stamp = self.files.stamp();
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let AccessPlace::Files(files) = &self.place else { return keys };
+        let stamp = files.stamp();
         if keys.stamp == stamp {
             return keys;
         }
         drop(keys);
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         // A file that cannot be read revokes all keys: none may outlive its revocation.
-        let records = self.files.keys().inspect_err(|error| tracing::error!(%error, "cannot read the API keys"));
+        let records = files.keys().inspect_err(|error| tracing::error!(%error, "cannot read the API keys"));
         keys.stamp = stamp;
         if records.is_err() {
             keys.first.cancel();

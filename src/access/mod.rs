@@ -8,20 +8,25 @@ mod key_ring;
 mod key_set;
 mod principal;
 mod sessions;
+mod shared_access;
 mod table;
 mod tickets;
 mod tokens;
 
 pub use key_file::{AccessFiles, KeyRecord};
 pub use principal::{Principal, Scope};
+pub use shared_access::SharedAccess;
 pub use table::{BROADCAST, Needs, ROUTES, Subject, Ties, Verdict, is_unlimited, judge, may_watch, needs};
 
 use std::{
+    collections::BTreeMap,
     future::{Future, pending},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,9 +47,73 @@ struct AccessParts {
     tokens: Option<TokenChecks>,
     keys: Arc<KeyRing>,
     tickets: TicketOffice,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     public_topics: Vec<String>,
+    place: AccessPlace,
 }
+
+/// Where keys and all else that access keeps are.
+#[derive(Clone)]
+pub enum AccessPlace {
+    /// In the data directory of the only node.
+    Files(AccessFiles),
+    /// In the store that nodes share.
+    Store(SharedAccess),
+}
+
+impl AccessPlace {
+    /// Makes a key, and answers it: nobody can read it again.
+    ///
+    /// # Errors
+    /// When it cannot be kept, or a key that is not revoked has this name.
+    pub async fn create(
+        &self,
+        name: &str,
+        scopes: &[Scope],
+        lifetime: Option<Duration>,
+    ) -> Result<String, AccessError> {
+        match self {
+            Self::Files(files) => files.create(name, scopes, lifetime),
+            Self::Store(store) => store.create(name, scopes, lifetime).await,
+        }
+    }
+
+    /// Revokes the key with this id or name; answers its record.
+    ///
+    /// # Errors
+    /// When there is none that is not revoked, or that cannot be kept.
+    pub async fn revoke(&self, id_or_name: &str) -> Result<KeyRecord, AccessError> {
+        match self {
+            Self::Files(files) => files.revoke(id_or_name),
+            Self::Store(store) => store.revoke(id_or_name).await,
+        }
+    }
+
+    /// All keys in the order in which they were made.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn keys(&self) -> Result<Vec<KeyRecord>, AccessError> {
+        match self {
+            Self::Files(files) => files.keys(),
+            Self::Store(store) => store.keys().await,
+        }
+    }
+
+    /// When each key was last used, by its id, as far as it is written down.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn last_uses(&self) -> Result<BTreeMap<String, Timestamp>, AccessError> {
+        match self {
+            Self::Files(files) => files.last_uses(),
+            Self::Store(store) => store.last_uses().await,
+        }
+    }
+}
+
+/// After the store did not answer, it is asked again only after this pause.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(250);
 
 /// Who makes a request, and for how long that holds.
 #[derive(Clone, Debug)]
@@ -144,21 +213,23 @@ impl Access {
         Ok(TokenChecks::load(config)?.is_some() || !AccessFiles::of(data_dir).keys()?.is_empty())
     }
 
-    /// What the settings and the data directory say; the secret that signs tickets is made if there is none.
+    /// What the settings and this place say; the secret that signs tickets is made if there is none.
     ///
     /// # Errors
-    /// When a file that they name cannot be used.
-    pub fn load(config: &AccessConfig, data_dir: &Path) -> Result<Self, AccessError> {
-        let files = AccessFiles::of(data_dir);
-        let (tokens, secret) = (TokenChecks::load(config)?, files.secret()?);
-        let (tickets, sessions) = (TicketOffice::new(secret.as_bytes()), Sessions::load(files.clone(), &secret)?);
-        let public_topics = config.public_topics.clone();
+    /// When a file that they name, or the store, cannot be used.
+    pub async fn load(config: &AccessConfig, place: AccessPlace) -> Result<Self, AccessError> {
+        let tokens = TokenChecks::load(config)?;
+        let secret = match &place {
+            AccessPlace::Files(files) => files.secret()?,
+            AccessPlace::Store(store) => store.secret().await?,
+        };
         Ok(Self(Arc::new(AccessParts {
             tokens,
-            keys: Arc::new(KeyRing::load(files)?),
-            tickets,
-            sessions,
-            public_topics,
+            keys: Arc::new(KeyRing::load(place.clone()).await?),
+            tickets: TicketOffice::new(secret.as_bytes()),
+            sessions: Arc::new(Sessions::load(place.clone(), &secret).await?),
+            public_topics: config.public_topics.clone(),
+            place,
         })))
     }
 
@@ -212,12 +283,12 @@ impl Access {
         self.0.sessions.seal(credential, pass.expires_at, now)
     }
 
-    /// Ends the session of this cookie, if there is one. Waits for the disk.
+    /// Ends the session of this cookie, if there is one.
     ///
     /// # Errors
     /// When it cannot be written down: the session has ended, but would not stay so after a restart.
-    pub fn end_session(&self, cookie: &str, now: Timestamp) -> Result<(), AccessError> {
-        self.0.sessions.end(cookie, now)
+    pub async fn end_session(&self, cookie: &str, now: Timestamp) -> Result<(), AccessError> {
+        self.0.sessions.end(cookie, now).await
     }
 
     /// Completes when this pass ends, which is valid now.
@@ -288,16 +359,43 @@ impl Access {
         (ticket.len() <= tokens::TOKEN_BYTES_MAX).then_some((ticket, until))
     }
 
-    /// Notices revoked keys, and new ones of the issuer, until it is asked to end.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Notices revoked keys, and new ones of the issuer, until it is asked to end. `changes` tells that nodes may have changed
+    /// what they share.
+    pub async fn run(self, mut changes: watch::Receiver<()>, stop: CancellationToken) {
+        // What was changed after it was loaded, and before anybody listened.
+        changes.mark_changed();
+        let follow_store = async {
+            match &self.0.place {
+                AccessPlace::Store(store) => self.follow_store(store, changes).await,
+                AccessPlace::Files(_) => pending().await,
+            }
+        };
         let follow_set = async {
             match self.key_set() {
                 Some(set) => set.run().await,
                 None => pending().await,
             }
         };
-        let follow = async { tokio::join!(Arc::clone(&self.0.keys).run(), follow_set) };
+        let follow = async { tokio::join!(Arc::clone(&self.0.keys).run(), follow_set, follow_store) };
         stop.run_until_cancelled(follow).await;
-        self.0.keys.write_last_uses();
+        self.0.keys.write_last_uses().await;
+    }
+
+    async fn follow_store(&self, store: &SharedAccess, mut changes: watch::Receiver<()>) {
+        while changes.changed().await.is_ok() {
+            let mut was_told = false;
+            while let Err(error) = self.follow_once(store).await {
+                if !was_told {
+                    tracing::warn!(%error, "cannot read what was changed of API keys and sessions; retrying");
+                }
+                was_told = true;
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+        }
+    }
+
+    async fn follow_once(&self, store: &SharedAccess) -> Result<(), AccessError> {
+        self.0.keys.follow_store(store).await?;
+        self.0.sessions.follow_store(store).await
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -16,8 +16,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{AccessError, Denied, key_file::AccessFiles};
-use crate::event::Timestamp;
+use super::{
+    AccessError, AccessPlace, Denied,
+    shared_access::{SharedAccess, session_of},
+};
+use crate::{
+    event::{Seq, Timestamp},
+    shared::Fact,
+};
 
 /// How long a session lasts whose credential has no end.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,8 +35,10 @@ const ENDED_MAX: usize = 10_000;
 /// Seals and opens cookies.
 pub(super) struct Sessions {
     seal: RandomizedNonceKey,
-    files: AccessFiles,
+    place: AccessPlace,
     ended: RwLock<EndedSessions>,
+    /// Where nodes share the store: what it has of them, and up to where it was read.
+    facts: Mutex<(Vec<(Fact, Timestamp)>, Seq)>,
     /// Tells streams that another session has ended.
     changes: watch::Sender<()>,
     /// Held by whoever writes the file.
@@ -49,11 +57,39 @@ pub(super) struct CookieContent {
 
 impl Sessions {
     /// Those of the service with this secret.
-    pub(super) fn load(files: AccessFiles, secret: &str) -> Result<Self, AccessError> {
+    pub(super) async fn load(place: AccessPlace, secret: &str) -> Result<Self, AccessError> {
         let key = Sha256::digest(format!("cookies of sessions\n{secret}"));
-        let seal = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(|_| files.unusable_secret())?;
-        let ended = RwLock::new(files.ended_sessions()?);
-        Ok(Self { seal, files, ended, changes: watch::Sender::default(), writing: Mutex::default() })
+        let unusable = |_| AccessError { path: "the secret".into(), reason: "it cannot seal cookies".into() };
+        let seal = RandomizedNonceKey::new(&AES_256_GCM, &key).map_err(unusable)?;
+        let ended = match &place {
+            AccessPlace::Files(files) => files.ended_sessions()?,
+            AccessPlace::Store(_) => EndedSessions::new(),
+        };
+        let (ended, changes, writing) = (RwLock::new(ended), watch::Sender::default(), Mutex::default());
+        let sessions = Self { seal, place, ended, facts: Mutex::default(), changes, writing };
+        if let AccessPlace::Store(store) = &sessions.place {
+            sessions.follow_store(store).await?;
+        }
+        Ok(sessions)
+    }
+
+    /// Takes over what the store says more than before.
+    pub(super) async fn follow_store(&self, store: &SharedAccess) -> Result<(), AccessError> {
+        let after = self.facts().1;
+        let (more, last) = store.ended_sessions(after).await?;
+        if !more.is_empty() {
+            let ids = more.iter().map(|(fact, until)| (session_of(fact).to_owned(), *until));
+            self.ended.write().unwrap_or_else(PoisonError::into_inner).extend(ids);
+            self.changes.send_replace(());
+        }
+        let mut facts = self.facts();
+        facts.0.extend(more);
+        facts.1 = last;
+        Ok(())
+    }
+
+    fn facts(&self) -> MutexGuard<'_, (Vec<(Fact, Timestamp)>, Seq)> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The value of a cookie for this credential, and when it ends. `None` if it would be too long.
@@ -90,9 +126,42 @@ impl Sessions {
         Some(CookieContent { id, credential: credential.to_owned(), until })
     }
 
-    /// Ends the session of this cookie, if it is one that goes on. Waits for the disk.
-    pub(super) fn end(&self, cookie: &str, now: Timestamp) -> Result<(), AccessError> {
+    /// Ends the session of this cookie, if it is one that goes on.
+    pub(super) async fn end(self: &Arc<Self>, cookie: &str, now: Timestamp) -> Result<(), AccessError> {
         let Ok(CookieContent { id, until, .. }) = self.open(cookie, now) else { return Ok(()) };
+        let AccessPlace::Store(store) = &self.place else {
+            let sessions = Arc::clone(self);
+            let written = tokio::task::spawn_blocking(move || sessions.end_in_files(id, until, now)).await;
+            return written
+                .unwrap_or_else(|error| Err(AccessError { path: "sessions".into(), reason: error.to_string() }));
+        };
+        let ended = store.end_session(&id, until).await;
+        self.note_ended(id, until, now);
+        // What is to be forgotten is known to all nodes: whoever is first removes it.
+        let forgotten = {
+            let mut facts = self.facts();
+            let over = facts.0.len().saturating_sub(ENDED_MAX);
+            facts.0.sort_unstable_by_key(|(_, until)| *until);
+            let first = facts.0.partition_point(|(_, until)| *until <= now).max(over);
+            let kept = facts.0.split_off(first);
+            std::mem::replace(&mut facts.0, kept)
+        };
+        let forgotten: Vec<_> = forgotten.into_iter().map(|(fact, _)| fact).collect();
+        if let Err(error) = store.forget_sessions(&forgotten).await {
+            tracing::debug!(%error, "sessions that are over could not be removed from the store");
+        }
+        ended
+    }
+
+    fn end_in_files(&self, id: String, until: Timestamp, now: Timestamp) -> Result<(), AccessError> {
+        self.note_ended(id, until, now);
+        let AccessPlace::Files(files) = &self.place else { return Ok(()) };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner).clone();
+        files.write_ended_sessions(&ended)
+    }
+
+    fn note_ended(&self, id: String, until: Timestamp, now: Timestamp) {
         {
             let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
             ended.retain(|_, until| *until > now);
@@ -103,9 +172,6 @@ impl Sessions {
             ended.insert(id, until);
         }
         self.changes.send_replace(());
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.files.write_ended_sessions(&ended)
     }
 
     /// Completes when this session is ended.

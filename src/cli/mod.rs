@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     access::Scope,
-    config::{DataDirectory, Secret, Settings, secret},
+    config::{DataDirectory, Secret, Settings, StorePlace, secret},
     event::check_name,
 };
 
@@ -74,21 +74,21 @@ pub enum KeyCommand {
         expires: Option<Duration>,
         /// Where the keys are.
         #[command(flatten)]
-        place: DataDirectory,
+        place: StorePlace,
     },
     /// List all keys: scopes, end and last use
     List {
         /// Where the keys are.
         #[command(flatten)]
-        place: DataDirectory,
+        place: StorePlace,
     },
-    /// Revoke a key: requests with it are refused at once, and its open streams end within a second
+    /// Revoke a key: requests with it are refused at once, where nodes share a store within a second, as its open streams end
     Revoke {
         /// The id or the name of the key
         key: String,
         /// Where the keys are.
         #[command(flatten)]
-        place: DataDirectory,
+        place: StorePlace,
     },
 }
 

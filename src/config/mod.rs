@@ -19,7 +19,7 @@ pub use sections::{
     AccessConfig, Config, ConnectionConfig, HttpConfig, JobConfig, LimitConfig, LogConfig, LogFormat, PeopleConfig,
     StreamConfig, TaskConfig, TlsConfig, TopicConfig, UploadConfig,
 };
-pub use settings::{ConfigError, DataDirectory, Settings, unknown_variables};
+pub use settings::{ConfigError, DataDirectory, Settings, StorePlace, unknown_variables};
 pub use value::{KeySource, Rate, Secret, secret};
 
 #[cfg(test)]

@@ -110,27 +110,49 @@ impl DataDirectory {
     }
 }
 
-impl Args for DataDirectory {
-    fn augment_args(other: Command) -> Command {
-        let is_meant = |setting: &&Arg| matches!(setting.get_long(), Some("config" | "data-dir"));
-        let serve = Settings::augment_args(Command::new("serve"));
-        other.args(serve.get_arguments().filter(is_meant).cloned())
-    }
+/// The settings that tell where the store is, in a data directory or in a database that nodes share.
+#[derive(Debug, Clone, Default)]
+pub struct StorePlace(Settings);
 
-    fn augment_args_for_update(other: Command) -> Command {
-        Self::augment_args(other)
+impl StorePlace {
+    /// The settings.
+    ///
+    /// # Errors
+    /// See [`Settings::load`].
+    pub fn load(self) -> Result<Config, ConfigError> {
+        self.0.load()
     }
 }
 
-impl FromArgMatches for DataDirectory {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Settings::from_arg_matches(matches).map(Self)
-    }
+/// Some of the arguments of `serve`, for another command.
+macro_rules! some_settings {
+    ($name:ident: $($flag:literal),+) => {
+        impl Args for $name {
+            fn augment_args(other: Command) -> Command {
+                let is_meant = |setting: &&Arg| matches!(setting.get_long(), Some($($flag)|+));
+                let serve = Settings::augment_args(Command::new("serve"));
+                other.args(serve.get_arguments().filter(is_meant).cloned())
+            }
 
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        self.0.update_from_arg_matches(matches)
-    }
+            fn augment_args_for_update(other: Command) -> Command {
+                Self::augment_args(other)
+            }
+        }
+
+        impl FromArgMatches for $name {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Settings::from_arg_matches(matches).map(Self)
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                self.0.update_from_arg_matches(matches)
+            }
+        }
+    };
 }
+
+some_settings!(DataDirectory: "config", "data-dir");
+some_settings!(StorePlace: "config", "data-dir", "store");
 
 impl Args for Settings {
     fn augment_args(serve: Command) -> Command {

@@ -121,8 +121,7 @@ async fn begin(State(app): State<App>, pass: Pass, request: Parts) -> Result<Res
 async fn end(State(app): State<App>, request: Parts) -> Result<Response, Problem> {
     if let Some(cookie) = cookie(&request)? {
         let (access, now) = (app.access.clone(), app.tracker.clock().now());
-        let written = tokio::task::spawn_blocking(move || access.end_session(&cookie, now)).await;
-        written.map_err(Problem::internal)?.map_err(Problem::internal)?;
+        access.end_session(&cookie, now).await.map_err(Problem::internal)?;
     }
     let cookie = keep_cookie(&request, "", Duration::ZERO).map(|cookie| (header::SET_COOKIE, cookie));
     Ok((StatusCode::NO_CONTENT, AppendHeaders(cookie)).into_response())

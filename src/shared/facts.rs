@@ -71,6 +71,14 @@ impl SharedFacts {
         Ok(written.iter().all(|outcome| *outcome == Outcome::Committed))
     }
 
+    /// The same for a store that has no such fact, as a group to append.
+    ///
+    /// # Errors
+    /// When the name cannot be one.
+    pub fn group(name: &str, content: Vec<u8>) -> Result<Group, JournalError> {
+        Ok(group(channel(name)?, Expect::Absent, Class::Hidden, Some(content.into())))
+    }
+
     /// Removes facts, but for those that somebody has changed or removed.
     ///
     /// # Errors

@@ -163,6 +163,8 @@ struct Core {
     registry: Registry,
     clock: Clock,
     work: watch::Sender<()>,
+    /// Told when what nodes share may have changed.
+    facts: watch::Sender<()>,
     holders: Arc<Holders>,
     lists: LiveLists,
     metrics: Metrics,
@@ -223,6 +225,7 @@ impl Tracker {
             people_config: options.people,
             registry: registry.clone(),
             work: watch::Sender::new(()),
+            facts: watch::Sender::default(),
             holders: Arc::default(),
             lists,
             status_gauges: Status::ALL.map(|status| metrics.tasks_with(status.as_str())),
@@ -264,6 +267,11 @@ impl Tracker {
     /// See [`Tracker::submit`].
     pub async fn create_claimed(&self, id: Uuid, new: NewTask, lease: Lease) -> Result<Answer, TrackerError> {
         self.ask(Ask::Task(id, Intent::Create { new, key: None, lease: Some(lease) })).await
+    }
+
+    /// Changes when what nodes share beside the log may have changed.
+    pub fn facts(&self) -> watch::Receiver<()> {
+        self.shared.facts.subscribe()
     }
 
     /// Says that the holder of a lease lives in this process, and for how long it wants the lease at a time: as long as

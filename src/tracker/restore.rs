@@ -168,6 +168,7 @@ impl Writer {
         self.shared.journal.adopt(epoch);
         self.let_streams_go_on(may_go_on).await;
         self.shared.work.send_replace(());
+        self.shared.facts.send_replace(());
         self.shared.holders.notify_all();
         self.forget_folded();
         Ok(())

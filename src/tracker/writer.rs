@@ -294,6 +294,7 @@ impl Writer {
                     ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
                     ChannelKind::User => self.apply_to_user(event),
                     ChannelKind::Topic => self.shared.topics_mut().apply(event),
+                    ChannelKind::Shared => drop(self.shared.facts.send_replace(())),
                     ChannelKind::Node => self.shared.follow_node(event),
                     _ => {}
                 }

@@ -11,6 +11,7 @@ mod crash;
 mod database_tls;
 mod dependencies;
 mod settings;
+mod shared_access;
 mod shared_files;
 mod shared_store;
 mod simulation;
