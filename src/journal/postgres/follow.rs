@@ -20,6 +20,7 @@ use super::{
     life::Life,
     read,
     record::{self, signed},
+    time,
 };
 use crate::{event::Seq, journal::Tail};
 
@@ -87,7 +88,9 @@ impl PostgresJournal {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sent = Instant::now();
         let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
-        rows.first().map_or(Ok(()), |row| self.clock.learn(row, sent))?;
+        if let Some(row) = rows.first() {
+            self.clock.learn(time::told_at(row)?, sent);
+        }
         if let Some(row) = rows.first()
             && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
         {
