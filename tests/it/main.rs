@@ -8,6 +8,7 @@ mod broadcasts;
 mod cluster;
 mod connections;
 mod crash;
+mod database_tls;
 mod dependencies;
 mod settings;
 mod shared_access;
