@@ -70,6 +70,10 @@ pub(super) async fn upgrade(
     let is_there = lock_and_find(transaction).await?;
     let found = is_there.unwrap_or(0);
     let from = usize::try_from(found).unwrap_or_default();
+    if is_there.is_some() && found < VERSION {
+        // In the order of an append: first the log's lock, then the tables.
+        transaction.execute("SELECT progressd.lock_log()", &[]).await?;
+    }
     for step in UPGRADES.iter().skip(from) {
         transaction.batch_execute(step).await?;
     }
