@@ -8,6 +8,7 @@
 
 mod beside;
 mod client;
+mod cluster;
 mod paced;
 mod server;
 mod store;
@@ -24,9 +25,9 @@ use clap::{Parser, builder::PossibleValuesParser};
 use server::Subject;
 use table::Figures;
 
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "reports", "submits", "watchers", "idle", "channels", "live", "sweep", "lists", "busy", "memory", "start",
-    "topics", "people",
+    "topics", "people", "cluster",
 ];
 
 /// Measures the service and prints a table for each section.
@@ -88,6 +89,7 @@ async fn measure(section: &str, subject: &Subject<'_>) -> Figures {
         "start" => store::start(subject).await,
         "topics" => topics::topics(subject).await,
         "people" => topics::people(subject).await,
+        "cluster" => cluster::cluster(subject).await,
         _ => unreachable!("the parser knows the sections"),
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -21,6 +21,8 @@ use super::FaultProxy;
 
 /// Where Debian keeps its servers, one directory a version.
 const SERVERS: &str = "/usr/lib/postgresql";
+/// Sockets in directories have it in their names.
+pub(super) const PORT: u16 = 5432;
 /// What a server is told. Commits are durable as in production; only its memory is small.
 const SETTINGS: &str = "-c listen_addresses= -c max_connections=400 -c shared_buffers=32MB -c wal_level=minimal \
      -c max_wal_senders=0 -c max_wal_size=256MB";
@@ -30,6 +32,7 @@ const SETTINGS: &str = "-c listen_addresses= -c max_connections=400 -c shared_bu
 pub struct PostgresServer {
     pub(super) directory: PathBuf,
     settings: String,
+    port: u16,
     free: Mutex<Vec<String>>,
     made: AtomicUsize,
     // Its standard input is open as long as this process lives.
@@ -55,21 +58,41 @@ impl PostgresServer {
     /// # Panics
     /// When there is none, or it does not start.
     pub fn start() -> Self {
-        let server = Self::prepare(SETTINGS.to_owned());
+        let server = Self::prepare(SETTINGS.to_owned(), PORT);
         server.make();
         server.start_again();
         server
     }
 
+    /// Starts one that is to be reached by TLS, too, on a port of loopback, with this certificate and key, as PEM.
+    ///
+    /// # Panics
+    /// When there is none, or it does not start.
+    pub fn start_tls(port: u16, certificate: &str, key: &str) -> Self {
+        let settings = SETTINGS.replace("listen_addresses=", "listen_addresses=127.0.0.1");
+        let server = Self::prepare(format!("{settings} -c ssl=on"), port);
+        server.make();
+        let owner = fs::metadata(server.data()).expect("it was made");
+        for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
+            let path = server.data().join(name);
+            fs::write(&path, pem).expect("a file");
+            // A key that others may read is refused.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a file");
+            chown(&path, Some(owner.uid()), Some(owner.gid())).expect("a file");
+        }
+        server.start_again();
+        server
+    }
+
     /// A directory for a server with these settings, and who removes it.
-    pub(super) fn prepare(settings: String) -> Self {
+    pub(super) fn prepare(settings: String, port: u16) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let name = format!("progressd-pg-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).expect("a directory for the server");
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).expect("a directory for the server");
         let guard = Mutex::new(guard(&directory));
-        Self { directory, settings, free: Mutex::default(), made: AtomicUsize::new(0), guard }
+        Self { directory, settings, port, free: Mutex::default(), made: AtomicUsize::new(0), guard }
     }
 
     /// Makes its files.
@@ -81,7 +104,7 @@ impl PostgresServer {
 
     /// Starts it after [`PostgresServer::stop`].
     pub fn start_again(&self) {
-        let options = format!("{} -k {}", self.settings, self.directory.display());
+        let options = format!("{} -p {} -k {}", self.settings, self.port, self.directory.display());
         run(self.control("start").args(["-w", "-t", "60", "-o", &options, "-l"]).arg(self.directory.join("log")));
     }
 
@@ -90,10 +113,25 @@ impl PostgresServer {
         run(self.control("stop").args(["-m", "immediate"]));
     }
 
+    /// Copies its files, while it is stopped.
+    pub fn copy_files(&self) {
+        run(Command::new("cp").args(["-a", "--"]).arg(self.data()).arg(self.copy()));
+    }
+
+    /// Puts the copy in the place of its files, while it is stopped.
+    pub fn put_back(&self) {
+        run(Command::new("rm").args(["-rf", "--"]).arg(self.data()));
+        run(Command::new("mv").args(["--"]).arg(self.copy()).arg(self.data()));
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.join("copy")
+    }
+
     /// The URL of a database on it.
     pub fn url(&self, database: &str) -> String {
         let host = self.directory.display().to_string().replace('/', "%2F");
-        format!("postgres://progressd@{host}/{database}?sslmode=disable")
+        format!("postgres://progressd@{host}:{}/{database}?sslmode=disable", self.port)
     }
 
     /// A database for one test.
@@ -166,7 +204,7 @@ impl PostgresServer {
     }
 
     pub(super) fn socket(&self) -> PathBuf {
-        self.directory.join(".s.PGSQL.5432")
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
     pub(super) fn data(&self) -> PathBuf {

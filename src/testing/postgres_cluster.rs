@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io::Write};
 
 use super::{
     FaultProxy, PostgresServer,
-    postgres::{as_user, run},
+    postgres::{PORT, as_user, run},
 };
 
 /// The database of the store.
@@ -28,7 +28,7 @@ impl PostgresCluster {
     /// # Panics
     /// When there is no PostgreSQL, or it does not start.
     pub async fn start() -> Self {
-        let server = |number| PostgresServer::prepare(format!("{SETTINGS} -c cluster_name=s{number}"));
+        let server = |number| PostgresServer::prepare(format!("{SETTINGS} -c cluster_name=s{number}"), PORT);
         let servers: Vec<_> = (0..SERVERS).map(server).collect();
         let (primary, standbys) = servers.split_first().expect("there are some");
         primary.make();

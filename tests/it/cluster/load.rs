@@ -62,6 +62,7 @@ pub(super) struct Watched {
 pub(super) struct Tally {
     pub(super) acknowledged: u64,
     pub(super) turned_away: u64,
+    /// Streams that ended before their tasks.
     pub(super) reconnects: u64,
     pub(super) longest_gap: Duration,
     pub(super) slowest: Duration,
@@ -249,14 +250,13 @@ impl Load {
                 Ok(answer) => return self.note_wrong(format!("{url} after {cursor:?}: {}", answer.status())),
                 Err(_) => {}
             }
-            self.note(|tally| tally.reconnects += 1);
             sleep(PAUSE).await;
         }
     }
 
     /// Reads a stream to its end; tells whether that was the end of the task.
     async fn read(&self, mut stream: Response, watched: &mut Watched, cursor: &mut Option<String>) -> bool {
-        let mut parser = SseParser::default();
+        let (mut parser, before) = (SseParser::default(), watched.seen.len());
         while let Ok(Some(bytes)) = stream.chunk().await {
             for SseEvent { event, data, id, .. } in parser.feed(&bytes) {
                 match event.as_str() {
@@ -268,10 +268,13 @@ impl Load {
                             return true;
                         }
                     }
-                    "refused" => return false,
+                    "refused" if watched.seen.len() == before => return false,
                     other => self.note_wrong(format!("{} after {cursor:?}: {other} {data}", watched.task)),
                 }
             }
+        }
+        if watched.seen.len() > before {
+            self.note(|tally| tally.reconnects += 1);
         }
         false
     }

@@ -4,6 +4,7 @@
 //! `scripts/trial cluster` is the long form.
 
 mod load;
+mod one_node;
 mod verdict;
 
 use std::{
