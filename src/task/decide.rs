@@ -7,9 +7,10 @@ use uuid::Uuid;
 use super::{
     intent::{Intent, NewTask},
     key::taken_by_task,
+    lease::Lease,
     refusal::Refusal,
     report,
-    state::{Entry, Lease, Memo, Origin, Status, Step, Task, TaskError},
+    state::{Entry, Memo, Origin, Status, Step, Task, TaskError},
     transition::{Decision, Transition, tombstone},
 };
 use crate::{

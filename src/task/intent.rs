@@ -14,11 +14,7 @@ use utoipa::{
 };
 use uuid::Uuid;
 
-use super::{
-    key::digest,
-    payload::Payload,
-    state::{Lease, TaskError},
-};
+use super::{key::digest, lease::Lease, payload::Payload, state::TaskError};
 use crate::event::{Name, check_name};
 
 /// Longest title, in bytes.

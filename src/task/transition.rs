@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::{
     eta::AttemptPace,
-    state::{Entry, Lease, Memo, Origin, Row, Status, Task},
+    lease::Lease,
+    state::{Entry, Memo, Origin, Row, Status, Task},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Draft, EventName, Seq, Timestamp};
 

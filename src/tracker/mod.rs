@@ -9,6 +9,7 @@
 
 mod batch;
 mod clock;
+mod conditions;
 mod holders;
 mod inbox;
 mod live_list;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{
     Answer, Tracker, TrackerError,
     batch::{Ask, EventAsk},
+    writer::Writer,
 };
 use crate::{
-    event::{ChannelName, Seq},
+    event::{ChannelName, Event, Seq},
     people::{NewNotification, Notification, UserIntent, UserState},
     task::EventKey,
 };
@@ -70,6 +71,21 @@ impl Tracker {
         let people = self.shared.people();
         let members = people.members_after(group, after);
         members.filter_map(|id| Some((Arc::clone(id), Arc::clone(people.get(id)?)))).take(limit).collect()
+    }
+}
+
+impl Writer {
+    /// Makes what is known of a user follow an event that was decided elsewhere.
+    pub(super) fn apply_to_user(&self, event: &Event) {
+        let was_here = self.shared.is_here(event.channel());
+        let change = self.shared.people_mut().apply(event).unwrap_or_else(|error| {
+            tracing::error!(channel = %event.channel(), %error, "this version cannot read a user; they are left as they are");
+            None
+        });
+        self.shared.members.notice(change);
+        if was_here {
+            self.shared.check_here(event.channel());
+        }
     }
 }
 

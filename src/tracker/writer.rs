@@ -322,19 +322,6 @@ impl Writer {
         })
     }
 
-    /// The same for an event on a user's channel.
-    fn apply_to_user(&self, event: &Event) {
-        let was_here = self.shared.is_here(event.channel());
-        let change = self.shared.people_mut().apply(event).unwrap_or_else(|error| {
-            tracing::error!(channel = %event.channel(), %error, "this version cannot read a user; they are left as they are");
-            None
-        });
-        self.shared.members.notice(change);
-        if was_here {
-            self.shared.check_here(event.channel());
-        }
-    }
-
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
     /// Answers what has changed for those who list tasks.
     fn notice(&self, channel: &ChannelName, before: Option<Row>, seq: Seq) -> Option<TaskChange> {
