@@ -37,6 +37,11 @@ pub trait Job: Send + Sync + 'static {
         (Vec::new(), None)
     }
 
+    /// Whether this node can resume the attempts of others, which have ended with their nodes.
+    fn can_adopt(&self) -> bool {
+        true
+    }
+
     /// Checks the input of a new task, before it is accepted.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl HeldLease {
     }
 }
 
-/// A lease of an earlier run of the service, and its task. It does not expire until this is dropped.
+/// A lease of an earlier run of the service, or of a node that is gone, and its task. It does not expire until this is dropped.
 pub(super) struct LeftLease {
     pub(super) entry: Arc<Entry>,
     holder: String,
@@ -130,7 +130,16 @@ impl LeftLease {
         // A store that was embedded before nodes shared it has leases of nobody else.
         let mut held = tracker.leased_to(&holder(tracker));
         held.extend(tracker.node().map(|_| tracker.leased_to(HOLDER)).unwrap_or_default());
-        let left = held.into_iter().filter_map(|id| {
+        Self::of(tracker, held, length)
+    }
+
+    /// Those of nodes that are gone, if their attempts can be resumed.
+    pub(super) fn of_others(tracker: &Tracker, length: Duration) -> Vec<Self> {
+        Self::of(tracker, tracker.left_tasks(), length)
+    }
+
+    fn of(tracker: &Tracker, tasks: Vec<Uuid>, length: Duration) -> Vec<Self> {
+        let left = tasks.into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
             let Lease { holder, token, .. } = entry.memo.lease.clone()?;
             Some(Self { entry, holder, token, _guard: tracker.hold_lease(token, length) })

@@ -121,6 +121,7 @@ impl Jobs {
             let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind).cloned();
             inner.stage.spawn(runner::settle(Arc::clone(inner), kind, left));
         }
+        inner.stage.spawn(runner::adopt(Arc::clone(inner)));
         for kind in served {
             inner.stage.spawn(runner::run(Arc::clone(inner), kind));
         }

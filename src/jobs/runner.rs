@@ -113,7 +113,7 @@ pub(super) async fn release(held: &HeldLease) {
     }
 }
 
-/// Handles a lease of an earlier run: resumes the attempt if its job can, or gives the task back.
+/// Handles a lease that was left behind: resumes the attempt if its job can, or gives the task back.
 pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<JobKind>>, left: LeftLease) {
     let id = left.entry.task.task_id;
     let settled = match kind.filter(|_| left.can_resume()) {
@@ -129,9 +129,25 @@ pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<JobKind>>, left: 
     }
 }
 
+/// Goes on with what other nodes have left behind, until shutdown: the attempts that can be resumed.
+pub(super) async fn adopt(inner: Arc<Inner>) {
+    let Some(mut left_behind) = inner.tracker.left_behind() else { return };
+    let stop = inner.stage.stop();
+    while let Some(Ok(())) = stop.run_until_cancelled(left_behind.changed()).await {
+        for left in LeftLease::of_others(&inner.tracker, inner.config.lease) {
+            let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind && kind.job.can_adopt());
+            if let Some(kind) = kind.cloned() {
+                inner.upload.count_received(&left.entry);
+                // If another node is quicker, its lease is refused.
+                inner.stage.spawn(settle(Arc::clone(&inner), Some(kind), left));
+            }
+        }
+    }
+}
+
 async fn resume(inner: &Inner, kind: &JobKind, left: LeftLease) -> Result<(), TrackerError> {
     let id = left.entry.task.task_id;
-    tracing::info!(task = %id, "resuming the attempt of an earlier run of the service");
+    tracing::info!(task = %id, "resuming the attempt of an earlier run of the service, or of another node");
     let held = HeldLease::new(&inner.tracker, id, inner.config.lease);
     let entry = held.take_over(&left).await?;
     drop(left);

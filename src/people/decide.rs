@@ -26,6 +26,8 @@ const PRESENCE: &str = "presence";
 pub enum UserIntent {
     /// They came to a node or left it, at this time; to the only one, where the store has no nodes.
     Presence(PresenceStatus, Timestamp, Option<Arc<str>>),
+    /// Their streams end, at all nodes.
+    HangUp,
     /// Only where they are at these nodes they are connected: all others are gone.
     Bereave(Arc<BTreeSet<Arc<str>>>),
     /// Notifications at or before it were delivered to them.
@@ -97,7 +99,11 @@ pub fn decide(
     let mut next = known.cloned().unwrap_or_else(|| UserState::new(now));
     let mut others = Vec::new();
     match intent {
-        UserIntent::Seen(_) | UserIntent::Read(_) | UserIntent::Forget(_) | UserIntent::Bereave(_)
+        UserIntent::Seen(_)
+        | UserIntent::Read(_)
+        | UserIntent::Forget(_)
+        | UserIntent::Bereave(_)
+        | UserIntent::HangUp
             if known.is_none() =>
         {
             return Err(PeopleRefusal::NoUser);
@@ -105,6 +111,12 @@ pub fn decide(
         UserIntent::Presence(status, since, node) => {
             next.meet(*status, node.as_ref());
             others.extend(turned(user, known, &mut next, *since));
+        }
+        UserIntent::HangUp => {
+            next.nodes.clear();
+            next.status = PresenceStatus::Disconnected;
+            next.hang_ups += 1;
+            others.extend(turned(user, known, &mut next, now));
         }
         UserIntent::Bereave(living) => {
             next.nodes.retain(|node| living.contains(node));

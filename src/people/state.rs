@@ -49,6 +49,9 @@ pub struct UserState {
     /// At which nodes, where several share the store.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub nodes: BTreeSet<Arc<str>>,
+    /// How often they were disconnected on request, where several nodes share the store: each ends its streams of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hang_ups: u64,
     /// Notifications at or before it were delivered: a stream without a cursor begins after it.
     #[serde(default)]
     pub seen: Seq,
@@ -63,6 +66,11 @@ pub struct UserState {
     pub profile: Option<Box<Profile>>,
 }
 
+/// Whether there is nothing to store.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl UserState {
     /// A user who has not been connected yet.
     pub fn new(now: Timestamp) -> Self {
@@ -70,6 +78,7 @@ impl UserState {
             status: PresenceStatus::Disconnected,
             since: now,
             nodes: BTreeSet::new(),
+            hang_ups: 0,
             seen: Seq::ZERO,
             read: Seq::ZERO,
             groups: BTreeMap::new(),

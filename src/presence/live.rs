@@ -26,6 +26,10 @@ pub(super) struct LiveUser {
     pub(super) since: Timestamp,
     /// Changed when the user is disconnected on request: the streams of before do not count any more.
     pub(super) generation: u64,
+    /// Whether the streams at all nodes are to end.
+    pub(super) hangs_up: bool,
+    /// How often the store has said that they are, as far as that was done here.
+    pub(super) hang_ups: u64,
     /// When a user without streams is disconnected.
     pub(super) leaves_at: Option<Instant>,
     /// Up to where notifications were seen, where that is to be written down, and when.
@@ -34,12 +38,31 @@ pub(super) struct LiveUser {
 
 impl LiveUsers {
     /// The entry of a user; a new one begins with what is kept of them.
-    pub(super) fn user(&mut self, user_id: &str, status: PresenceStatus, since: Timestamp) -> &mut LiveUser {
+    pub(super) fn user(&mut self, user_id: &str, kept: &UserState, node: Option<&str>) -> &mut LiveUser {
         let generations = &mut self.generations;
         self.by_id.entry(user_id.to_owned()).or_insert_with(|| {
             *generations += 1;
-            LiveUser { connections: 0, status, since, generation: *generations, leaves_at: None, seen: None }
+            LiveUser {
+                connections: 0,
+                status: kept.status_at(node),
+                since: kept.since,
+                generation: *generations,
+                hangs_up: false,
+                hang_ups: kept.hang_ups,
+                leaves_at: None,
+                seen: None,
+            }
         })
+    }
+
+    /// The streams of a user have ended here.
+    pub(super) fn hang_up(&mut self, user_id: &str, now: Timestamp) {
+        self.generations += 1;
+        if let Some(user) = self.by_id.get_mut(user_id) {
+            (user.connections, user.generation, user.leaves_at) = (0, self.generations, None);
+            user.leave(now);
+            self.changed.insert(user_id.to_owned());
+        }
     }
 
     /// What is known of a user, whose state the store says, at this node.
@@ -59,8 +82,9 @@ impl LiveUsers {
     /// Whether a user is connected here, as far as it is known ahead of the store, or at another node.
     pub(super) fn status(&self, user_id: &str, state: &UserState, node: Option<&str>) -> PresenceStatus {
         let is_elsewhere = node.is_some_and(|here| state.nodes.iter().any(|node| **node != *here));
-        let here = self.by_id.get(user_id).map_or(state.status, |user| user.status);
-        if is_elsewhere { PresenceStatus::Connected } else { here }
+        let user = self.by_id.get(user_id);
+        let here = user.map_or(state.status, |user| user.status);
+        if is_elsewhere && !user.is_some_and(|user| user.hangs_up) { PresenceStatus::Connected } else { here }
     }
 
     /// Takes those of whom something is to be written down. Those whose grace is over by `through` have left.
@@ -76,7 +100,8 @@ impl LiveUsers {
                 user.leave(now);
             }
             let seen = user.seen.take_if(|(_, at)| *at <= through).map(|(seq, _)| seq);
-            taken.push(Changed { user_id, status: user.status, since: user.since, seen });
+            let LiveUser { status, since, hangs_up, .. } = *user;
+            taken.push(Changed { user_id, status, since, hangs_up, seen });
         }
         taken
     }
@@ -99,6 +124,7 @@ pub(super) struct Changed {
     pub(super) user_id: String,
     pub(super) status: PresenceStatus,
     pub(super) since: Timestamp,
+    pub(super) hangs_up: bool,
     pub(super) seen: Option<Seq>,
 }
 

@@ -104,11 +104,8 @@ impl Presence {
         }
         let mut live = self.shared.live();
         // Read under the lock: what was written down before is in it, and what is not is in `live`.
-        let state = self.shared.tracker.user(&user_id);
-        let (status, since) = state.map_or((PresenceStatus::Connected, now), |state| {
-            (state.status_at(self.shared.tracker.node()), state.since)
-        });
-        let user = live.user(&user_id, status, since);
+        let state = self.shared.tracker.user(&user_id).unwrap_or_else(|| UserState::new(now).into());
+        let user = live.user(&user_id, &state, self.shared.tracker.node());
         user.connections += 1;
         user.leaves_at = None;
         let generation = user.generation;
@@ -131,23 +128,20 @@ impl Presence {
         if is_current { Ok(guard) } else { self.connect(user).await }
     }
 
-    /// Ends the streams of this user, who is disconnected at once.
+    /// Ends the streams of this user, who is disconnected at once; where there are other nodes, theirs a moment later.
     pub fn disconnect(&self, user: &ChannelName) {
-        let mut live = self.shared.live();
-        live.generations += 1;
-        let generation = live.generations;
-        let user_id = user.name();
-        if let Some(user) = live.by_id.get_mut(&*user_id) {
-            (user.connections, user.generation, user.leaves_at) = (0, generation, None);
-            user.leave(self.shared.now());
-            live.changed.insert(user_id.into_owned());
+        let (user_id, shared) = (user.name(), &self.shared);
+        let mut live = shared.live();
+        let is_elsewhere =
+            |kept: &Arc<UserState>| shared.tracker.node().is_some() && kept.status == PresenceStatus::Connected;
+        let elsewhere = shared.tracker.user(&user_id).filter(is_elsewhere);
+        if let Some(kept) = elsewhere {
+            live.user(&user_id, &kept, shared.tracker.node()).hangs_up = true;
         }
+        live.hang_up(&user_id, shared.now());
         drop(live);
-        self.shared.changed.notify_one();
-        self.shared.tracker.hang_up(user);
-        if let Ok(inbox) = ChannelName::inbox(&user.name()) {
-            self.shared.tracker.hang_up(&inbox);
-        }
+        shared.hang_up(user);
+        shared.changed.notify_one();
     }
 
     /// Notifications at or before this seq have been delivered to a user who is connected.
@@ -231,21 +225,41 @@ impl PresenceShared {
     fn compare(&self) {
         let (node, now) = (self.tracker.node(), self.now());
         let is_said = |state: &UserState| state.status_at(node) == PresenceStatus::Connected;
-        let said = |(user_id, state): (&Arc<str>, &Arc<UserState>)| is_said(state).then(|| user_id.to_string());
+        let said = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
+            is_said(state).then(|| (user_id.to_string(), Arc::clone(state)))
+        };
         let mut live = self.live();
-        for user_id in self.tracker.users(None, usize::MAX, said) {
+        for (user_id, state) in self.tracker.users(None, usize::MAX, said) {
             if !live.by_id.contains_key(&user_id) {
-                live.user(&user_id, PresenceStatus::Disconnected, now);
+                live.user(&user_id, &state, node).leave(now);
                 live.changed.insert(user_id);
             }
         }
-        let is_unsaid = |user_id: &str| self.tracker.user(user_id).is_none_or(|state| !is_said(&state));
-        let here = live.by_id.iter().filter(|(_, user)| user.status == PresenceStatus::Connected);
-        let unsaid: Vec<_> =
-            here.filter(|(user_id, _)| is_unsaid(user_id)).map(|(user_id, _)| user_id.clone()).collect();
+        let (mut unsaid, mut hung_up) = (Vec::new(), Vec::new());
+        for (user_id, user) in &mut live.by_id {
+            let state = self.tracker.user(user_id);
+            let hang_ups = state.as_ref().map_or(user.hang_ups, |state| state.hang_ups);
+            if hang_ups > user.hang_ups && !user.hangs_up {
+                user.hang_ups = hang_ups;
+                hung_up.push(user_id.clone());
+            } else if user.status == PresenceStatus::Connected && state.is_none_or(|state| !is_said(&state)) {
+                unsaid.push(user_id.clone());
+            }
+        }
         live.changed.extend(unsaid);
+        hung_up.iter().for_each(|user_id| live.hang_up(user_id, now));
         drop(live);
+        // A user who is known has a valid name.
+        hung_up.iter().filter_map(|user_id| ChannelName::user(user_id).ok()).for_each(|user| self.hang_up(&user));
         self.changed.notify_one();
+    }
+
+    /// Ends the streams of a user here.
+    fn hang_up(&self, user: &ChannelName) {
+        self.tracker.hang_up(user);
+        if let Ok(inbox) = ChannelName::inbox(&user.name()) {
+            self.tracker.hang_up(&inbox);
+        }
     }
 
     /// Writes down all that has changed, side by side so that few commits serve many users; what the journal does not
@@ -268,6 +282,13 @@ impl PresenceShared {
     async fn write_one(&self, changed: &Changed) -> Result<(), TrackerError> {
         // A user who is known has a valid name.
         let Ok(user) = ChannelName::user(&changed.user_id) else { return Ok(()) };
+        if changed.hangs_up {
+            self.tracker.ask_user(&user, UserIntent::HangUp).await?;
+            let kept = self.tracker.user(&changed.user_id);
+            if let (Some(live), Some(kept)) = (self.live().by_id.get_mut(&changed.user_id), kept) {
+                (live.hangs_up, live.hang_ups) = (false, kept.hang_ups);
+            }
+        }
         // One who was forgotten a moment ago is known again.
         let state = self.tracker.user(&changed.user_id);
         if state.as_ref().is_none_or(|state| state.status_at(self.tracker.node()) != changed.status) {

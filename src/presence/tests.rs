@@ -284,3 +284,32 @@ async fn a_node_that_starts_again_knows_whom_it_has_lost() {
     }
     assert_eq!(told(&store).await, ["ann connected", "ben connected", "ann disconnected"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_disconnected_at_one_node_is_so_at_all() {
+    let store = MemoryJournal::new();
+    let (a, b) = (NodeRig::start(&store, "a").await, NodeRig::start(&store, "b").await);
+    let (ann, ben) = (user("ann"), user("ben"));
+    let _guards = [b.presence.connect(&ann).await.unwrap(), a.presence.connect(&ann).await.unwrap()];
+    let _ben = b.presence.connect(&ben).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (_, mut stream) = b.presence.shared.tracker.watch(&ann, Resume::First).await.unwrap();
+    for _ in 0..2 {
+        a.presence.disconnect(&ann);
+        assert_eq!(a.sees("ann"), Some(PresenceStatus::Disconnected), "at once");
+        assert!(matches!(stream.next().await, Delivery::HungUp));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(
+            (b.sees("ann"), b.sees("ben")),
+            (Some(PresenceStatus::Disconnected), Some(PresenceStatus::Connected))
+        );
+        assert_eq!(b.presence.get("ann").map(|ann| ann.connections), Some(0));
+        // Who comes back stays, wherever that is.
+        std::mem::forget(b.presence.connect(&ann).await.unwrap());
+        (_, stream) = b.presence.shared.tracker.watch(&ann, Resume::First).await.unwrap();
+        tokio::time::sleep(2 * GRACE).await;
+        assert_eq!((a.sees("ann"), b.sees("ann")), (Some(PresenceStatus::Connected), Some(PresenceStatus::Connected)));
+    }
+    a.presence.disconnect(&user("nobody"));
+    assert_eq!(a.presence.get("nobody"), None);
+}

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
+/// So many tasks before the bound of a user it begins to matter what other nodes make of which this one has not heard yet.
+const COUNTED_BEFORE: usize = 1024;
+
 /// The tasks in memory: all that are not finished, and those whose end is not folded yet.
 #[derive(Debug)]
 pub struct Table {
@@ -194,6 +197,15 @@ impl Table {
         tasks + more > self.policy.live_tasks_max
             || self.live_of(user) + more > self.policy.live_tasks_per_user_max
             || size_bytes + more * 2 * PAYLOAD_BYTES_MAX > self.policy.live_bytes_max
+    }
+
+    /// The channel of the user of a new task, if they have nearly as many tasks as they may, so that tasks which other
+    /// nodes make at the same time would count.
+    pub fn counted_user(&self, new: &NewTask) -> Option<ChannelName> {
+        let user = new.user_id.as_deref()?;
+        let is_near = self.live_of(Some(user)) + COUNTED_BEFORE >= self.policy.live_tasks_per_user_max;
+        // The name was checked with the request.
+        is_near.then(|| ChannelName::user(user).ok()).flatten()
     }
 
     /// How many channels in memory hold what this version cannot read.

@@ -7,6 +7,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Answer, Request, TrackerError, topics::NewTopics, user_overlay::UserOverlay};
@@ -85,6 +86,8 @@ pub(super) struct Batch<'a> {
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
     later: Vec<Request>,
+    /// Whether other nodes may make tasks at the same time.
+    is_shared: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -97,7 +100,27 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let (planned, by_channel, later, new_of_users) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
         let (users, new_topics, live) = (UserOverlay::default(), NewTopics::default(), table.live());
-        Self { table, people, topics, users, new_topics, head, now, live, new_of_users, planned, by_channel, later }
+        let is_shared = false;
+        Self {
+            table,
+            people,
+            topics,
+            users,
+            new_topics,
+            head,
+            now,
+            live,
+            new_of_users,
+            planned,
+            by_channel,
+            later,
+            is_shared,
+        }
+    }
+
+    /// The same, where other nodes may make tasks at the same time.
+    pub(super) fn shared_if(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
     }
 
     /// The groups, and what is to be decided upon their commit.
@@ -230,7 +253,14 @@ impl<'a> Batch<'a> {
                         self.new_of_users.insert(user.to_owned(), in_batch + 1);
                     }
                 }
-                decide(id, None, intent, self.now, policy)
+                let mut decision = decide(id, None, intent, self.now, policy)?;
+                // What another node has made for this user meanwhile is a conflict.
+                if self.is_shared
+                    && let Intent::Create { new, .. } = intent
+                {
+                    decision.extend(self.table.counted_user(new).map(count_on));
+                }
+                Ok(decision)
             }
         }
     }
@@ -310,13 +340,20 @@ fn expects(table: &Table, people: &PeopleTable, decided: &Decided) -> Option<Exp
         (ChannelKind::Key, Some(Row::Gone), Some(Row::Key(_))) => table.last(channel).map(Expect::At),
         (ChannelKind::Task, _, _) | (ChannelKind::Key, _, Some(Row::Key(_))) => Some(Expect::Absent),
         // A text goes to a user whatever has become of them.
-        (ChannelKind::User, _, _) if decided.draft.memo.is_some() => {
+        (ChannelKind::User, _, _) if decided.draft.class == Class::Hidden => {
             Some(people.last(channel).map_or(Expect::Absent, Expect::At))
         }
         (ChannelKind::User, _, _) if decided.draft.class == Class::Tombstone => people.last(channel).map(Expect::At),
         // A key goes with its task, whatever has become of it.
         _ => None,
     }
+}
+
+/// A hidden event on the channel of a user, on the condition that there was no other: whoever counts their tasks at the same
+/// time counts again.
+fn count_on(user: ChannelName) -> Decided {
+    let draft = Draft { channel: user, name: None, class: Class::Hidden, data: Bytes::new(), memo: None, origin: None };
+    Decided { draft, row: None }
 }
 
 impl Planned {
@@ -382,8 +419,6 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use bytes::Bytes;
 
     use super::*;
     use crate::task::Policy;

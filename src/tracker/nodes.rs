@@ -8,7 +8,7 @@
 //! and says anew who is connected to it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -61,6 +61,8 @@ pub(super) struct OwnNode {
     is_orphaning: AtomicBool,
     /// Changes when what the store says of those who are connected here may be wrong.
     presence: watch::Sender<()>,
+    /// Changes when there may be tasks that nodes have left behind.
+    left_behind: watch::Sender<()>,
 }
 
 impl OwnNode {
@@ -72,6 +74,7 @@ impl OwnNode {
             buried: Notify::new(),
             is_orphaning: AtomicBool::new(true),
             presence: watch::Sender::new(()),
+            left_behind: watch::Sender::new(()),
         })
     }
 
@@ -91,6 +94,20 @@ impl Tracker {
     /// node was dead; `None` where there are no others.
     pub fn presence(&self) -> Option<watch::Receiver<()>> {
         self.shared.own_node.as_ref().map(|own| own.presence.subscribe())
+    }
+
+    /// Changes when there may be tasks to resume, see [`Tracker::left_tasks`]; `None` where there are no others.
+    pub fn left_behind(&self) -> Option<watch::Receiver<()>> {
+        self.shared.own_node.as_ref().map(|own| own.left_behind.subscribe())
+    }
+
+    /// The tasks that jobs of other nodes have left behind with a checkpoint: any node that can may resume them.
+    pub fn left_tasks(&self) -> Vec<Uuid> {
+        let (table, nodes) = (self.shared.table(), self.shared.nodes());
+        let is_left = |entry: &&Arc<Entry>| node_of(entry).is_some_and(|node| !nodes.has(node)) && can_resume(entry);
+        let mut tasks: Vec<_> = table.tasks().filter(is_left).map(|entry| entry.task.task_id).collect();
+        tasks.sort_unstable();
+        tasks
     }
 
     /// Whether this is the node that does what one alone should do.
@@ -121,9 +138,13 @@ impl Tracker {
                 break;
             }
         }
-        let lost: Vec<_> = self.shared.table().tasks().filter_map(|entry| abandoned(entry, &known)).collect();
-        for slice in lost.chunks(SLICE) {
-            ask_all(self, slice.iter().cloned()).await?;
+        let lost: BTreeMap<_, _> = {
+            let table = self.shared.table();
+            table.tasks().filter_map(|entry| Some((entry.task.task_id, abandoned(entry, &known)?))).collect()
+        };
+        let mut lost = lost.into_iter().map(|(id, abandon)| Ask::Task(id, abandon)).peekable();
+        while lost.peek().is_some() {
+            ask_all(self, lost.by_ref().take(SLICE)).await?;
         }
         Ok(())
     }
@@ -134,14 +155,21 @@ fn is_left_behind(state: &UserState, known: &BTreeSet<Arc<str>>) -> bool {
     state.status == PresenceStatus::Connected && (state.nodes.is_empty() || !state.nodes.is_subset(known))
 }
 
-/// What takes a task from a job on a node that is gone. If the job had made a checkpoint, its node can still come back
-/// and resume it, until the lease of the task ends.
-fn abandoned(entry: &Entry, known: &BTreeSet<Arc<str>>) -> Option<Ask> {
+/// What takes a task from a job on a node that is gone. If the job had made a checkpoint, another node can resume it, or
+/// its own when it comes back, until the lease of the task ends.
+fn abandoned(entry: &Entry, known: &BTreeSet<Arc<str>>) -> Option<Intent> {
     let lease = entry.memo.lease.as_ref()?;
-    let is_lost = lease.node().is_some_and(|node| !known.contains(node));
-    let can_resume = entry.memo.checkpoint.is_some() && entry.task.status == Status::Processing;
-    let abandon = || Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) };
-    (is_lost && !can_resume).then(|| Ask::Task(entry.task.task_id, abandon()))
+    let is_lost = node_of(entry).is_some_and(|node| !known.contains(node)) && !can_resume(entry);
+    is_lost.then(|| Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
+}
+
+/// The node whose job works on a task.
+fn node_of(entry: &Entry) -> Option<&str> {
+    entry.memo.lease.as_ref()?.node()
+}
+
+fn can_resume(entry: &Entry) -> bool {
+    entry.memo.checkpoint.is_some() && entry.task.status == Status::Processing
 }
 
 /// Renews the lease of this node, and looks after the others, until it is told to stop.
@@ -169,8 +197,11 @@ pub(super) async fn keep(tracker: Tracker, stop: CancellationToken) {
             }
             let now = clock.now();
             tracker.shared.metrics.nodes.set(tracker.shared.nodes().living(now).len() as i64);
-            let has_work =
-                || own.is_orphaning.swap(false, Ordering::Relaxed) || !tracker.shared.nodes().lapsed(now).is_empty();
+            let is_orphaning = own.is_orphaning.swap(false, Ordering::Relaxed);
+            if is_orphaning {
+                own.left_behind.send_replace(());
+            }
+            let has_work = || is_orphaning || !tracker.shared.nodes().lapsed(now).is_empty();
             if pulse.is_steady(now) && tracker.is_first_node() && has_work() {
                 let bereaved = tracker.bereave().await;
                 bereaved.unwrap_or_else(|error| {

@@ -167,7 +167,8 @@ impl Writer {
             self.load_for(&mut requests, made, |writer, request| writer.made(request, count).is_some()).await;
         }
         let (table, people, topics) = (self.shared.table(), self.shared.people(), self.shared.topics());
-        let mut batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
+        let batch = Batch::new(&table, &people, &topics, self.head, self.shared.clock.now());
+        let mut batch = batch.shared_if(self.shared.own_node.is_some());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
         self.again.extend(later);
@@ -178,14 +179,18 @@ impl Writer {
     /// group.
     fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
         let (row, user) = match &request.ask {
-            Ask::Task(_, Intent::Create { key, .. }) => (key.map(ChannelName::key), None),
+            Ask::Task(_, Intent::Create { key, new, .. }) => {
+                let is_shared = self.shared.own_node.is_some();
+                let user = is_shared.then(|| self.shared.table().counted_user(new)).flatten();
+                (key.map(ChannelName::key), user)
+            }
             Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
-            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user)),
+            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user.clone())),
             Ask::Events(_, key) => (key.map(EventKey::channel), None),
             Ask::Forget(..) => (None, None),
         };
         let row = row.filter(|channel| self.shared.table().row(channel).is_none());
-        let user = user.filter(|user| self.shared.people().last(user).is_none()).cloned();
+        let user = user.filter(|user| self.shared.people().last(user).is_none());
         row.into_iter().chain(user)
     }
 

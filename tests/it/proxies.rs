@@ -10,6 +10,7 @@ async fn behind_a_proxy(trusted: &str) -> TestApp {
     TestApp::with(|config| {
         config.http.allowed_hosts = vec!["progress.example".into()];
         config.http.trusted_proxies = trusted;
+        config.access.insecure_open = true;
     })
     .await
 }

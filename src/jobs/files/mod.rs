@@ -150,6 +150,11 @@ impl Files {
         Ok(files)
     }
 
+    /// Whether all nodes have the same files.
+    pub(super) fn are_shared(&self) -> bool {
+        matches!(self.place, FilesPlace::Shared(_))
+    }
+
     /// Whether this node has a directory of files.
     pub(super) fn are_somewhere(&self) -> bool {
         !matches!(self.place, FilesPlace::Nowhere)

@@ -75,6 +75,37 @@ async fn an_upload_survives_a_store_that_is_away_at_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_that_was_acknowledged_is_gone_on_with_by_another_node() {
+    for end in [End::InOrder, End::Killed] {
+        let store = MemoryJournal::new();
+        let directory = Arc::new(TempDir::new().unwrap());
+        let on = |name| Plan {
+            journal: store.on_node(name),
+            directory: Arc::clone(&directory),
+            is_shared: true,
+            ..Plan::default()
+        };
+        let one = Plan { concurrency: 0, ..on("one") }.build().await;
+        let two = on("two").build().await;
+        let id = received(&one).await;
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let cut_off = one.journal.clone();
+        if end == End::Killed {
+            cut_off.cut(true);
+        } else {
+            one.end_run(end).await;
+        }
+        let task = tokio::time::timeout(Duration::from_secs(15), two.end(id)).await.unwrap();
+        assert_eq!((task.status, task.attempt), (Status::Completed, 1), "{end:?} {task:?}");
+        assert_eq!(saved(two.directory.path(), id), CONTENT);
+        // Had it only been cut off, it leaves the file where it is.
+        cut_off.cut(false);
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(saved(two.directory.path(), id), CONTENT);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upload_survives_several_ends_of_the_service_in_one_attempt() {
     let house = without_places().build().await;
     let id = received(&house).await;

@@ -221,6 +221,10 @@ impl Job for Upload {
         KIND
     }
 
+    fn can_adopt(&self) -> bool {
+        self.files.are_shared()
+    }
+
     fn steps(&self) -> (Vec<StepSpec>, Option<&'static str>) {
         let step = |(name, weight): (&str, f64)| StepSpec { name: name.into(), weight };
         (STEPS.map(step).into(), Some(UNIT))
@@ -243,7 +247,10 @@ impl Job for Upload {
     async fn clean_up(&self, entry: &Entry) {
         let lease = entry.memo.lease.as_ref();
         let attempt = received(entry).map(|received| received.attempt).or(lease.map(|lease| lease.token));
-        if let Some(attempt) = attempt {
+        // Another node may go on with what was received here.
+        let is_needed =
+            |attempt| self.janitor.tracker.live(entry.task.task_id).is_some_and(|entry| needs(&entry, attempt));
+        if let Some(attempt) = attempt.filter(|attempt| !is_needed(*attempt)) {
             self.discard(entry.task.task_id, attempt).await;
         }
         self.janitor.tidy(entry.task.task_id).await;

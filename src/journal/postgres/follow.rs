@@ -19,6 +19,7 @@ use super::{
     error::DatabaseError,
     read,
     record::{self, signed},
+    time,
 };
 use crate::{event::Seq, journal::Tail};
 
@@ -86,7 +87,9 @@ impl PostgresJournal {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sent = Instant::now();
         let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
-        rows.first().map_or(Ok(()), |row| self.clock.learn(row, sent))?;
+        if let Some(row) = rows.first() {
+            self.clock.learn(time::told_at(row)?, sent);
+        }
         if let Some(row) = rows.first()
             && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
             && !self.meet_life(PoolKind::Shared).await?

@@ -1,6 +1,6 @@
 //! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction};
 
 use super::{
@@ -52,9 +52,9 @@ async fn open_on(client: &mut Client, place: &str, history: HistoryBounds) -> Re
     }
     transaction.commit().await.map_err(|error| failed(&error, place))?;
     let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
-    let (sql, sent) = (format!("SELECT {} FROM progressd.store", time::NOW), Instant::now());
+    let sql = format!("SELECT {} FROM progressd.store", time::NOW);
     let row = client.query_one(&sql, &[]).await.map_err(|error| failed(&error, place))?;
-    let clock = DatabaseClock::told(&row, sent).map_err(|error| error.at_open(place))?;
+    let clock = DatabaseClock::at(time::told_at(&row).map_err(|error| error.at_open(place))?);
     Ok(FoundStore { life, clock })
 }
 

@@ -22,9 +22,9 @@ pub(super) struct DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// A clock of which a row tells for the first time, that was asked for at `sent`.
-    pub(super) fn told(row: &Row, sent: Instant) -> Result<Self, DatabaseError> {
-        Ok(Self { anchor: Mutex::new((sent, told_at(row)?)) })
+    /// A clock that shows this time now.
+    pub(super) fn at(told: Timestamp) -> Self {
+        Self { anchor: Mutex::new((Instant::now(), told)) }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -32,17 +32,43 @@ impl DatabaseClock {
         time + moment.elapsed()
     }
 
-    /// A row tells the time, and was asked for at `sent`.
-    pub(super) fn learn(&self, row: &Row, sent: Instant) -> Result<(), DatabaseError> {
-        let (told, moment) = (told_at(row)?, Instant::now());
+    /// The database has told this time, and was asked for it at `sent`.
+    pub(super) fn learn(&self, told: Timestamp, sent: Instant) {
+        let moment = Instant::now();
         // It was told somewhere on the way: what is known is corrected only as far as it cannot be true.
         let right = self.now().clamp(told, told + (moment - sent));
         *self.anchor.lock().unwrap_or_else(PoisonError::into_inner) = (moment, right);
-        Ok(())
     }
 }
 
-fn told_at(row: &Row) -> Result<Timestamp, DatabaseError> {
+/// The time that a row tells.
+pub(super) fn told_at(row: &Row) -> Result<Timestamp, DatabaseError> {
     let told = row.try_get(TOLD).map_err(|error| DatabaseError::Damaged(error.to_string()))?;
     Ok(Timestamp::from_millis(told))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_by_itself_and_is_corrected_only_as_far_as_it_is_wrong() {
+        let at = Timestamp::from_millis;
+        let clock = DatabaseClock::at(at(1_000));
+        let sent = Instant::now();
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(clock.now(), at(1_100));
+        // Told at once, or at the last moment: both may be true.
+        clock.learn(at(1_000), sent);
+        clock.learn(at(1_100), sent);
+        assert_eq!(clock.now(), at(1_100));
+        clock.learn(at(3_600_000), sent);
+        assert_eq!(clock.now(), at(3_600_000));
+        clock.learn(at(1_000), sent);
+        assert_eq!(clock.now(), at(1_100));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(clock.now(), at(2_100));
+    }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     event::{Class, Timestamp},
     nodes::NODE_LEASE,
-    people::{self, PresenceStatus, UserIntent, UserState},
+    people::{self, NewNotification, PresenceStatus, UserIntent, UserState},
     task::Lease,
     testing::MemoryJournal,
 };
@@ -243,4 +243,73 @@ async fn an_embedded_store_is_left_in_peace() {
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!((rig.journal.appends(), rig.events().await), (appends, vec![]));
     assert!(rig.tracker.is_present() && rig.tracker.presence().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_has_no_more_tasks_than_they_may_whichever_nodes_make_them() {
+    let store = MemoryJournal::new();
+    let policy = Policy { live_tasks_per_user_max: 10, ..POLICY };
+    let mut nodes = Vec::new();
+    for name in ["a", "b", "c"] {
+        nodes.push(node_with(policy, &store, name, Clock::runtime()).await);
+    }
+    let make = |node: usize| {
+        let tracker = nodes[node].tracker.clone();
+        async move { tracker.create(Uuid::now_v7(), new_task(r#"{"userId":"ann"}"#), None).await }
+    };
+    let made = futures_util::future::join_all((0..30).map(|number| make(number % 3))).await;
+    let (made, refused): (Vec<_>, Vec<_>) = made.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (10, 20));
+    let too_many = Refusal::TooManyTasks { setting: "max-live-tasks-per-user", most: 10 };
+    assert!(refused.into_iter().all(|answer| super::refused(answer) == too_many));
+    // It makes nobody known.
+    assert!(nodes.iter().all(|node| node.tracker.user("ann").is_none()));
+    let first = made.into_iter().next().unwrap().unwrap().entry.unwrap().task.task_id;
+    nodes[1].tracker.submit(first, Intent::Cancel).await.unwrap();
+    make(1).await.unwrap();
+    assert_eq!(super::refused(make(1).await), too_many);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_is_one_task_and_one_notification_whichever_nodes_are_asked() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let made = |rig: &Rig| {
+        let tracker = rig.tracker.clone();
+        async move { tracker.create(Uuid::now_v7(), new_task("{}"), Some("key")).await.unwrap().entry.unwrap() }
+    };
+    let made = tokio::join!(made(&a), made(&b));
+    assert_eq!(made.0.task.task_id, made.1.task.task_id);
+    let ann = ChannelName::user("ann").unwrap();
+    let new = NewNotification { id: Some("1".into()), title: "t".into(), ..NewNotification::default() };
+    let (one, two) = tokio::join!(a.tracker.notify(&ann, new.clone()), b.tracker.notify(&ann, new));
+    assert_eq!(one.unwrap().1, two.unwrap().1);
+    let inbox = a.journal.read(&ChannelName::inbox("ann").unwrap(), Seq::ZERO).await.unwrap();
+    assert_eq!(inbox.events.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_marks_and_cancels_hold_whichever_nodes_are_asked() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let (ann, group) = (ChannelName::user("ann").unwrap(), ChannelName::group("g").unwrap());
+    let join = |groups: &[&str]| UserIntent::Join(groups.iter().map(|group| (*group).to_owned()).collect());
+    let (joined, read) =
+        tokio::join!(a.tracker.ask_user(&ann, join(&["g"])), b.tracker.ask_user(&ann, UserIntent::Seen(Seq(1))));
+    joined.unwrap();
+    // Whoever was second was decided upon the first.
+    assert!(read.is_err() || b.user("ann").seen == Seq(1));
+    b.hears(|b| !b.tracker.members("g", None, 1).is_empty()).await;
+    let note = NewNotification { title: "t".into(), ..NewNotification::default() };
+    let (_, sent) = b.tracker.notify_group(&group, note).await.unwrap();
+    assert!(sent > b.user("ann").groups["g"], "it is theirs");
+    a.hears(|a| a.tracker.head() >= sent).await;
+    a.tracker.ask_user(&ann, UserIntent::Read(None)).await.unwrap();
+    b.hears(|b| b.user("ann").read >= sent).await;
+
+    let (id, guard) = a.job("{}").await;
+    b.hears(|b| b.tracker.live(id).is_some()).await;
+    b.tracker.submit(id, Intent::Cancel).await.unwrap();
+    tokio::time::timeout(SECOND, guard.taken()).await.expect("its holder is told");
+    assert_eq!(a.tracker.live(id).unwrap().task.status, Status::Cancelling);
 }

@@ -70,8 +70,6 @@ const LOOKS_EVERY: Duration = Duration::from_millis(250);
 pub(super) struct FatedJournal {
     pub(super) inner: MemoryJournal,
     pub(super) fate: Arc<Fate>,
-    /// The name of the node, where there are several.
-    pub(super) node: Option<String>,
 }
 
 #[async_trait]
@@ -81,11 +79,15 @@ impl Journal for FatedJournal {
     }
 
     fn node(&self) -> Option<&str> {
-        self.node.as_deref()
+        self.inner.node()
+    }
+
+    fn time(&self) -> Option<Timestamp> {
+        self.inner.time()
     }
 
     async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
-        if self.node.is_none() {
+        if self.node().is_none() {
             std::future::pending::<()>().await;
         }
         loop {

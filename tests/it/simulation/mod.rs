@@ -15,6 +15,7 @@ mod writers;
 use std::{sync::Arc, time::Duration};
 
 use progressd::testing::MemoryJournal;
+use serde_json::Value;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -24,7 +25,7 @@ use choices::Choices;
 use nodes::Nodes;
 use truth::Truth;
 use watchers::{Listener, Seen, Watcher};
-use writers::{Tasks, Worker, notify};
+use writers::{Tasks, Worker, notify, submit, visit};
 
 /// Seeds that are tried unless more are asked for.
 const SEEDS: u64 = 100;
@@ -32,7 +33,11 @@ const SEEDS: u64 = 100;
 const SETTLES_WITHIN: Duration = Duration::from_secs(3_600);
 /// How long a service may not know what another has written.
 const HEARS_WITHIN: Duration = Duration::from_secs(2);
+/// How long users may seem to be connected whose service has died.
+const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 const USERS: [&str; 2] = ["ann", "bob"];
+/// Who only comes and goes.
+const VISITOR: &str = "cid";
 
 #[test]
 fn whatever_happens_everybody_is_told_what_is_kept() {
@@ -76,6 +81,9 @@ async fn simulate(choices: Choices) -> Truth {
         writing.spawn(notify(user, Arc::clone(&nodes), choices.fork()));
         watching.spawn(Listener::new(user, &nodes, choices.fork()).run());
     }
+    let jobs = Arc::<Tasks>::default();
+    writing.spawn(submit(Arc::clone(&nodes), Arc::clone(&jobs), choices.fork()));
+    writing.spawn(visit(VISITOR, Arc::clone(&nodes), choices.fork()));
     let troubles = tokio::spawn(Arc::clone(&nodes).trouble(choices.fork()));
     let written = timeout(SETTLES_WITHIN, writing.join_all()).await.expect("all is written in the end");
     troubles.abort();
@@ -88,10 +96,43 @@ async fn simulate(choices: Choices) -> Truth {
         }
     }
     let seen = timeout(SETTLES_WITHIN, watching.join_all()).await.expect("no watcher is left behind");
+    for job in jobs.close() {
+        let path = format!("/api/tasks/{job}");
+        let ends = until_all(&nodes, &path, |told| ["completed", "error"].iter().any(|end| told["status"] == *end));
+        timeout(SETTLES_WITHIN, ends).await.expect("no job is left behind");
+    }
+    is_present_everywhere(&nodes, &choices).await;
+    truth::comes_and_goes_in_turns(&truth).await;
     let events = truth::events(&truth).await;
     truth::has_all(&events, &written.concat());
     for Seen { channel, streams } in seen.concat() {
         truth::is_what_was_seen(&events, &channel, &streams, history < 1_000);
     }
     events
+}
+
+/// Waits until all services say so.
+async fn until_all(nodes: &Nodes, path: &str, is_so: impl Fn(&Value) -> bool) {
+    while !nodes.ask_each(path).await.iter().all(|told| is_so(&told.json())) {
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whoever has no stream is connected for none of the services, and whoever has one, for all.
+async fn is_present_everywhere(nodes: &Nodes, choices: &Choices) {
+    sleep(LEAVES_WITHIN).await;
+    for user in USERS {
+        for told in nodes.ask_each(&format!("/api/users/{user}")).await {
+            assert_eq!(told.json()["status"], "disconnected", "{told:?}");
+        }
+    }
+    let path = format!("/api/users/{VISITOR}");
+    for told in nodes.ask_each(&path).await {
+        assert!(told.status() == 404 || told.json()["status"] == "disconnected", "{told:?}");
+    }
+    let _stream = nodes.stream(choices, &format!("/sse/connect/{VISITOR}"), "").await.expect("all live");
+    sleep(HEARS_WITHIN).await;
+    for told in nodes.ask_each(&path).await {
+        assert_eq!(told.json()["status"], "connected", "{told:?}");
+    }
 }

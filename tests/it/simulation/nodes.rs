@@ -58,9 +58,8 @@ impl Nodes {
             config.streams.tick_interval = Duration::from_millis(10);
             // A store that nodes share begins no epoch with the start of one.
             let is_shared = self.nodes.len() > 1;
-            let inner = if is_shared { self.truth.clone() } else { self.truth.reopened() };
-            let name = is_shared.then(|| format!("node-{node}"));
-            let journal = FatedJournal { inner, fate: Arc::clone(&fate), node: name };
+            let inner = if is_shared { self.truth.on_node(&format!("node-{node}")) } else { self.truth.reopened() };
+            let journal = FatedJournal { inner, fate: Arc::clone(&fate) };
             match Service::start(config, Arc::new(journal), self.clock.clone()).await {
                 Ok(service) => {
                     let end = CancellationToken::new();

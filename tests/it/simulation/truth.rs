@@ -28,6 +28,20 @@ pub(super) async fn events(journal: &MemoryJournal) -> Truth {
     truth
 }
 
+/// It was told that a user came or went only if they had gone or come before.
+pub(super) async fn comes_and_goes_in_turns(journal: &MemoryJournal) {
+    let Ok(Tail::Events(events)) = journal.reopened().tail(Seq::ZERO, usize::MAX).await else {
+        panic!("the log holds all");
+    };
+    let mut known = BTreeMap::<String, String>::new();
+    for event in events.iter().filter(|event| event.channel().to_string() == "topic:presence") {
+        let told: Value = serde_json::from_slice(&event.draft.data).expect("JSON");
+        let [user, status] = ["userId", "status"].map(|member| told[member].as_str().expect("text").to_owned());
+        let before = known.insert(user, status.clone()).unwrap_or_else(|| "disconnected".into());
+        assert_ne!(before, status, "{told}");
+    }
+}
+
 /// What was acknowledged is there, and once.
 pub(super) fn has_all(truth: &Truth, acknowledged: &[(String, String)]) {
     for (channel, text) in acknowledged {

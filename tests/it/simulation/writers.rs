@@ -1,4 +1,5 @@
-//! Those who write: workers who report on their tasks, and who notifies users. Each asks again until it has an answer that
+//! Those who write: workers who report on their tasks, who notifies users, who gives jobs to the services, and who comes and
+//! goes. Each asks again until it has an answer that
 //! tells what became of it.
 
 use std::{
@@ -55,10 +56,7 @@ impl Worker {
     pub(super) async fn run(self) -> Acknowledged {
         let mut acknowledged = Vec::new();
         for _ in 0..self.choices.between(1, 3) {
-            let id = uuid::Builder::from_random_bytes(
-                (u128::from(self.choices.number()) << 64 | u128::from(self.choices.number())).to_be_bytes(),
-            );
-            let id = id.into_uuid();
+            let id = new_id(&self.choices);
             let steps: Vec<Value> =
                 (0..self.choices.between(1, 6)).map(|step| json!({ "name": step.to_string() })).collect();
             let path = format!("/api/tasks/{id}");
@@ -87,6 +85,35 @@ impl Worker {
     async fn until_done(&self, method: &str, path: &str, body: &Value) {
         ask_until_done(&self.nodes, &self.choices, method, path, body).await;
     }
+}
+
+fn new_id(choices: &Choices) -> Uuid {
+    let bytes = (u128::from(choices.number()) << 64 | u128::from(choices.number())).to_be_bytes();
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// Gives the services some work of their own.
+pub(super) async fn submit(nodes: Arc<Nodes>, jobs: Arc<Tasks>, choices: Choices) -> Acknowledged {
+    for _ in 0..choices.between(1, 4) {
+        choices.pause(Duration::from_secs(5)).await;
+        let id = new_id(&choices);
+        let input = json!({ "steps": choices.between(1, 5), "intervalMs": choices.between(1, 8_000) });
+        let job = json!({ "kind": "simulate", "maxAttempts": choices.between(1, 3), "input": input });
+        ask_until_done(&nodes, &choices, "PUT", &format!("/api/tasks/{id}"), &job).await;
+        jobs.add(id);
+    }
+    Vec::new()
+}
+
+/// Connects to some service again and again, and stays for a while.
+pub(super) async fn visit(user: &'static str, nodes: Arc<Nodes>, choices: Choices) -> Acknowledged {
+    for _ in 0..choices.between(2, 6) {
+        choices.pause(Duration::from_secs(8)).await;
+        let stream = nodes.stream(&choices, &format!("/sse/connect/{user}"), "").await;
+        choices.pause(Duration::from_secs(20)).await;
+        drop(stream);
+    }
+    Vec::new()
 }
 
 async fn ask_until_done(nodes: &Nodes, choices: &Choices, method: &str, path: &str, body: &Value) {
