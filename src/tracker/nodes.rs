@@ -18,7 +18,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -104,7 +104,12 @@ impl Tracker {
     /// The tasks that jobs of other nodes have left behind with a checkpoint: any node that can may resume them.
     pub fn left_tasks(&self) -> Vec<Uuid> {
         let (table, nodes) = (self.shared.table(), self.shared.nodes());
-        let is_left = |entry: &&Arc<Entry>| node_of(entry).is_some_and(|node| !nodes.has(node)) && can_resume(entry);
+        // What somebody here holds is not left, whatever others think of this node.
+        let is_held = |lease: &Lease| self.shared.holders.length(lease.token).is_some();
+        let is_left = |entry: &&Arc<Entry>| {
+            let is_gone = node_of(entry).is_some_and(|node| !nodes.has(node));
+            is_gone && can_resume(entry) && !entry.memo.lease.as_ref().is_some_and(is_held)
+        };
         let mut tasks: Vec<_> = table.tasks().filter(is_left).map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
@@ -124,14 +129,17 @@ impl Tracker {
         }
         let bury = |(node, last): (Arc<str>, Seq)| Some(Ask::Forget(ChannelName::node(&node).ok()?, Some(last)));
         ask_all(self, lapsed.into_iter().filter_map(bury)).await?;
-        let known: Arc<BTreeSet<Arc<str>>> = Arc::new(self.shared.nodes().names().cloned().collect());
+        let mut after: Option<ChannelName> = None;
         loop {
+            // Anew each time: a node may have entered meanwhile.
+            let known: Arc<BTreeSet<Arc<str>>> = Arc::new(self.shared.nodes().names().cloned().collect());
             let is_orphan = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
                 // A user who is known has a valid name.
                 is_left_behind(state, &known).then(|| ChannelName::user(user_id).ok()).flatten()
             };
-            let orphans = self.users(None, SLICE, is_orphan);
+            let orphans = self.users(after.as_ref().map(ChannelName::name).as_deref(), SLICE, is_orphan);
             let is_last = orphans.len() < SLICE;
+            after = orphans.last().cloned();
             let bereave = |user| Ask::Events(EventAsk::User(user, UserIntent::Bereave(Arc::clone(&known))), None);
             ask_all(self, orphans.into_iter().map(bereave)).await?;
             if is_last {
@@ -139,8 +147,8 @@ impl Tracker {
             }
         }
         let lost: BTreeMap<_, _> = {
-            let table = self.shared.table();
-            table.tasks().filter_map(|entry| Some((entry.task.task_id, abandoned(entry, &known)?))).collect()
+            let (table, nodes) = (self.shared.table(), self.shared.nodes());
+            table.tasks().filter_map(|entry| Some((entry.task.task_id, abandoned(entry, &nodes)?))).collect()
         };
         let mut lost = lost.into_iter().map(|(id, abandon)| Ask::Task(id, abandon)).peekable();
         while lost.peek().is_some() {
@@ -157,9 +165,9 @@ fn is_left_behind(state: &UserState, known: &BTreeSet<Arc<str>>) -> bool {
 
 /// What takes a task from a job on a node that is gone. If the job had made a checkpoint, another node can resume it, or
 /// its own when it comes back, until the lease of the task ends.
-fn abandoned(entry: &Entry, known: &BTreeSet<Arc<str>>) -> Option<Intent> {
+fn abandoned(entry: &Entry, nodes: &NodeTable) -> Option<Intent> {
     let lease = entry.memo.lease.as_ref()?;
-    let is_lost = node_of(entry).is_some_and(|node| !known.contains(node)) && !can_resume(entry);
+    let is_lost = node_of(entry).is_some_and(|node| !nodes.has(node)) && !can_resume(entry);
     is_lost.then(|| Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
 }
 
@@ -203,11 +211,14 @@ pub(super) async fn keep(tracker: Tracker, stop: CancellationToken) {
             }
             let has_work = || is_orphaning || !tracker.shared.nodes().lapsed(now).is_empty();
             if pulse.is_steady(now) && tracker.is_first_node() && has_work() {
-                let bereaved = tracker.bereave().await;
-                bereaved.unwrap_or_else(|error| {
+                // However much that is, this node says in time that it lives. The rest is taken after that.
+                let bereaved = timeout_at(renew_at, tracker.bereave()).await;
+                if !matches!(bereaved, Ok(Ok(()))) {
                     own.is_orphaning.store(true, Ordering::Relaxed);
+                }
+                if let Ok(Err(error)) = bereaved {
                     tracing::warn!(%error, "cannot take from dead nodes what was theirs; retrying");
-                });
+                }
             }
         }
     };

@@ -7,7 +7,7 @@ use crate::{
     event::{Class, Timestamp},
     nodes::NODE_LEASE,
     people::{self, NewNotification, PresenceStatus, UserIntent, UserState},
-    task::Lease,
+    task::{Lease, Payload, Report},
     testing::MemoryJournal,
 };
 
@@ -312,4 +312,67 @@ async fn groups_marks_and_cancels_hold_whichever_nodes_are_asked() {
     b.tracker.submit(id, Intent::Cancel).await.unwrap();
     tokio::time::timeout(SECOND, guard.taken()).await.expect("its holder is told");
     assert_eq!(a.tracker.live(id).unwrap().task.status, Status::Cancelling);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_much_from_a_dead_node_still_lives_and_spares_who_enters() {
+    for users in [300, 8_000] {
+        takes_over(users).await;
+    }
+}
+
+async fn takes_over(users: usize) {
+    let store = MemoryJournal::new();
+    let (b, c, a) = (node(&store, "b").await, node(&store, "c").await, node(&store, "a").await);
+    tokio::time::sleep(NODE_LEASE).await;
+    let users: Vec<_> = (0..users).map(|number| format!("u{number:04}")).collect();
+    for some in users.chunks(1_000) {
+        futures_util::future::join_all(some.iter().map(|user| a.says(user, PresenceStatus::Connected))).await;
+    }
+    b.hears(|b| b.tracker.users(None, usize::MAX, |_| Some(())).len() == users.len()).await;
+    let since = |rig: &Rig| rig.tracker.shared.nodes().lease("b").map(|lease| lease.since);
+    let (before, (told, mut begins)) = (since(&c), tokio::sync::watch::channel(false));
+
+    a.journal.cut(true);
+    // Each append of this node takes its time.
+    let slow = b.journal.clone();
+    b.journal.before_append(move |_, groups| {
+        let gate = slow.hold_appends();
+        drop(tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            gate.release();
+        }));
+        told.send_if_modified(|begins| groups.len() > 100 && !std::mem::replace(begins, true));
+        Ok(())
+    });
+    begins.changed().await.unwrap();
+    let e = node(&store, "e").await;
+    let (job, _guard) = e.job("{}").await;
+    e.says("zoe", PresenceStatus::Connected).await;
+    c.hears(|c| users.iter().all(|user| !c.is_connected(user))).await;
+    tokio::time::sleep(2 * SECOND).await;
+    assert_eq!((since(&c), c.living()), (before, ["b", "c", "e"].map(str::to_owned).into()));
+    assert_eq!(c.status(job).await, Status::Processing);
+    assert_eq!(c.told("zoe").await, ["connected"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_taken_for_dead_does_not_resume_what_it_works_on() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let (id, guard) = a.job("{}").await;
+    let token = a.tracker.live(id).unwrap().memo.lease.as_ref().unwrap().token;
+    let checkpoint = Payload::of(&serde_json::json!(1)).unwrap();
+    a.tracker.submit(id, Intent::Checkpoint { report: Report::default(), token, checkpoint }).await.unwrap();
+    a.journal.before_append(|_, _| Err(JournalError::Unavailable("away".into())));
+    let gone =
+        Draft { class: Class::Tombstone, ..people::message(&ChannelName::node("a").unwrap(), bytes::Bytes::new()) };
+    let at = Timestamp::default();
+    assert!(b.journal.foreign(Group { id: Uuid::now_v7(), at, expects: Vec::new(), drafts: vec![gone] }).await);
+    for node in [&a, &b] {
+        node.hears(|node| !node.tracker.shared.nodes().has("a")).await;
+    }
+    assert_eq!((a.tracker.left_tasks(), b.tracker.left_tasks()), (vec![], vec![id]));
+    drop(guard);
+    assert_eq!(a.tracker.left_tasks(), [id]);
 }
