@@ -38,12 +38,13 @@
 //! # Epochs
 //! Each life of a store has an epoch: the cursors of what is appended from then on have its name, and those of what was
 //! written before stay the same. A life begins wherever what was committed last may have been lost: of an embedded store
-//! with each start, of a shared one when it is restored or a standby is promoted, but not when one of its nodes starts.
+//! with each start, of a shared one when its server starts, it is restored or a standby is promoted, but not when one of its
+//! nodes starts.
 //! A store that is an older copy of itself begins another epoch than the one that was lost.
 //!
-//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on. What the
-//! caller knows may then be what was lost: so each append is [`JournalError::Lapsed`] until the caller has loaded the
-//! channels anew and says so with [`Journal::adopt`].
+//! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on. Unless the
+//! new life has all that was ever answered here, what the caller knows may be what was lost: so each append is
+//! [`JournalError::Lapsed`] until the caller has loaded the channels anew and says so with [`Journal::adopt`].
 //!
 //! # Other nodes
 //! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an

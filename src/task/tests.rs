@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::{Class, Event, Seq, Timestamp};
+use crate::event::{ChannelName, Class, Event, Seq, Timestamp};
 
 const POLICY: Policy = Policy { stalled_after: Duration::from_secs(30), ..Policy::WIDE };
 const LEASE: Duration = Duration::from_secs(30);
@@ -437,6 +437,42 @@ fn a_repeated_request_is_the_same_task_and_another_is_refused() {
     };
     assert_eq!(world.decide(id, &create("a")), Ok(0));
     assert_eq!(world.decide(id, &create("b")), Err(Refusal::Mismatch));
+}
+
+#[test]
+fn the_pace_of_an_attempt_begins_with_it() {
+    let (mut world, id) = started(r#"{"start":true,"total":100}"#);
+    world.now = world.now + Duration::from_secs(10);
+    world.decide(id, &report(r#"{"current":50}"#)).expect("accepted");
+    assert_eq!(world.entry(id).and_then(|entry| entry.task.rate), Some(5.0));
+}
+
+#[test]
+fn a_row_that_was_loaded_replaces_only_an_older_one() {
+    let (mut world, id) = started("{}");
+    let channel = ChannelName::task(id);
+    let first = world.table.row(&channel).expect("it is there").clone();
+    world.decide(id, &report(r#"{"progress":40}"#)).expect("accepted");
+    let second = world.table.row(&channel).expect("it is there").clone();
+    let mut table = Table::new(POLICY);
+    for (row, last, found) in [(&first, 1, &first), (&second, 2, &second), (&first, 1, &second), (&first, 2, &second)] {
+        table.restore(channel.clone(), row.clone(), Seq(last));
+        assert_eq!(table.row(&channel), Some(found), "{last}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_as_long_as_it_is_there() {
+    let mut table = Table::new(POLICY);
+    let channels = [1, 2].map(|nth| ChannelName::task(Uuid::from_u128(nth)));
+    for (seq, row, count) in
+        [(1, Row::Unreadable, 1), (2, Row::Unreadable, 1), (3, Row::Gone, 0), (4, Row::Unreadable, 1)]
+    {
+        table.put(channels[0].clone(), row, Seq(seq));
+        assert_eq!(table.unreadable(), count, "{seq}");
+    }
+    table.put(channels[1].clone(), Row::Unreadable, Seq(5));
+    assert_eq!(table.unreadable(), 2);
 }
 
 #[test]

@@ -113,6 +113,21 @@ impl PostgresServer {
         run(self.control("stop").args(["-m", "immediate"]));
     }
 
+    /// Copies its files, while it is stopped.
+    pub fn copy_files(&self) {
+        run(Command::new("cp").args(["-a", "--"]).arg(self.data()).arg(self.copy()));
+    }
+
+    /// Puts the copy in the place of its files, while it is stopped.
+    pub fn put_back(&self) {
+        run(Command::new("rm").args(["-rf", "--"]).arg(self.data()));
+        run(Command::new("mv").args(["--"]).arg(self.copy()).arg(self.data()));
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.join("copy")
+    }
+
     /// The URL of a database on it.
     pub fn url(&self, database: &str) -> String {
         let host = self.directory.display().to_string().replace('/', "%2F");

@@ -323,3 +323,19 @@ impl Watch for MemberWatcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_followed_as_long_as_somebody_watches() {
+        let memberships = Memberships::default();
+        let ann = ChannelName::user("ann").unwrap();
+        let (one, two) = (memberships.follow(&ann, None), memberships.follow(&ann, None));
+        drop(one);
+        assert_eq!(memberships.lock().len(), 1);
+        drop(two);
+        assert_eq!(memberships.lock().len(), 0, "not even the name is kept");
+    }
+}

@@ -13,6 +13,7 @@ mod dependencies;
 mod settings;
 mod shared_access;
 mod shared_files;
+mod shared_lives;
 mod shared_store;
 mod simulation;
 mod stores;

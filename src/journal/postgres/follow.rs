@@ -17,7 +17,6 @@ use super::{
     address::{Address, DrivenConnection},
     connect::PoolKind,
     error::DatabaseError,
-    life::Life,
     read,
     record::{self, signed},
     time,
@@ -92,15 +91,14 @@ impl PostgresJournal {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
-            && record::parsed::<crate::event::Epoch>(row, 1)? != self.adopted()
+            && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
+            && !self.meet_life(PoolKind::Shared).await?
         {
-            let rows = self.connections.query(PoolKind::Shared, Life::question(), &[]).await?;
-            self.life.learn(&rows)?;
             return Ok(Tail::Lapsed);
         }
         let tail = read::tail(&rows, known_head)?;
         if let Tail::Events(events) = &tail {
-            events.last().into_iter().for_each(|last| self.note_head(last.seq));
+            events.last().into_iter().for_each(|last| self.life.note_head(last.seq));
         }
         Ok(tail)
     }

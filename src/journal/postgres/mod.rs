@@ -4,7 +4,7 @@
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
 //! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
 //! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a
-//! file for each later version (`history_bytes.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
+//! file for each later version (`history_bytes.sql`, `lives.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
 //! lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
@@ -29,13 +29,10 @@ pub use error::DatabaseRefused;
 pub use import::{ImportError, MoveProgress, import};
 pub use node::Node;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     address::Address,
@@ -73,10 +70,6 @@ pub struct PostgresJournal {
     connections: Connections,
     follower: LogFollower,
     node: Option<Node>,
-    /// The life in which whoever appends has loaded what they know.
-    adopted: Mutex<Epoch>,
-    /// The highest seq that any answer has named.
-    head: AtomicU64,
 }
 
 impl PostgresJournal {
@@ -89,7 +82,6 @@ impl PostgresJournal {
         let opened = open::open(&address, options.history).await?;
         let life = Arc::new(opened.life);
         let connections = Connections::new(&address, &life)?;
-        let (adopted, head) = (Mutex::new(life.epoch()), AtomicU64::new(opened.head.0));
         Ok(Self {
             options: options.clone(),
             life,
@@ -97,8 +89,6 @@ impl PostgresJournal {
             connections,
             follower: LogFollower::new(address),
             node: None,
-            adopted,
-            head,
         })
     }
 
@@ -108,22 +98,21 @@ impl PostgresJournal {
         Self { node: Some(node), ..self }
     }
 
-    async fn query(
-        &self,
-        kind: PoolKind,
-        sql: &str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>, JournalError> {
+    async fn query(&self, kind: PoolKind, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, JournalError> {
         Ok(self.connections.query(kind, sql, values).await?)
     }
 
-    /// An answer has named this seq: all through it is in the rows.
-    fn note_head(&self, head: Seq) {
-        self.head.fetch_max(head.0, Ordering::AcqRel);
+    /// Learns of another life, and goes on in it if that has all that is known here.
+    async fn meet_life(&self, kind: PoolKind) -> Result<bool, DatabaseError> {
+        let rows = self.connections.query(kind, Life::question(), &[]).await?;
+        self.life.learn(&rows)?;
+        Ok(self.life.go_on())
     }
 
-    fn adopted(&self) -> Epoch {
-        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn try_append(&self, known_head: Seq, groups: &[Group]) -> Result<Vec<Row>, DatabaseError> {
+        let PostgresOptions { history, log } = self.options;
+        let columns = Columns::new(known_head, self.life.adopted(), log, history, groups);
+        self.connections.query(PoolKind::Own, APPEND, &columns.values()).await
     }
 
     async fn histories(&self, channels: &[ChannelName], after: Seq) -> Result<Vec<History>, JournalError> {
@@ -152,7 +141,7 @@ impl Journal for PostgresJournal {
     }
 
     fn adopt(&self, epoch: Epoch) {
-        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = epoch;
+        self.life.adopt(epoch);
     }
 
     async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
@@ -161,14 +150,14 @@ impl Journal for PostgresJournal {
 
     fn folded_through(&self) -> Seq {
         // What is committed is in the rows.
-        Seq(self.head.load(Ordering::Acquire))
+        self.life.head()
     }
 
     async fn head(&self) -> Result<Seq, JournalError> {
         let rows = self.query(PoolKind::Own, "SELECT head FROM progressd.store", &[]).await?;
         let row = rows.first().ok_or_else(|| JournalError::Damaged("its row of facts is missing".into()))?;
         let head = record::seq(row, 0)?;
-        self.note_head(head);
+        self.life.name_head(head);
         Ok(head)
     }
 
@@ -177,25 +166,21 @@ impl Journal for PostgresJournal {
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
-        let answer = {
-            let PostgresOptions { history, log } = self.options;
-            let columns = Columns::new(known_head, self.adopted(), log, history, &groups);
-            self.connections.query(PoolKind::Own, APPEND, &columns.values()).await
-        };
+        let mut answer = self.try_append(known_head, &groups).await;
+        if let Err(DatabaseError::NewLife) = answer
+            && self.meet_life(PoolKind::Own).await?
+        {
+            answer = self.try_append(known_head, &groups).await;
+        }
         match answer {
             Ok(rows) => {
                 let appended = append::appended(groups, &rows)?;
-                self.note_head(appended.events.last().map_or(known_head, |last| last.seq));
+                self.life.note_head(appended.events.last().map_or(known_head, |last| last.seq));
                 Ok(appended)
             }
             Err(DatabaseError::Lost(reason)) => {
                 tracing::warn!(reason, "the answer to an append was lost");
                 Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() })
-            }
-            Err(DatabaseError::NewLife) => {
-                let rows = self.query(PoolKind::Own, Life::question(), &[]).await?;
-                self.life.learn(&rows)?;
-                Err(DatabaseError::NewLife.into())
             }
             Err(error) => Err(error.into()),
         }

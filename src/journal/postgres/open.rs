@@ -8,16 +8,16 @@ use super::{
     connect::{CONNECTED_MAX, silent},
     error::{DatabaseError, DatabaseRefused},
     life::Life,
-    record,
     time::{self, DatabaseClock},
 };
-use crate::event::{Epoch, HistoryBounds, Seq};
+use crate::event::{Epoch, HistoryBounds};
 
 /// The version of the tables and functions.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// What makes the tables of each version from those of the one before it; of the first, from nothing.
-const UPGRADES: [&str; VERSION as usize] = [include_str!("tables.sql"), include_str!("history_bytes.sql")];
+const UPGRADES: [&str; VERSION as usize] =
+    [include_str!("tables.sql"), include_str!("history_bytes.sql"), include_str!("lives.sql")];
 
 /// What makes the functions of this version.
 const FUNCTIONS: &str = include_str!("append.sql");
@@ -25,7 +25,6 @@ const FUNCTIONS: &str = include_str!("append.sql");
 /// A store, and what is known of it.
 pub(super) struct FoundStore {
     pub(super) life: Life,
-    pub(super) head: Seq,
     pub(super) clock: DatabaseClock,
 }
 
@@ -53,11 +52,10 @@ async fn open_on(client: &mut Client, place: &str, history: HistoryBounds) -> Re
     }
     transaction.commit().await.map_err(|error| failed(&error, place))?;
     let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
-    let sql = format!("SELECT head, {} FROM progressd.store", time::NOW);
+    let sql = format!("SELECT {} FROM progressd.store", time::NOW);
     let row = client.query_one(&sql, &[]).await.map_err(|error| failed(&error, place))?;
-    let head = record::seq(&row, 0).map_err(|error| error.at_open(place))?;
     let clock = DatabaseClock::at(time::told_at(&row).map_err(|error| error.at_open(place))?);
-    Ok(FoundStore { life, head, clock })
+    Ok(FoundStore { life, clock })
 }
 
 fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {

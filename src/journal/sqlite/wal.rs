@@ -147,3 +147,87 @@ fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE_BYTES: usize = 512;
+    const FRAME_BYTES: usize = FRAME_HEADER_BYTES + PAGE_BYTES;
+
+    /// A log of these frames, of which the ones that are true end a commit.
+    fn log(magic: u32, salt: u8, page_bytes: u32, frames: &[bool]) -> Vec<u8> {
+        let mut log = vec![0; HEADER_BYTES];
+        log[..4].copy_from_slice(&magic.to_be_bytes());
+        log[8..12].copy_from_slice(&page_bytes.to_be_bytes());
+        log[16..24].fill(salt);
+        let mut format = Format { page_bytes: PAGE_BYTES, salts: [salt; 8], big_endian: magic & 1 == 1, sums: (0, 0) };
+        format.sums = format.sum((0, 0), &log[..24]);
+        let told = |(first, second): (u32, u32)| [first.to_be_bytes(), second.to_be_bytes()].concat();
+        log[24..].copy_from_slice(&told(format.sums));
+        for (number, is_commit) in (1..).zip(frames) {
+            let page = [number; PAGE_BYTES];
+            let head = [[0, 0, 0, number], [0, 0, 0, u8::from(*is_commit)]].concat();
+            format.sums = format.sum(format.sum(format.sums, &head), &page);
+            log.extend([&head, &[salt; 8][..], &told(format.sums), &page].concat());
+        }
+        log
+    }
+
+    fn seen(log: &[u8]) -> Wal {
+        look_through(log, log.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn a_log_that_is_cut_at_any_place_is_told() {
+        for magic in [MAGIC, MAGIC | 1] {
+            let log = log(magic, 7, 512, &[false, true, true, false]);
+            for length in 0..=log.len() {
+                let frames = length.saturating_sub(HEADER_BYTES) / FRAME_BYTES;
+                let committed = HEADER_BYTES + FRAME_BYTES * if frames < 2 { 0 } else { frames.min(3) };
+                let expected = match length.saturating_sub(committed) {
+                    0 if frames == 0 => Wal::Empty,
+                    0 => Wal::Whole,
+                    bytes => Wal::CutOff { bytes: bytes as u64 },
+                };
+                assert_eq!(seen(&log[..length]), expected, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_frame_is_damage_where_more_than_one_commit_may_be_behind_it() {
+        let bad = |frames: &[bool], at: usize| {
+            let mut log = log(MAGIC, 7, 512, frames);
+            log[HEADER_BYTES + at * FRAME_BYTES + FRAME_HEADER_BYTES] ^= 1;
+            seen(&log)
+        };
+        assert_eq!(bad(&[true, false, true], 1), Wal::CutOff { bytes: 2 * FRAME_BYTES as u64 });
+        assert_eq!(bad(&[true, true], 1), Wal::CutOff { bytes: FRAME_BYTES as u64 });
+        assert_eq!(bad(&[true, false, true, false], 1), Wal::Damaged);
+        assert_eq!(bad(&[true, true, false], 1), Wal::Damaged);
+    }
+
+    #[test]
+    fn a_bad_header_is_damage_where_there_may_be_frames() {
+        for (magic, page_bytes) in [(MAGIC ^ 4, 512), (MAGIC, 513), (MAGIC, 256), (MAGIC, 131_072)] {
+            let log = log(magic, 7, page_bytes, &[true]);
+            let most = HEADER_BYTES + FRAME_HEADER_BYTES;
+            assert_eq!(seen(&log[..most]), Wal::Empty, "{magic:x} {page_bytes}");
+            assert_eq!(seen(&log[..=most]), Wal::Damaged, "{magic:x} {page_bytes}");
+        }
+        let mut log = log(MAGIC, 7, 512, &[true]);
+        log[31] ^= 1;
+        assert_eq!(seen(&log), Wal::Damaged);
+    }
+
+    #[test]
+    fn what_an_earlier_log_left_behind_is_no_part_of_it() {
+        let earlier = log(MAGIC, 6, 512, &[false, false, true]);
+        let again = log(MAGIC, 7, 512, &[true]);
+        for cut in [0, 1, FRAME_BYTES] {
+            let both = [&again[..], &earlier[again.len()..earlier.len() - cut]].concat();
+            assert_eq!(seen(&both), Wal::Whole, "{cut}");
+        }
+    }
+}

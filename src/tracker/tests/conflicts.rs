@@ -259,6 +259,16 @@ async fn in_another_life_streams_go_on_if_nothing_is_lost(store: Store) {
     }
 }
 
+async fn after_a_lapse_who_holds_a_lease_is_to_look_at_the_task(store: Store) {
+    let rig = Rig::start(store).await;
+    let id = rig.started().await;
+    let guard = rig.tracker.hold_lease(Uuid::now_v7(), STALLED_AFTER);
+    assert!(guard.taken().now_or_never().is_none());
+    rig.journal.fail_next_append(JournalError::Lapsed);
+    rig.report(id, r#"{"message":"m"}"#).await.unwrap();
+    assert!(guard.taken().now_or_never().is_some());
+}
+
 async fn one_that_lapses_for_ever_is_told_to_come_again(store: Store) {
     let rig = Rig::haunted(store, |_, groups| match groups {
         [group] if group.drafts.iter().any(|draft| draft.class == crate::event::Class::Tick) => {
@@ -288,6 +298,7 @@ on_each_store! {
         after_a_lapse_members_watch_the_groups_that_they_are_in,
         a_stream_that_missed_too_much_ends_alone,
         in_another_life_streams_go_on_if_nothing_is_lost,
+        after_a_lapse_who_holds_a_lease_is_to_look_at_the_task,
         one_that_lapses_for_ever_is_told_to_come_again,
     }
 }

@@ -101,6 +101,21 @@ async fn a_user_whom_another_node_changed_is_decided_again(store: Store) {
     assert_eq!((known.seen, known.groups.len()), (Seq(1), 2), "neither is lost");
 }
 
+async fn a_user_who_comes_to_another_node_as_they_are_forgotten_stays(store: Store) {
+    let rig = Rig::start(store).await;
+    join(&rig, "ann", &["a"]).await;
+    let now = rig.tracker.clock().now();
+    let mut state = crate::people::UserState::clone(&rig.tracker.user("ann").unwrap());
+    state.status = crate::people::PresenceStatus::Connected;
+    let memo = serde_json::to_vec(&state).unwrap();
+    let draft = Draft { memo: Some(memo.into()), class: Class::Hidden, ..message(&user("ann"), "".into()) };
+    let group = Group { id: Uuid::now_v7(), at: now, expects: Vec::new(), drafts: vec![draft] };
+    rig.journal.foreign_before_next_append(group);
+    rig.tracker.ask_user(&user("ann"), UserIntent::Forget(now + USER_RETENTION)).await.unwrap();
+    assert!(rig.tracker.user("ann").is_some());
+    assert!(channels(&rig).await.contains(&"user:ann".to_owned()));
+}
+
 async fn notifications_are_trimmed_by_their_age(store: Store) {
     let rig = Rig::start(store).await;
     join(&rig, "ann", &["a"]).await;
@@ -239,6 +254,7 @@ on_each_store! {
         one_who_had_texts_before_can_become_known_also_all_at_once,
         who_was_away_for_long_is_forgotten_with_what_waited,
         a_user_whom_another_node_changed_is_decided_again,
+        a_user_who_comes_to_another_node_as_they_are_forgotten_stays,
         notifications_are_trimmed_by_their_age,
         a_group_that_somebody_joins_elsewhere_as_it_is_swept_keeps_its_messages,
         a_group_that_somebody_joins_elsewhere_as_it_is_left_keeps_its_messages,

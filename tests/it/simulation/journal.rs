@@ -1,4 +1,5 @@
-//! The journal as one service sees it: slow, away at times, and with answers that get lost.
+//! The journal as one service sees it: slow, away at times, with answers that get lost, and a log that is trimmed before
+//! the service has read it.
 
 use std::{
     sync::{
@@ -48,6 +49,11 @@ impl Fate {
         self.is_calm.load(Ordering::Relaxed)
     }
 
+    /// Whether something that happens to so many percent of the calls happens now.
+    fn may(&self, percent: u64) -> bool {
+        !self.is_calm() && self.choices.chance(percent)
+    }
+
     /// The way there or back. Who is dead goes nowhere.
     async fn way(&self) -> Result<(), JournalError> {
         if !self.is_calm() {
@@ -92,6 +98,9 @@ impl Journal for FatedJournal {
         }
         loop {
             tokio::time::sleep(LOOKS_EVERY).await;
+            if self.fate.may(1) {
+                return Tail::Lapsed;
+            }
             match self.tail(known_head, limit).await {
                 Ok(Tail::Events(events)) if events.is_empty() => {}
                 Ok(found) => return found,
@@ -112,12 +121,14 @@ impl Journal for FatedJournal {
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
         self.fate.way().await?;
         let lost = || Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() };
-        let lose = |percent| !self.fate.is_calm() && self.fate.choices.chance(percent);
-        if lose(3) {
+        if self.fate.may(3) {
             return Ok(lost());
         }
+        if self.node().is_some() && self.fate.may(2) {
+            return Err(JournalError::Lapsed);
+        }
         let appended = self.inner.append(known_head, groups.clone()).await;
-        if lose(3) || self.fate.way().await.is_err() {
+        if self.fate.may(3) || self.fate.way().await.is_err() {
             return Ok(lost());
         }
         appended

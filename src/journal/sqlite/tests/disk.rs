@@ -153,6 +153,25 @@ async fn a_file_that_could_not_be_synced_is_written_anew() {
 }
 
 #[tokio::test]
+async fn what_may_hide_a_loss_while_it_is_reopened_has_it_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path()).unwrap();
+    add(&journal, &task(1), Class::Change, "before").await;
+    with_writer(&journal, |writer| {
+        // That the path is gone hides nothing, that less is there than was committed may.
+        writer.distrust(&StoreError::Displaced("journal.db".into()));
+        let head = std::mem::replace(&mut writer.head, Seq(99));
+        assert!(matches!(writer.settle(), Err(JournalError::Damaged(_))));
+        writer.head = head;
+    })
+    .await;
+    add(&journal, &task(1), Class::Change, "after").await;
+    let alone = copy_as_crashed(directory.path(), 0);
+    assert!(open(alone.path()).unwrap().last_seq() >= Seq(1), "it is in the file itself");
+    journal.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn nobody_reads_what_may_not_be_on_the_disk() {
     let directory = tempfile::tempdir().unwrap();
     let (file, away) = (directory.path().join("journal.db"), directory.path().join("away"));
