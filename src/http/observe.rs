@@ -160,7 +160,8 @@ fn tell(response: &Response, started: Instant) {
     let code = response.extensions().get::<Code>().map_or("", |code| code.0);
     let is_of_user = status == 507 && response.extensions().get::<LimitReached>().is_some();
     match response.extensions().get::<Cause>() {
-        Some(Cause(cause)) if status == 503 => {
+        // A stream is refused with 200 and an event.
+        Some(Cause(cause)) if code == kinds::STORE_UNAVAILABLE.code => {
             if is_to_be_told() {
                 tracing::warn!(http.status = status, latency_ms, code, cause, "requests are turned away");
             } else {

@@ -7,6 +7,7 @@
 //! It stores envelopes; what an event says is not its business, but for the members by which channels are listed.
 
 mod calls;
+mod check;
 mod checkpoint;
 mod connect;
 mod edge;

@@ -13,7 +13,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    SqliteOptions,
+    SqliteOptions, check,
     connect::{checkpoint, connect, make_durable},
     error::{OpenError, StoreError},
     home::{Place, WAL_SUFFIX, at, beside, private_file, sync_directory},
@@ -159,7 +159,7 @@ pub(super) fn check(connection: &Connection, options: &SqliteOptions) -> Result<
         if found != "ok" {
             return Err(StoreError::Damaged(found));
         }
-        read::check_channels(connection)?;
+        check::check_channels(connection)?;
     }
     let head = schema::read_head(connection, &facts)?;
     let mut through = facts.trimmed_through;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::{
+    check::{counted_size, miscounted},
     error::StoreError,
     fold::{HistoryTable, by_channel},
     fold_plan::{FoldPlan, plan},
@@ -15,7 +16,7 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, HistorySize, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{Listing, Member, Members, Stored, Tail},
 };
 
@@ -240,41 +241,6 @@ pub(super) fn count(
     Ok(counted.filter(|(_, count)| *count > 0).collect())
 }
 
-/// Verifies every row of channels, origins and histories, and that histories are what their rows count.
-pub(super) fn check_channels(connection: &Connection) -> Result<(), StoreError> {
-    let mut statement = connection.prepare(&format!("SELECT {CHANNEL_COLUMNS} FROM channels"))?;
-    let mut rows = statement.query([])?;
-    let mut kept = 0_i64;
-    while let Some(row) = rows.next()? {
-        let record = with_origin(connection, Record::read(row)?)?;
-        let events = history(connection, &record.stored, Seq::ZERO, Seq::ZERO)?;
-        let ticks: Vec<Seq> =
-            events.iter().filter(|event| event.class() == Class::Tick).map(|event| event.seq).collect();
-        let tick = [record.tick];
-        let counted = if record.tick == Seq::ZERO { &[][..] } else { &tick[..] };
-        if ticks != counted || counted_size(&record, &events) != record.size {
-            return Err(miscounted(&record.stored.channel));
-        }
-        kept += i64::try_from(events.len()).unwrap_or(i64::MAX);
-    }
-    let all: i64 = connection.query_row("SELECT count(*) FROM history", [], |row| row.get(0))?;
-    if all == kept {
-        Ok(())
-    } else {
-        Err(StoreError::Damaged("there is history of channels that are not there".into()))
-    }
-}
-
-/// What the row of a channel counts of these events. The value of a topic is not counted once it is trimmed.
-fn counted_size(record: &Record, events: &[Event]) -> HistorySize {
-    let counts = |event: &&Event| event.class() != Class::Tick && event.seq > record.stored.floor;
-    events.iter().filter(counts).fold(HistorySize::default(), HistorySize::with)
-}
-
-fn miscounted(channel: &ChannelName) -> StoreError {
-    StoreError::Damaged(format!("the history of {channel} is not what its row counts"))
-}
-
 /// The row of one channel as it is folded, and what it comes to with its events that are not.
 fn caught_up(
     connection: &Connection,
@@ -323,7 +289,12 @@ fn unfolded_events(connection: &Connection, channels: &[ChannelName]) -> Result<
 }
 
 /// The events of a channel's history after a seq, and the one at `value`.
-fn history(connection: &Connection, stored: &Stored, after: Seq, value: Seq) -> Result<Vec<Event>, StoreError> {
+pub(super) fn history(
+    connection: &Connection,
+    stored: &Stored,
+    after: Seq,
+    value: Seq,
+) -> Result<Vec<Event>, StoreError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {HISTORY_COLUMNS} FROM history WHERE channel = ?1 AND (seq > ?2 OR seq = ?3) ORDER BY seq"
     ))?;
@@ -336,7 +307,7 @@ fn history(connection: &Connection, stored: &Stored, after: Seq, value: Seq) -> 
 }
 
 /// A channel that is not folded yet and began in the log has its origin from there, the others from their table.
-fn with_origin(connection: &Connection, mut record: Record) -> Result<Record, StoreError> {
+pub(super) fn with_origin(connection: &Connection, mut record: Record) -> Result<Record, StoreError> {
     let stored = &mut record.stored;
     if stored.origin.is_some() || stored.gone {
         return Ok(record);

@@ -58,6 +58,8 @@ async fn while_the_connection_fails_nothing_is_lost_and_no_stream_ends() {
     assert_eq!(tally.reconnects, 0, "streams stay");
     // That requests are turned away is told now and then, not for each.
     let log = node.log();
-    let told = log.lines().filter(|line| line.contains("\"http.status\":503") && !line.contains("\"DEBUG\"")).count();
+    let told =
+        log.lines().filter(|line| line.contains("\"code\":\"store_unavailable\"") && !line.contains("\"DEBUG\""));
+    let told = told.count();
     assert!((1..=TOLD_MAX).contains(&told), "{told} times");
 }

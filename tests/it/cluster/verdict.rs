@@ -8,7 +8,7 @@ use std::{
 use progressd::{
     event::{ChannelKind, Class, Event, Seq},
     journal::{
-        Journal, Tail,
+        Journal, JournalError, Tail,
         postgres::{PostgresJournal, PostgresOptions},
     },
 };
@@ -37,7 +37,8 @@ pub(super) async fn read_log(url: String, stop: CancellationToken) -> Truth {
             }
             Ok(Tail::Lapsed) => panic!("the log was trimmed before it was read"),
             // The database is away.
-            Err(_) => {}
+            Err(JournalError::Unavailable(_)) => {}
+            Err(error) => panic!("{error}"),
         }
         if !is_last {
             tokio::time::sleep(INTERVAL).await;

@@ -193,3 +193,20 @@ async fn an_upgrade_waits_for_an_append_that_is_on_its_way() {
     opening.await.unwrap().unwrap();
     connection.abort();
 }
+
+#[tokio::test]
+async fn a_role_needs_no_more_than_to_create_a_schema() {
+    let database = PostgresServer::shared().database().await;
+    let grant = "DO $$ BEGIN
+            CREATE ROLE plain LOGIN;
+            EXECUTE format('GRANT CREATE ON DATABASE %I TO plain', current_database());
+        END $$";
+    database.execute(grant).await;
+    let journal = open(&database.url().replace("progressd@", "plain@")).await.unwrap();
+    let kept = add(&journal, &task(1), Class::Change, "{}").await;
+    journal.check().await.unwrap();
+    assert_eq!(journal.tail(Seq::ZERO, 9).await.unwrap(), Tail::Events(kept));
+    drop(journal);
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'plain'";
+    database.execute(&format!("{sessions}; DROP OWNED BY plain; DROP ROLE plain")).await;
+}
