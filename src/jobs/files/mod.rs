@@ -235,7 +235,11 @@ impl Files {
         self.check().await?;
         let (target, directory) = (self.saved_path(id), Arc::clone(&self.saved));
         blocking(move || {
-            fs::rename(&incoming.path, target)?;
+            match fs::rename(&incoming.path, &target) {
+                // Another node did so, which was taken for dead when it had begun to.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && has_size(&target, incoming.size) => {}
+                renamed => renamed?,
+            }
             incoming.disk.sync(&File::open(directory)?)
         })
         .await
@@ -307,6 +311,10 @@ impl Files {
     fn saved_path(&self, id: Uuid) -> PathBuf {
         self.saved.join(id.to_string())
     }
+}
+
+fn has_size(path: &Path, size: u64) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.len() == size)
 }
 
 impl IncomingFile {

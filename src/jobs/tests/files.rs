@@ -224,3 +224,18 @@ async fn an_upload_that_was_acknowledged_waits_for_the_directory() {
     assert_eq!(house.end(id).await.status, Status::Completed);
     assert_eq!(house.listed("files"), [id.to_string()]);
 }
+
+#[tokio::test]
+async fn what_another_node_has_saved_meanwhile_is_saved() {
+    let house = Plan::default().build().await;
+    let files = &house.jobs.inner.files;
+    for (saved, is_saved) in [("whole", true), ("hal", false)] {
+        let (id, attempt) = (Uuid::now_v7(), Uuid::new_v4());
+        let received = house.directory.path().join("incoming").join(format!("{id}.{attempt}"));
+        fs::write(&received, "whole").unwrap();
+        let file = files.find(id, attempt).await.unwrap();
+        fs::remove_file(received).unwrap();
+        fs::write(house.directory.path().join("files").join(id.to_string()), saved).unwrap();
+        assert_eq!(files.save(id, file).await.is_ok(), is_saved);
+    }
+}
