@@ -31,7 +31,7 @@ use crate::{
     shutdown::Stage,
     tracker::{Tracker, TrackerError},
 };
-use live::{Changed, LiveUsers};
+use live::{Changed, LiveUser, LiveUsers};
 
 /// Users that are written down side by side.
 const WRITTEN_AT_ONCE: usize = 256;
@@ -293,6 +293,12 @@ impl PresenceShared {
         let state = self.tracker.user(&changed.user_id);
         if state.as_ref().is_none_or(|state| state.status_at(self.tracker.node()) != changed.status) {
             self.tracker.ask_user(&user, UserIntent::Presence(changed.status, changed.since, self.node())).await?;
+        }
+        // Another node may have ended their streams before this one had said that they are here.
+        let hang_ups = self.tracker.user(&changed.user_id).map_or(0, |kept| kept.hang_ups);
+        let is_hung_up = |live: &LiveUser| hang_ups > live.hang_ups && !live.hangs_up;
+        if self.live().by_id.get(&changed.user_id).is_some_and(is_hung_up) {
+            self.compare();
         }
         match changed.seen {
             Some(seen) if state.is_none_or(|state| seen > state.seen) => {

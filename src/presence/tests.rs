@@ -313,3 +313,22 @@ async fn who_is_disconnected_at_one_node_is_so_at_all() {
     a.presence.disconnect(&user("nobody"));
     assert_eq!(a.presence.get("nobody"), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_disconnected_before_their_node_could_say_that_they_are_there_is_so() {
+    let store = MemoryJournal::new();
+    let (a, b) = (NodeRig::start(&store, "a").await, NodeRig::start(&store, "b").await);
+    let ann = user("ann");
+    let _at_a = a.presence.connect(&ann).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    b.journal.cut(true);
+    let _at_b = b.presence.connect(&ann).await.unwrap();
+    let (_, mut stream) = b.presence.shared.tracker.watch(&ann, Resume::First).await.unwrap();
+    a.presence.disconnect(&ann);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    b.journal.cut(false);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), stream.next()).await;
+    assert!(matches!(ended, Ok(Delivery::HungUp)), "{ended:?}");
+    assert_eq!([&a, &b].map(|node| node.sees("ann")), [Some(PresenceStatus::Disconnected); 2]);
+}
