@@ -81,7 +81,7 @@ impl KeyRing {
 
     /// Takes over what the store says now.
     pub(super) async fn follow_store(&self, store: &SharedAccess) -> Result<(), AccessError> {
-        let read = store.read_keys().await?;
+        let read = store.read_keys_or_none().await?;
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         if keys.seq != read.seq {
             keys.seq = read.seq;

@@ -83,6 +83,17 @@ impl SharedAccess {
         Ok(ReadKeys { seq, records: records.unwrap_or_default() })
     }
 
+    /// The same for a node that runs: where it cannot read the keys, since a newer version wrote them, it believes none. It
+    /// could not tell which are revoked.
+    pub(super) async fn read_keys_or_none(&self) -> Result<ReadKeys, AccessError> {
+        let fact = self.0.read(KEYS).await.map_err(|error| in_store(&error))?;
+        let records = fact.as_ref().map(parse).transpose().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the API keys in the store; none of them is believed");
+            None
+        });
+        Ok(ReadKeys { seq: fact.map(|fact| fact.seq), records: records.unwrap_or_default() })
+    }
+
     /// The secret of all nodes, which the first of them makes.
     pub(super) async fn secret(&self) -> Result<String, AccessError> {
         for _ in 0..TRIES {

@@ -6,7 +6,15 @@ use std::{
     time::Duration,
 };
 
-use progressd::testing::{PostgresDatabase, PostgresServer};
+use bytes::Bytes;
+use progressd::{
+    event::{ChannelName, Class, Draft, Timestamp},
+    journal::{
+        Group, Journal,
+        postgres::{PostgresJournal, PostgresOptions},
+    },
+    testing::{PostgresDatabase, PostgresServer},
+};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -176,4 +184,25 @@ async fn a_node_that_others_reach_needs_a_key_in_the_store() {
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("access is off: whoever reaches it could do everything"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_a_node_cannot_read_are_not_believed() {
+    let database = PostgresServer::shared().database().await;
+    let key = said(&key_command(&["--store", &database.url()], &["create", "--name", "ci", "--scope", "tasks:read"]));
+    let node = GuardedNode::start(&database);
+    node.until_status(&key, 200).await;
+    let stream = opened(node.get("/api/tasks").header("accept", "text/event-stream").bearer_auth(&key)).await;
+    // A newer version writes scopes that this one does not know.
+    let newer = PostgresJournal::open(&database.url(), &PostgresOptions::default()).await.unwrap();
+    let channel = ChannelName::shared("access-keys").unwrap();
+    let known = newer.last(&channel).await.unwrap().unwrap();
+    let memo = String::from_utf8(known.memo.unwrap().to_vec()).unwrap().replace("tasks:read", "tasks:paint");
+    let (name, data, class) = (None, Bytes::new(), Class::Hidden);
+    let draft = Draft { channel, name, class, data, memo: Some(memo.into()), origin: None };
+    let group = Group { id: uuid::Uuid::now_v7(), at: Timestamp::now(), expects: Vec::new(), drafts: vec![draft] };
+    newer.append(newer.head().await.unwrap(), vec![group]).await.unwrap();
+    node.until_status(&key, 401).await;
+    ends(stream).await;
+    assert_eq!(node.get("/api/tasks").send().await.unwrap().status(), 401, "access stays on");
 }
