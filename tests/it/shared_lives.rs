@@ -32,7 +32,6 @@ impl LivingNode {
                     break answer.json::<Value>().await.unwrap()["cursor"].as_str().unwrap().to_owned();
                 }
                 assert_eq!(answer.status(), 503);
-                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         })
         .await

@@ -7,6 +7,7 @@ mod outages;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::*;
@@ -178,12 +179,13 @@ async fn an_upgrade_waits_for_an_append_that_is_on_its_way() {
     let database = PostgresServer::shared().database().await;
     database.execute(include_str!("../../../../tests/fixtures/stores/postgres-1/store.sql")).await;
     let (node, connection) = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     // As a node of the earlier version does: it has the log's lock, and touches the tables after that.
     node.batch_execute("BEGIN; SELECT progressd.lock_log()").await.unwrap();
     let options = PostgresOptions { history: HistoryBounds::from(9).of_bytes(100), ..PostgresOptions::default() };
     let url = database.url();
-    let opening = tokio::spawn(async move { PostgresJournal::open(&url, &options).await.map(drop) });
+    let opening = async move { PostgresJournal::open(&url, &options).await.map(drop) };
+    let opening = AbortOnDropHandle::new(tokio::spawn(opening));
     let waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND database =
         (SELECT oid FROM pg_database WHERE datname = current_database())";
     while !node.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
@@ -191,7 +193,6 @@ async fn an_upgrade_waits_for_an_append_that_is_on_its_way() {
     }
     node.batch_execute("UPDATE progressd.channels SET last = last; COMMIT").await.unwrap();
     opening.await.unwrap().unwrap();
-    connection.abort();
 }
 
 #[tokio::test]
