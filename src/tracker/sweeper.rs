@@ -78,8 +78,9 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
             (ChannelKind::Task, Some(id)) => Ask::Task(id, Intent::Delete),
             _ => Ask::Forget(channel, Some(last)),
         });
-        ask_all(tracker, asked).await?;
-        if is_last {
+        let forgotten = ask_all(tracker, asked).await?;
+        // What this version cannot read stays.
+        if is_last || forgotten == 0 {
             break;
         }
     }
@@ -159,18 +160,21 @@ async fn forget_live(
     }
 }
 
-pub(super) async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<(), TrackerError> {
+/// Answers for how many of these it is done, by this node or another one that was quicker; not for what this version cannot
+/// read.
+pub(super) async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<usize, TrackerError> {
+    let mut done = 0;
     for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
         match answer {
-            // Somebody else was quicker.
             Ok(_)
             | Err(
                 TrackerError::Refused(Refusal::Gone | Refusal::NotFound)
                 | TrackerError::People(PeopleRefusal::NoUser)
                 | TrackerError::Topic(TopicRefusal::NotFound),
-            ) => {}
+            ) => done += 1,
+            Err(TrackerError::Refused(Refusal::Unreadable)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(done)
 }

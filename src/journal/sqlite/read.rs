@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
-    journal::{Listing, Member, Members, Stored, Tail},
+    journal::{Counted, Listing, Member, Members, Stored, Tail},
 };
 
 /// The row of one channel, without its origin.
@@ -220,7 +220,7 @@ pub(super) fn count(
     bounds: HistoryBounds,
     kind: ChannelKind,
     member: Member,
-) -> Result<Vec<(String, u64)>, StoreError> {
+) -> Result<Counted, StoreError> {
     let column = column(member);
     let sql = format!(
         "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
@@ -238,7 +238,9 @@ pub(super) fn count(
         }
     }
     let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
-    Ok(counted.filter(|(_, count)| *count > 0).collect())
+    let mut head = connection.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?;
+    let through = head.query_row([], |row| Ok(record::seq_at(row, 0)))??;
+    Ok(Counted { through, values: counted.filter(|(_, count)| *count > 0).collect() })
 }
 
 /// The row of one channel as it is folded, and what it comes to with its events that are not.

@@ -1,5 +1,7 @@
 //! An event that this version cannot read stops its own channel, and nothing else.
 
+use std::time::Duration;
+
 use super::*;
 use crate::event::Class;
 
@@ -33,8 +35,24 @@ async fn it_stops_its_own_channel_only_also_after_a_restart(store: Store) {
     check_others_go_on(&rig, id, other).await;
 }
 
+async fn it_keeps_nothing_else_from_being_forgotten(store: Store) {
+    let rig = Rig::start(store).await;
+    let (other, id) = (rig.started().await, rig.started().await);
+    let mut ended = rig.foreign(id, &reported(r#"{"status":"completed"}"#)).await;
+    for draft in &mut ended.drafts {
+        let text = String::from_utf8(draft.data.to_vec()).unwrap();
+        draft.data = text.replace("completed", "archived").into();
+    }
+    assert!(rig.journal.foreign(ended).await);
+    rig.report(other, r#"{"status":"completed"}"#).await.unwrap();
+    tokio::time::sleep((RETENTION + Duration::from_secs(90)) * 2).await;
+    assert!(matches!(rig.tracker.find(other).await.unwrap(), Found::Unknown));
+    assert_eq!(rig.tracker.find(id).await.unwrap_err(), TrackerError::Refused(Refusal::Unreadable), "it is kept");
+}
+
 on_each_store! {
     paused {
         it_stops_its_own_channel_only_also_after_a_restart,
+        it_keeps_nothing_else_from_being_forgotten,
     }
 }
