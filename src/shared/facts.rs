@@ -39,6 +39,11 @@ impl SharedFacts {
         Self(journal)
     }
 
+    /// What time it is by the clock of the store.
+    pub fn now(&self) -> Timestamp {
+        self.0.time().unwrap_or_else(Timestamp::now)
+    }
+
     /// What is written under a name.
     ///
     /// # Errors
