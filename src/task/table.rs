@@ -1,7 +1,7 @@
 //! The table itself: every task that is in memory, and the ways to find them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,6 +17,8 @@ use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 
 /// So many tasks before the bound of a user it begins to matter what other nodes make of which this one has not heard yet.
 const COUNTED_BEFORE: usize = 1024;
+/// Up to so many channels that the table does not hold are counted as unreadable.
+const OTHERS_UNREADABLE_MAX: usize = 10_000;
 
 /// The tasks in memory: all that are not finished, and those whose end is not folded yet.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Table {
     /// How many of them each user has.
     live_of_users: HashMap<String, usize>,
     unreadable: usize,
+    /// Channels that are neither tasks nor keys, with events that only a newer version knows.
+    others_unreadable: HashSet<ChannelName>,
 }
 
 /// How many tasks have not ended, and the bytes of their `input` and `metadata`.
@@ -105,6 +109,7 @@ impl Table {
             live: Load::default(),
             live_of_users: HashMap::new(),
             unreadable: 0,
+            others_unreadable: HashSet::new(),
         }
     }
 
@@ -208,9 +213,25 @@ impl Table {
         is_near.then(|| ChannelName::user(user).ok()).flatten()
     }
 
-    /// How many channels in memory hold what this version cannot read.
+    /// How many channels hold what this version cannot read, of those in memory and of those that were met.
     pub fn unreadable(&self) -> usize {
-        self.unreadable
+        self.unreadable + self.others_unreadable.len()
+    }
+
+    /// Notes an event on a channel that the table does not hold. Answers whether it is the first there that this version
+    /// cannot read.
+    pub fn note_other(&mut self, event: &Event) -> bool {
+        let channel = event.channel();
+        if matches!(channel.kind(), ChannelKind::Task | ChannelKind::Key) {
+            return false;
+        }
+        if event.class() == Class::Tombstone {
+            self.others_unreadable.remove(channel);
+            return false;
+        }
+        let is_unreadable = channel.kind() == ChannelKind::Unknown || !event.class().is_known();
+        let has_room = self.others_unreadable.len() < OTHERS_UNREADABLE_MAX;
+        is_unreadable && has_room && self.others_unreadable.insert(channel.clone())
     }
 
     /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold changes nothing.

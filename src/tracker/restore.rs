@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Request, TrackerError, batch::Ask, reads, writer::Writer};
 use crate::{
-    event::{ChannelKind, ChannelName, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp},
     journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
     task::{Intent, Keyed, Row, Status, Table},
@@ -174,6 +174,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Notes what only a newer version knows, where it is of no task or key.
+    pub(super) fn note_unreadable(&self, event: &Event) {
+        let channel = event.channel();
+        let is_known = channel.kind() != ChannelKind::Unknown && event.class().is_known();
+        if is_known && event.class() != Class::Tombstone {
+            return;
+        }
+        if self.shared.table_mut().note_other(event) {
+            tracing::error!(%channel, seq = event.seq.0, "a newer version has written to a channel; it is left as it is");
+        }
+    }
+
     /// Gives streams what they have missed, up to the head; or ends them, so that their clients resume by their cursors.
     async fn let_streams_go_on(&self, may_go_on: bool) {
         let registry = &self.shared.registry;
@@ -216,7 +228,7 @@ fn restore_user(people: &mut PeopleTable, stored: &Stored) {
 fn row(stored: &Stored) -> Row {
     let read = match (stored.channel.kind(), &stored.memo) {
         _ if stored.gone => Some(Row::Gone),
-        (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).ok(),
+        (ChannelKind::Key, Some(memo)) if stored.is_known() => Row::from_key_memo(stored.last, memo).ok(),
         (ChannelKind::Task, _) => reads::entry(stored).ok().map(|entry| Row::Task(entry.into())),
         _ => None,
     };

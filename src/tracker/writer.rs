@@ -244,10 +244,8 @@ impl Writer {
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
             ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
-            // What is decided upon these is not in rows.
-            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node | ChannelKind::Shared => {
-                false
-            }
+            // What is decided upon others is not in rows.
+            _ => false,
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
@@ -295,6 +293,7 @@ impl Writer {
                 }
             }
             for event in events {
+                self.note_unreadable(event);
                 match event.channel().kind() {
                     ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
                     ChannelKind::User => self.apply_to_user(event),
