@@ -275,6 +275,14 @@ impl Row {
         Keyed::read(seq, memo).map(Self::Key)
     }
 
+    /// The task, if it is one.
+    pub fn task(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Task(entry) => Some(entry),
+            Self::Key(_) | Self::Gone | Self::Unreadable => None,
+        }
+    }
+
     /// The row now that an event which it was decided with has got its place.
     pub fn placed(&mut self, seq: Seq, class: Class) {
         match self {

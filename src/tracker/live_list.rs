@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
@@ -37,8 +38,10 @@ pub type Counts = [u64; Status::ALL.len()];
 pub(super) struct TaskChange {
     pub(super) seq: Seq,
     pub(super) before: Option<Arc<Entry>>,
-    /// `None` where it was deleted.
+    /// `None` where it was deleted; of a tick, as it was before.
     pub(super) after: Option<Arc<Entry>>,
+    /// The visible state after it (JSON).
+    pub(super) data: Bytes,
 }
 
 /// All live lists.
@@ -181,7 +184,7 @@ impl TaskChange {
         let entry = self.after.as_ref().or(self.before.as_ref());
         let id = entry.map(|entry| entry.task.task_id).unwrap_or_default();
         let (name, data) = match &self.after {
-            Some(after) => ("progress", after.data.clone()),
+            Some(_) => ("progress", self.data.clone()),
             None => ("removed", format!("{{\"taskId\":\"{id}\"}}").into()),
         };
         let channel = ChannelName::task(id);

@@ -106,11 +106,8 @@ impl Tracker {
         let (table, nodes) = (self.shared.table(), self.shared.nodes());
         // What somebody here holds is not left, whatever others think of this node.
         let is_held = |lease: &Lease| self.shared.holders.length(lease.token).is_some();
-        let is_left = |entry: &&Arc<Entry>| {
-            let is_gone = node_of(entry).is_some_and(|node| !nodes.has(node));
-            is_gone && can_resume(entry) && !entry.memo.lease.as_ref().is_some_and(is_held)
-        };
-        let mut tasks: Vec<_> = table.tasks().filter(is_left).map(|entry| entry.task.task_id).collect();
+        let left = table.leased(|lease| is_gone(lease, &nodes) && !is_held(lease));
+        let mut tasks: Vec<_> = left.filter(|entry| can_resume(entry)).map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
     }
@@ -148,7 +145,8 @@ impl Tracker {
         }
         let lost: BTreeMap<_, _> = {
             let (table, nodes) = (self.shared.table(), self.shared.nodes());
-            table.tasks().filter_map(|entry| Some((entry.task.task_id, abandoned(entry, &nodes)?))).collect()
+            let lost = table.leased(|lease| is_gone(lease, &nodes)).filter(|entry| !can_resume(entry));
+            lost.filter_map(|entry| Some((entry.task.task_id, abandoned(entry)?))).collect()
         };
         let mut lost = lost.into_iter().map(|(id, abandon)| Ask::Task(id, abandon)).peekable();
         while lost.peek().is_some() {
@@ -163,19 +161,19 @@ fn is_left_behind(state: &UserState, known: &BTreeSet<Arc<str>>) -> bool {
     state.status == PresenceStatus::Connected && (state.nodes.is_empty() || !state.nodes.is_subset(known))
 }
 
-/// What takes a task from a job on a node that is gone. If the job had made a checkpoint, another node can resume it, or
-/// its own when it comes back, until the lease of the task ends.
-fn abandoned(entry: &Entry, nodes: &NodeTable) -> Option<Intent> {
+/// What takes a task from the job that holds it.
+fn abandoned(entry: &Entry) -> Option<Intent> {
     let lease = entry.memo.lease.as_ref()?;
-    let is_lost = node_of(entry).is_some_and(|node| !nodes.has(node)) && !can_resume(entry);
-    is_lost.then(|| Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
+    Some(Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
 }
 
-/// The node whose job works on a task.
-fn node_of(entry: &Entry) -> Option<&str> {
-    entry.memo.lease.as_ref()?.node()
+/// Whether a job holds it whose node is not there any more.
+fn is_gone(lease: &Lease, nodes: &NodeTable) -> bool {
+    lease.node().is_some_and(|node| !nodes.has(node))
 }
 
+/// Whether a job has made a checkpoint: when its node is gone, another one can resume it, or its own when it comes back,
+/// until the lease of the task ends.
 fn can_resume(entry: &Entry) -> bool {
     entry.memo.checkpoint.is_some() && entry.task.status == Status::Processing
 }

@@ -149,7 +149,7 @@ impl Tracker {
 
     /// How many channels hold what this version cannot read, as far as they were met.
     pub fn unreadable(&self) -> usize {
-        self.shared.table().unreadable()
+        self.shared.table().unreadable() + self.shared.unknown.count()
     }
 
     /// How many tasks have each status, over all that are known.
@@ -170,8 +170,8 @@ impl Tracker {
     /// The tasks whose lease this holder has.
     pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
         let table = self.shared.table();
-        let is_held = |entry: &&Arc<Entry>| entry.memo.lease.as_ref().is_some_and(|lease| lease.holder == holder);
-        let mut tasks: Vec<_> = table.tasks().filter(is_held).map(|entry| entry.task.task_id).collect();
+        let held = table.leased(|lease| lease.holder == holder);
+        let mut tasks: Vec<_> = held.map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
     }

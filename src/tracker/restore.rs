@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Request, TrackerError, batch::Ask, reads, writer::Writer};
 use crate::{
-    event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp},
+    event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
     task::{Intent, Keyed, Row, Status, Table},
@@ -172,18 +172,6 @@ impl Writer {
         self.shared.holders.notify_all();
         self.forget_folded();
         Ok(())
-    }
-
-    /// Notes what only a newer version knows, where it is of no task or key.
-    pub(super) fn note_unreadable(&self, event: &Event) {
-        let channel = event.channel();
-        let is_known = channel.kind() != ChannelKind::Unknown && event.class().is_known();
-        if is_known && event.class() != Class::Tombstone {
-            return;
-        }
-        if self.shared.table_mut().note_other(event) {
-            tracing::error!(%channel, seq = event.seq.0, "a newer version has written to a channel; it is left as it is");
-        }
     }
 
     /// Gives streams what they have missed, up to the head; or ends them, so that their clients resume by their cursors.
