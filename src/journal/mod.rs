@@ -47,6 +47,12 @@
 //! new life has all that was ever answered here, what the caller knows may be what was lost: so each append is
 //! [`JournalError::Lapsed`] until the caller has loaded the channels anew and says so with [`Journal::adopt`].
 //!
+//! # Newer versions
+//! A newer version may write to the same store what this one does not know. An event of another class
+//! ([`Unknown`](crate::event::Class::Unknown)) is kept like a change, without [`Member`]s; a channel of another kind ([`ChannelKind::Unknown`])
+//! like any other, and [`Journal::finished_before`] leaves it out: how long it is kept is not known here. So nothing of it
+//! is lost, and it stops nobody who does not ask for it.
+//!
 //! # Other nodes
 //! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
 //! append. Leases and all else that ends by time are judged by [`Journal::time`], whatever the clock of a node says.
@@ -127,7 +133,8 @@ pub struct Stored {
     /// Seq of the last change, final or tombstone that was trimmed; zero when none was. Trimmed ticks do not lift it, since
     /// a later tick stands for them, nor do hidden events, since nobody is shown them.
     pub floor: Seq,
-    /// The last visible event (its `memo` and `origin` are left out).
+    /// The last visible event, or one after it of a class that this version does not know (its `memo` and `origin` are
+    /// left out).
     pub visible: Option<Event>,
     /// The newest memo.
     pub memo: Option<Bytes>,
@@ -137,6 +144,13 @@ pub struct Stored {
     pub finished_at: Option<Timestamp>,
     /// Whether its last event is a tombstone; then `visible`, `memo` and `origin` are absent, and `floor` is `last`.
     pub gone: bool,
+}
+
+impl Stored {
+    /// Whether this version knows what its last visible event is.
+    pub fn is_known(&self) -> bool {
+        self.visible.as_ref().is_none_or(|event| event.class().is_known())
+    }
 }
 
 /// What [`Journal::tail`] found.
@@ -264,7 +278,7 @@ pub trait Journal: Send + Sync + 'static {
     /// for before.
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError>;
 
-    /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
+    /// Channels of kinds that are known with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
     /// at most `limit`, with the seq of their last event.
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;
 

@@ -236,7 +236,7 @@ pub enum Row {
     Key(Keyed),
     /// It was deleted.
     Gone,
-    /// Its last event does not hold what this version writes: a newer version may have written it.
+    /// Its last event is not what this version writes: a newer version may have written it.
     Unreadable,
 }
 
@@ -253,9 +253,11 @@ impl Row {
             | ChannelKind::Group
             | ChannelKind::Topic
             | ChannelKind::Node
-            | ChannelKind::Shared => {
+            | ChannelKind::Shared
+            | ChannelKind::Unknown => {
                 return Ok(None);
             }
+            _ if !event.class().is_known() => return Err(InvalidEvent(event.seq)),
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
             ChannelKind::Task => Self::Task(Arc::new(match before {
                 Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,

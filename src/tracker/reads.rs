@@ -147,9 +147,9 @@ impl Tracker {
         Ok(ListPage { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
     }
 
-    /// How many tasks and keys in memory hold what this version cannot read.
+    /// How many channels hold what this version cannot read, as far as they were met.
     pub fn unreadable(&self) -> usize {
-        self.shared.table().unreadable()
+        self.shared.table().unreadable() + self.shared.unknown.count()
     }
 
     /// How many tasks have each status, over all that are known.
@@ -177,16 +177,12 @@ impl Tracker {
     }
 }
 
-/// Reads a task from its row.
-pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
+/// Reads a task from its row. The store answers for it that it is as it was written.
+pub(super) fn entry(stored: &Stored) -> Result<Entry, Refusal> {
     match (&stored.visible, &stored.memo, &stored.origin) {
-        (Some(visible), Some(memo), Some(origin)) => {
-            Entry::from_kept(stored.created, stored.last, visible, memo, origin).map_err(|_| damaged(stored))
+        (Some(visible), Some(memo), Some(origin)) if stored.is_known() => {
+            Entry::from_kept(stored.created, stored.last, visible, memo, origin).map_err(|_| Refusal::Unreadable)
         }
-        _ => Err(damaged(stored)),
+        _ => Err(Refusal::Unreadable),
     }
-}
-
-pub(super) fn damaged(stored: &Stored) -> TrackerError {
-    TrackerError::Damaged(format!("cannot read the row of {}", stored.channel))
 }

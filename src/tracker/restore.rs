@@ -222,7 +222,7 @@ fn restore_user(people: &mut PeopleTable, stored: &Stored) {
 fn row(stored: &Stored) -> Row {
     let read = match (stored.channel.kind(), &stored.memo) {
         _ if stored.gone => Some(Row::Gone),
-        (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).ok(),
+        (ChannelKind::Key, Some(memo)) if stored.is_known() => Row::from_key_memo(stored.last, memo).ok(),
         (ChannelKind::Task, _) => reads::entry(stored).ok().map(|entry| Row::Task(entry.into())),
         _ => None,
     };

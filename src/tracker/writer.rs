@@ -244,10 +244,8 @@ impl Writer {
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
             ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
-            // What is decided upon these is not in rows.
-            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node | ChannelKind::Shared => {
-                false
-            }
+            // What is decided upon others is not in rows.
+            _ => false,
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
@@ -294,6 +292,7 @@ impl Writer {
                 }
             }
             for event in events {
+                self.shared.unknown.note(event);
                 match event.channel().kind() {
                     ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
                     ChannelKind::User => self.apply_to_user(event),
@@ -384,7 +383,7 @@ impl Writer {
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);
-        let (counts, unreadable) = (table.counts(), table.unreadable());
+        let (counts, unreadable) = (table.counts(), table.unreadable() + self.shared.unknown.count());
         drop(table);
         for (gauge, count) in self.shared.status_gauges.iter().zip(counts) {
             gauge.set(count as i64);

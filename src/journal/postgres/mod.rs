@@ -230,8 +230,9 @@ impl Journal for PostgresJournal {
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit]).await?;
-        let finished = rows.iter().map(|row| Ok((record::parsed(row, 0)?, record::seq(row, 1)?)));
+        let kinds: Vec<_> = ChannelKind::known().map(ChannelKind::as_str).collect();
+        let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit, &kinds]).await?;
+        let finished = rows.iter().map(|row| Ok((record::channel(row, 0)?, record::seq(row, 1)?)));
         Ok(finished.collect::<Result<_, DatabaseError>>()?)
     }
 

@@ -68,7 +68,7 @@ pub(super) const HISTORIES: &str = "SELECT c.channel, c.floor, h.* FROM progress
 pub(super) fn histories(channels: &[ChannelName], rows: &[Row]) -> Result<Vec<History>, DatabaseError> {
     let mut by_channel = std::collections::HashMap::<ChannelName, History>::new();
     for row in rows {
-        let channel: ChannelName = record::parsed(row, 0)?;
+        let channel = record::channel(row, 0)?;
         let event = match record::at::<Option<i64>>(row, 2)? {
             Some(_) => Some(record::kept_event(row, 2, &channel)?),
             None => None,
@@ -127,9 +127,10 @@ pub(super) fn live_sql() -> String {
     )
 }
 
-/// Channels that finished before a time, oldest finish first.
+/// Channels of these kinds that finished before a time, oldest finish first.
 pub(super) const FINISHED: &str = "SELECT c.channel, c.last FROM progressd.channels c \
-     WHERE c.finished_at < $1 AND c.gone_at IS NULL ORDER BY c.finished_at, c.created LIMIT $2";
+     WHERE c.finished_at < $1 AND c.gone_at IS NULL AND c.channel_kind = ANY ($3) \
+     ORDER BY c.finished_at, c.created LIMIT $2";
 
 fn column(member: Member) -> &'static str {
     match member {

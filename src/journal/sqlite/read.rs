@@ -196,9 +196,11 @@ pub(super) fn finished_before(
     limit: usize,
 ) -> Result<Vec<(ChannelName, Seq)>, StoreError> {
     let unfolded = unfolded_channels(connection, bounds)?;
+    let kinds: Vec<_> = ChannelKind::known().map(|kind| format!("'{}'", kind.as_str())).collect();
     let sql = format!(
-        "SELECT {CHANNEL_COLUMNS} FROM channels
-         WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1 ORDER BY finished_at, created"
+        "SELECT {CHANNEL_COLUMNS} FROM channels WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1
+         AND channel_kind IN ({}) ORDER BY finished_at, created",
+        kinds.join(", ")
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([at.as_millis()])?;
@@ -206,7 +208,7 @@ pub(super) fn finished_before(
     let mut finished: Vec<(Timestamp, Stored)> = folded
         .into_iter()
         .chain(unfolded.into_values())
-        .filter(|record| !record.stored.gone)
+        .filter(|record| !record.stored.gone && record.stored.channel.kind() != ChannelKind::Unknown)
         .filter_map(|record| Some((record.stored.finished_at?, record.stored)))
         .filter(|(finished_at, _)| *finished_at < at)
         .collect();

@@ -228,7 +228,7 @@ impl Journal for StoreInMemory {
             .filter(|stored| stored.channel.kind() == listing.kind && !stored.gone)
             .filter(|stored| listing.created_before.is_none_or(|before| stored.created < before))
             .filter(|stored| {
-                let members = stored.visible.as_ref().map(|event| Members::of(&event.draft.data));
+                let members = stored.visible.as_ref().map(|event| Members::of(&event.draft));
                 members.unwrap_or_default().match_all(&listing.members)
             })
             .collect();
@@ -241,7 +241,7 @@ impl Journal for StoreInMemory {
         let store = self.open_store()?;
         let mut counts = BTreeMap::new();
         for state in store.states().filter(|state| state.stored.channel.kind() == kind && !state.stored.gone) {
-            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft.data)).unwrap_or_default();
+            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft)).unwrap_or_default();
             members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += 1);
         }
         Ok(Counted { through: store.head, values: counts.into_iter().collect() })
@@ -263,7 +263,7 @@ impl Journal for StoreInMemory {
         let store = self.open_store()?;
         let mut finished: Vec<(Timestamp, Stored)> = store
             .states()
-            .filter(|state| !state.stored.gone)
+            .filter(|state| !state.stored.gone && state.stored.channel.kind() != ChannelKind::Unknown)
             .filter_map(|state| Some((state.stored.finished_at?, state.stored)))
             .filter(|(finished_at, _)| *finished_at < at)
             .collect();
