@@ -86,13 +86,13 @@ impl PostgresJournal {
     async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let sent = Instant::now();
-        let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
+        let rows = self.connections.query(PoolKind::Own, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
         if let Some(row) = rows.first() {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
             && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
-            && !self.meet_life(PoolKind::Shared).await?
+            && !self.meet_life(PoolKind::Own).await?
         {
             return Ok(Tail::Lapsed);
         }
