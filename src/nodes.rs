@@ -97,11 +97,38 @@ impl NodeTable {
         u32::try_from(place).unwrap_or(u32::MAX)
     }
 
+    /// Which node is to take what any of them may take, as this one sees it at this time.
+    pub fn turns(&self, node: &str, now: Timestamp) -> Turns {
+        let living = self.living(now);
+        Turns { place: living.iter().position(|name| ***name == *node), nodes: living.len() }
+    }
+
     /// The nodes whose lease has run out at this time, each with the last event of its channel.
     pub fn lapsed(&self, now: Timestamp) -> Vec<(Arc<str>, Seq)> {
         let is_lapsed = |slot: &NodeSlot| slot.lease.as_ref().is_some_and(|lease| lease.until <= now);
         let lapsed = self.nodes.iter().filter(|(_, slot)| is_lapsed(slot));
         lapsed.map(|(name, slot)| (Arc::clone(name), slot.last)).collect()
+    }
+}
+
+/// The order in which nodes may take a task that waits for any of them: another one for each task, and the same as all
+/// nodes see it, so that they seldom race for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns {
+    /// The place of this node among those that live, if it does.
+    place: Option<usize>,
+    nodes: usize,
+}
+
+impl Turns {
+    /// Where there is one node only.
+    pub const ALONE: Self = Self { place: Some(0), nodes: 1 };
+
+    /// How many nodes come before this one. One that does not live comes last.
+    pub fn before(self, task: Uuid) -> u32 {
+        let first = task.as_u128().checked_rem(self.nodes as u128).unwrap_or_default() as usize;
+        let before = self.place.map_or(self.nodes, |place| (place + self.nodes - first) % self.nodes);
+        u32::try_from(before).unwrap_or(u32::MAX)
     }
 }
 
@@ -131,6 +158,14 @@ mod tests {
         assert_eq!(table.lapsed(at(49)), []);
         assert_eq!(table.lapsed(at(50)), [("b".into(), Seq(2))]);
         assert_eq!(["a", "c", "b"].map(|name| table.rank(name, at(50))), [0, 1, 2]);
+        // Each task has another first node, and those that do not live are the last.
+        let before = |name, task| table.turns(name, at(10)).before(Uuid::from_u128(task));
+        assert_eq!(
+            [6, 7, 8].map(|task| ["b", "a", "c"].map(|name| before(name, task))),
+            [[0, 1, 2], [2, 0, 1], [1, 2, 0]]
+        );
+        assert_eq!((before("new", 6), Turns::ALONE.before(Uuid::max())), (3, 0));
+        assert_eq!(NodeTable::default().turns("a", at(10)).before(Uuid::max()), 0);
         assert!(table.has("b") && table.has("new"), "nobody has declared them dead");
         let gone = Draft { class: Class::Tombstone, memo: None, ..lease(0, 0).draft(b) };
         table.apply(&event(5, gone));

@@ -31,6 +31,8 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) const COOKIE_BYTES_MAX: usize = 4000;
 /// Most ended sessions that are remembered; of more, those are forgotten first that would have expired first.
 const ENDED_MAX: usize = 10_000;
+/// Most of them that are removed from the store at once: the event of that brings the nodes to the next.
+const FORGOTTEN_AT_ONCE: usize = 256;
 
 /// Seals and opens cookies.
 pub(super) struct Sessions {
@@ -73,18 +75,33 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Takes over what the store says more than before.
+    /// Takes over what the store says more than before, and forgets what is over there and here. All nodes do, and
+    /// whoever is first removes it.
     pub(super) async fn follow_store(&self, store: &SharedAccess) -> Result<(), AccessError> {
-        let after = self.facts().1;
+        let (after, now) = (self.facts().1, store.now());
         let (more, last) = store.ended_sessions(after).await?;
+        {
+            let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
+            ended.extend(more.iter().map(|(fact, until)| (session_of(fact).to_owned(), *until)));
+            forget_expired(&mut ended, now);
+        }
         if !more.is_empty() {
-            let ids = more.iter().map(|(fact, until)| (session_of(fact).to_owned(), *until));
-            self.ended.write().unwrap_or_else(PoisonError::into_inner).extend(ids);
             self.changes.send_replace(());
         }
-        let mut facts = self.facts();
-        facts.0.extend(more);
-        facts.1 = last;
+        let forgotten: Vec<_> = {
+            let mut facts = self.facts();
+            facts.0.extend(more);
+            facts.1 = last;
+            facts.0.sort_unstable_by_key(|(_, until)| *until);
+            let over = facts.0.len().saturating_sub(ENDED_MAX);
+            let first = facts.0.partition_point(|(_, until)| *until <= now).max(over).min(FORGOTTEN_AT_ONCE);
+            facts.0.drain(..first).map(|(fact, _)| fact).collect()
+        };
+        if !forgotten.is_empty()
+            && let Err(error) = store.forget_sessions(&forgotten).await
+        {
+            tracing::debug!(%error, "sessions that are over could not be removed from the store");
+        }
         Ok(())
     }
 
@@ -137,19 +154,6 @@ impl Sessions {
         };
         let ended = store.end_session(&id, until).await;
         self.note_ended(id, until, now);
-        // What is to be forgotten is known to all nodes: whoever is first removes it.
-        let forgotten = {
-            let mut facts = self.facts();
-            let over = facts.0.len().saturating_sub(ENDED_MAX);
-            facts.0.sort_unstable_by_key(|(_, until)| *until);
-            let first = facts.0.partition_point(|(_, until)| *until <= now).max(over);
-            let kept = facts.0.split_off(first);
-            std::mem::replace(&mut facts.0, kept)
-        };
-        let forgotten: Vec<_> = forgotten.into_iter().map(|(fact, _)| fact).collect();
-        if let Err(error) = store.forget_sessions(&forgotten).await {
-            tracing::debug!(%error, "sessions that are over could not be removed from the store");
-        }
         ended
     }
 
@@ -164,12 +168,8 @@ impl Sessions {
     fn note_ended(&self, id: String, until: Timestamp, now: Timestamp) {
         {
             let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
-            ended.retain(|_, until| *until > now);
-            if ended.len() >= ENDED_MAX {
-                let first = ended.iter().min_by_key(|(_, until)| **until).map(|(id, _)| id.clone());
-                first.and_then(|id| ended.remove(&id));
-            }
             ended.insert(id, until);
+            forget_expired(&mut ended, now);
         }
         self.changes.send_replace(());
     }
@@ -182,5 +182,68 @@ impl Sessions {
 
     fn has_ended(&self, id: &str) -> bool {
         self.ended.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+}
+
+/// Forgets sessions that would have expired by now, and of those beyond the bound the ones that would expire first.
+fn forget_expired(ended: &mut EndedSessions, now: Timestamp) {
+    ended.retain(|_, until| *until > now);
+    if let Some(last) = ended.len().checked_sub(ENDED_MAX + 1) {
+        let mut by_end: Vec<_> = ended.iter().map(|(id, until)| (*until, id.clone())).collect();
+        by_end.select_nth_unstable(last);
+        for (_, id) in by_end.into_iter().take(last + 1) {
+            ended.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{journal::Journal, shared::SharedFacts, testing::MemoryJournal};
+
+    const LIFE: Duration = Duration::from_secs(60);
+
+    async fn node(store: &MemoryJournal, name: &str) -> (Arc<Sessions>, SharedAccess, MemoryJournal) {
+        let journal = store.on_node(name);
+        let access = SharedAccess::of(SharedFacts::of(Arc::new(journal.clone())));
+        let sessions = Sessions::load(AccessPlace::Store(access.clone()), "secret").await.unwrap();
+        (Arc::new(sessions), access, journal)
+    }
+
+    fn kept(sessions: &Sessions) -> (usize, usize) {
+        (sessions.ended.read().unwrap().len(), sessions.facts().0.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_on_which_nobody_signs_out_forgets_what_is_over() {
+        let store = MemoryJournal::new();
+        let ((one, access, journal), (two, _, _)) = (node(&store, "one").await, node(&store, "two").await);
+        let now = || journal.time().unwrap();
+        let mut cookies = Vec::new();
+        for life in [LIFE, LIFE, 3 * LIFE] {
+            let (cookie, _) = one.seal("credential", Some(now() + life), now()).unwrap();
+            one.end(&cookie, now()).await.unwrap();
+            cookies.push(cookie);
+        }
+        two.follow_store(&access).await.unwrap();
+        assert_eq!(kept(&two), (3, 3));
+        assert!(cookies.iter().all(|cookie| two.open(cookie, now()).is_err_and(|why| why == Denied::SessionEnded)));
+
+        tokio::time::advance(LIFE).await;
+        two.follow_store(&access).await.unwrap();
+        assert_eq!(kept(&two), (1, 1));
+        assert_eq!(two.open(&cookies[2], now()).err(), Some(Denied::SessionEnded));
+        assert_eq!(access.ended_sessions(Seq::ZERO).await.unwrap().0.len(), 1, "the store forgets them too");
+        one.follow_store(&access).await.unwrap();
+        assert_eq!(kept(&one), (1, 1));
+    }
+
+    #[test]
+    fn those_beyond_the_bound_that_would_expire_first_are_forgotten() {
+        let at = |second: usize| Timestamp::default() + Duration::from_secs(second as u64);
+        let mut ended: EndedSessions = (1..=ENDED_MAX + 3).map(|second| (second.to_string(), at(second))).collect();
+        forget_expired(&mut ended, at(1));
+        assert_eq!((ended.len(), ended.values().min()), (ENDED_MAX, Some(&at(4))));
     }
 }

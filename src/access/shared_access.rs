@@ -78,6 +78,11 @@ impl SharedAccess {
         Ok(self.read(KEY_USES).await?.1.unwrap_or_default())
     }
 
+    /// What time it is by the clock of the store.
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
     pub(super) async fn read_keys(&self) -> Result<ReadKeys, AccessError> {
         let (seq, records) = self.read(KEYS).await?;
         Ok(ReadKeys { seq, records: records.unwrap_or_default() })

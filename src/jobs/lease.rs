@@ -121,7 +121,7 @@ pub(super) struct LeftLease {
     pub(super) entry: Arc<Entry>,
     holder: String,
     token: Uuid,
-    _guard: LeaseGuard,
+    guard: LeaseGuard,
 }
 
 impl LeftLease {
@@ -142,9 +142,21 @@ impl LeftLease {
         let left = tasks.into_iter().filter_map(|id| {
             let entry = tracker.live(id)?;
             let Lease { holder, token, .. } = entry.memo.lease.clone()?;
-            Some(Self { entry, holder, token, _guard: tracker.hold_lease(token, length) })
+            Some(Self { entry, holder, token, guard: tracker.hold_lease(token, length) })
         });
         left.collect()
+    }
+
+    /// Completes when it is not there to be resumed any more, because another node was quicker or the task is cancelled.
+    pub(super) async fn gone(&self, tracker: &Tracker) {
+        while self.is_left(tracker) {
+            self.guard.taken().await;
+        }
+    }
+
+    /// Whether it is still that of a node that is gone.
+    pub(super) fn is_left(&self, tracker: &Tracker) -> bool {
+        tracker.is_left(self.entry.task.task_id, self.token)
     }
 
     /// Whether the attempt can be resumed: it has a checkpoint, and was not asked to stop.

@@ -2,17 +2,20 @@
 //!
 //! Owns only the places in use; tasks wait in the table as `pending`.
 
-use std::{iter, sync::Arc};
+use std::{future::pending, iter, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::sleep,
+};
 
 use super::{
     Inner, Job, JobContext,
     attempt::attempt,
     lease::{Backoff, HeldLease, LeftLease},
 };
-use crate::{task::Entry, tracker::TrackerError};
+use crate::{event::Timestamp, task::Entry, tracker::TrackerError};
 
 /// Maximum number of tasks that are claimed at once, in one commit.
 const CLAIMS_MAX: usize = 64;
@@ -64,19 +67,48 @@ async fn next(
     kind: &JobKind,
     work: &mut watch::Receiver<()>,
 ) -> Option<Vec<(Arc<Entry>, OwnedSemaphorePermit)>> {
-    let waiting = || inner.tracker.pending(kind.job.kind(), CLAIMS_MAX);
     loop {
-        while waiting().is_empty() {
-            work.changed().await.ok()?;
+        let (waiting, next_turn) = ready(inner, kind);
+        if waiting.is_empty() {
+            let turn = async {
+                match next_turn {
+                    Some(wait) => sleep(wait).await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                changed = work.changed() => changed.ok()?,
+                () = turn => {}
+            }
+            continue;
         }
         // Only now, so that no place is reserved while nothing is pending.
         let first = Arc::clone(&kind.places).acquire_owned().await.ok()?;
         let others = iter::from_fn(|| Arc::clone(&kind.places).try_acquire_owned().ok());
-        let next: Vec<_> = waiting().into_iter().zip(iter::once(first).chain(others)).collect();
+        let next: Vec<_> = ready(inner, kind).0.into_iter().zip(iter::once(first).chain(others)).collect();
         if !next.is_empty() {
             return Some(next);
         }
     }
+}
+
+/// Of the tasks of a kind that have waited the longest, those that are this node's to claim now, oldest first; and how long it
+/// is until there are more. Each waits for one node first, and a moment later for another one too: so the nodes seldom race
+/// for one, and what is another's is put behind what came no more than that moment later.
+fn ready(inner: &Inner, kind: &JobKind) -> (Vec<Arc<Entry>>, Option<Duration>) {
+    let waiting = inner.tracker.pending(kind.job.kind(), CLAIMS_MAX);
+    let (turn, now) = (inner.tracker.turns(), inner.tracker.clock().now());
+    let is_ready = |entry: &Arc<Entry>| wait(turn(entry.task.task_id), now, entry).is_zero();
+    let (mut ready, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(is_ready);
+    if inner.tracker.node().is_some() {
+        ready.sort_by_key(|entry| entry.task.created_at + turn(entry.task.task_id));
+    }
+    (ready, others.iter().map(|entry| wait(turn(entry.task.task_id), now, entry)).min())
+}
+
+/// What is left of a turn since the task began to wait.
+fn wait(turn: Duration, now: Timestamp, entry: &Entry) -> Duration {
+    turn.saturating_sub(now.since(entry.task.updated_at))
 }
 
 async fn claim(
@@ -117,7 +149,7 @@ pub(super) async fn release(held: &HeldLease) {
 pub(super) async fn settle(inner: Arc<Inner>, kind: Option<Arc<JobKind>>, left: LeftLease) {
     let id = left.entry.task.task_id;
     let settled = match kind.filter(|_| left.can_resume()) {
-        Some(kind) => resume(&inner, &kind, left).await,
+        Some(kind) => resume(&inner, &kind, left, None).await,
         None => {
             tracing::info!(task = %id, "the last run of the service ended during an attempt at this task");
             left.give_back(&inner.tracker).await.map(drop)
@@ -137,23 +169,52 @@ pub(super) async fn adopt(inner: Arc<Inner>) {
         for left in LeftLease::of_others(&inner.tracker, inner.config.lease) {
             let kind = inner.kinds.iter().find(|kind| kind.job.kind() == left.entry.task.kind && kind.job.can_adopt());
             if let Some(kind) = kind.cloned() {
-                inner.upload.count_received(&left.entry);
-                // If another node is quicker, its lease is refused.
-                inner.stage.spawn(settle(Arc::clone(&inner), Some(kind), left));
+                inner.stage.spawn(adopt_one(Arc::clone(&inner), kind, left));
             }
         }
     }
 }
 
-async fn resume(inner: &Inner, kind: &JobKind, left: LeftLease) -> Result<(), TrackerError> {
+/// Resumes the attempt once there is a place, unless another node has one first. Its lease does not expire meanwhile.
+async fn adopt_one(inner: Arc<Inner>, kind: Arc<JobKind>, left: LeftLease) {
+    let (id, stop) = (left.entry.task.task_id, inner.stage.stop());
+    let place = async {
+        sleep(inner.tracker.turns()(id)).await;
+        Arc::clone(&kind.places).acquire_owned().await.ok()
+    };
+    let place = tokio::select! {
+        () = stop.cancelled() => return,
+        () = left.gone(&inner.tracker) => return,
+        place = place => place.filter(|_| left.is_left(&inner.tracker)),
+    };
+    let Some(place) = place else { return };
+    if let Err(error) = resume(&inner, &kind, left, Some(place)).await {
+        // Another node was quicker, or the service is stopping.
+        tracing::debug!(%error, task = %id, "an attempt that another node has left could not be resumed");
+    }
+}
+
+/// Resumes an attempt in this place, or in the next that is free.
+async fn resume(
+    inner: &Inner,
+    kind: &JobKind,
+    left: LeftLease,
+    place: Option<OwnedSemaphorePermit>,
+) -> Result<(), TrackerError> {
     let id = left.entry.task.task_id;
     tracing::info!(task = %id, "resuming the attempt of an earlier run of the service, or of another node");
     let held = HeldLease::new(&inner.tracker, id, inner.config.lease);
     let entry = held.take_over(&left).await?;
     drop(left);
+    if place.is_some() {
+        inner.upload.count_received(&entry);
+    }
     let (job, places) = (Arc::clone(&kind.job), Arc::clone(&kind.places));
     let work = |context: JobContext| async move {
-        let _place = context.unless_stopped(places.acquire()).await?;
+        let _place = match place {
+            None => context.unless_stopped(places.acquire_owned()).await?.ok(),
+            place => place,
+        };
         job.run(&context).await
     };
     attempt(&*kind.job, &inner.stage, held, entry, work).await;

@@ -28,8 +28,9 @@
 //! however big it is. So all histories are bounded in bytes: by that bound, one such event, one tick and, of a topic, its
 //! newest change at or below the floor, which may be its value. The channel's `floor` rises to the last event other than
 //! a tick that was trimmed. The last visible event is always kept, unless [`Journal::trim`] was asked for. Where a bound is
-//! lowered between two starts, no read brings more than the lower bound on bytes. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
-//! its tombstone begins anew, above that floor.
+//! lowered between two starts, no read brings more than the lower bound on bytes. A tombstone empties the history and
+//! lifts the floor to itself, and its memo is in the log only; a channel that gets an event after its tombstone begins anew,
+//! above that floor.
 //!
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and
 //! for finding group ids. Older ones are trimmed, but none above [`Journal::folded_through`]. An append
@@ -175,6 +176,15 @@ pub struct Listing {
     pub limit: usize,
 }
 
+/// The answer to [`Journal::count`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// After all events through this one, and none later.
+    pub through: Seq,
+    /// Each value, with how many channels have it.
+    pub values: Vec<(String, u64)>,
+}
+
 /// Why a call to a journal failed. Nothing of the call was committed.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -260,7 +270,7 @@ pub trait Journal: Send + Sync + 'static {
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
 
     /// How many channels of a kind have each value of a member, tombstones left out.
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError>;
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError>;
 
     /// The channels of a kind that have neither a final event nor a tombstone, oldest first by [`Stored::created`], created
     /// after a seq, at most `limit`. An empty answer means that there are no more.

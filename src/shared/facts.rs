@@ -1,7 +1,7 @@
 //! Facts: small contents under names, in the store. Each is a hidden event on a channel of its own, written on the condition
 //! that nobody else has written meanwhile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -11,9 +11,11 @@ use crate::{
     journal::{Expect, Group, Journal, JournalError, Outcome, Stored},
 };
 
-/// How often a write is tried whose answer is lost.
+/// How often a write is tried whose answer is lost, with a growing pause in between.
 const TRIES: u32 = 5;
-/// SharedFacts that are read at once.
+/// The first of these pauses.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// Facts that are read at once.
 const PAGE: usize = 1_000;
 
 /// The facts of one store. Cheap to clone.
@@ -37,6 +39,11 @@ impl SharedFacts {
     /// Those of this store.
     pub fn of(journal: Arc<dyn Journal>) -> Self {
         Self(journal)
+    }
+
+    /// What time it is by the clock of the store.
+    pub fn now(&self) -> Timestamp {
+        self.0.time().unwrap_or_else(Timestamp::now)
     }
 
     /// What is written under a name.
@@ -92,13 +99,20 @@ impl SharedFacts {
     async fn append(&self, groups: Vec<Group>) -> Result<Vec<Outcome>, JournalError> {
         // The same through all tries, so that a group whose answer was lost is found again.
         let head = self.0.head().await?;
-        for _ in 0..TRIES {
-            let outcomes = self.0.append(head, groups.clone()).await?.outcomes;
-            if !outcomes.contains(&Outcome::Unknown) {
-                return Ok(outcomes);
+        let mut pause = Duration::ZERO;
+        for nth in 0..TRIES {
+            tokio::time::sleep(pause).await;
+            match self.0.append(head, groups.clone()).await {
+                Ok(appended) if !appended.outcomes.contains(&Outcome::Unknown) => return Ok(appended.outcomes),
+                // Once an answer was lost, no error means that nothing was written.
+                Err(error) if nth == 0 => return Err(error),
+                // What would tell is trimmed.
+                Err(JournalError::Lapsed) => break,
+                Ok(_) | Err(_) => pause = PAUSE_MIN.max(pause * 2),
             }
         }
-        Err(JournalError::Unavailable("its answers were lost".into()))
+        let reason = "it did not confirm what was to be written, which may be there: look before you try again";
+        Err(JournalError::Unavailable(reason.into()))
     }
 }
 

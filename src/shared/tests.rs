@@ -1,7 +1,13 @@
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::*;
-use crate::{event::Seq, journal::Journal, testing::MemoryJournal};
+use crate::{
+    event::Seq,
+    journal::{Journal, JournalError},
+    testing::{LostAnswer, MemoryJournal},
+};
 
 /// A store that nodes share, and its name.
 fn store() -> (SharedFacts, String) {
@@ -28,6 +34,35 @@ async fn a_fact_is_written_by_one_of_those_who_knew_the_same() {
     // What was changed meanwhile stays.
     facts.remove(&[first, all[1].clone()]).await.unwrap();
     assert_eq!(facts.since(Seq::ZERO).await.unwrap(), all[..1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_whose_answer_is_lost_is_tried_again_with_pauses_and_once_written() {
+    let journal = MemoryJournal::new();
+    let facts = SharedFacts::of(Arc::new(journal.clone()));
+    let mut tries = 0;
+    journal.before_append(move |faults, _| {
+        tries += 1;
+        faults.lost_answer = (tries == 1).then_some(LostAnswer::Committed);
+        // Not reached: it says nothing of what was written before.
+        if tries == 2 { Err(JournalError::Unavailable("away".into())) } else { Ok(()) }
+    });
+    assert!(facts.write("one", None, b"a".to_vec()).await.unwrap());
+    assert_eq!((journal.appends(), journal.head().await.unwrap()), (3, Seq(1)));
+
+    let started = Instant::now();
+    journal.before_append(|faults, _| {
+        faults.lost_answer = Some(LostAnswer::NotCommitted);
+        Ok(())
+    });
+    let error = facts.write("two", None, b"b".to_vec()).await.unwrap_err().to_string();
+    assert!(error.contains("may be there: look before you try again"), "{error}");
+    assert_eq!(journal.appends(), 3 + 5);
+    assert!(started.elapsed() >= Duration::from_millis(750), "{:?}", started.elapsed());
+
+    journal.before_append(|_, _| Err(JournalError::Unavailable("away".into())));
+    let error = facts.write("two", None, b"b".to_vec()).await.unwrap_err().to_string();
+    assert!(error.ends_with("away") && journal.appends() == 9, "nothing was written: {error}");
 }
 
 #[tokio::test]

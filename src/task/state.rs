@@ -351,6 +351,20 @@ impl Entry {
         })
     }
 
+    /// A task that has left memory, as far as its tombstone says what it was.
+    pub(super) fn from_tombstone(event: &Event) -> Option<Self> {
+        let memo = event.draft.memo.as_ref().filter(|_| event.class() == Class::Tombstone)?;
+        Some(Self {
+            task: parse(event.seq, memo).ok()?,
+            data: Bytes::new(),
+            memo: Memo::new(event.at),
+            origin: Arc::default(),
+            created: Seq::ZERO,
+            visible: Seq::ZERO,
+            last: Seq::ZERO,
+        })
+    }
+
     /// The state after a later event of this task.
     ///
     /// # Errors

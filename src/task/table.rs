@@ -223,26 +223,33 @@ impl Table {
         self.unreadable
     }
 
-    /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold changes nothing.
-    /// Answers the row that was there before.
+    /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold, or that it was
+    /// loaded with, changes nothing. Answers the row that was there before.
     ///
     /// # Errors
     /// When the event does not hold what this version writes; then nothing is changed.
     pub fn apply(&mut self, event: &Event) -> Result<Option<Row>, InvalidEvent> {
-        let before = self.rows.get(event.channel()).map(|slot| slot.row_before(event));
+        let slot = self.rows.get(event.channel());
+        if slot.is_some_and(|slot| slot.last >= event.seq) {
+            return Ok(None);
+        }
+        let before = slot.map(|slot| slot.row_before(event));
         let has_left = before.is_none() && event.draft.origin.is_none();
         if has_left && event.channel().kind() == ChannelKind::Task && event.class() != Class::Tombstone {
             // What is asked of a task that has left memory is decided upon what the store holds.
             return Ok(None);
         }
-        Ok(Row::after(before, event)?.and_then(|row| self.put(event.channel().clone(), row, event.seq)))
+        let Some(row) = Row::after(before, event)? else { return Ok(None) };
+        let before = self.put(event.channel().clone(), row, event.seq);
+        Ok(before.or_else(|| Entry::from_tombstone(event).map(|entry| Row::Task(Arc::new(entry)))))
     }
 
     /// Takes a tick that was decided elsewhere, if its task is in memory, without reading it: nothing by which a task is
     /// found, listed or held changes with a tick. Answers the task as it was before, or before the ticks of which nobody
     /// asked.
     pub fn apply_tick(&mut self, event: &Event) -> Option<Arc<Entry>> {
-        let slot = self.rows.get_mut(event.channel()).filter(|_| event.class() == Class::Tick)?;
+        let is_next = |slot: &&mut TableSlot| event.class() == Class::Tick && slot.last < event.seq;
+        let slot = self.rows.get_mut(event.channel()).filter(is_next)?;
         let entry = Arc::clone(slot.row.task()?);
         let mut event = event.clone();
         let known = slot.tick.take().and_then(|tick| tick.event.draft.memo);

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::Group,
-    nodes::{NODE_LEASE, NodeLease, NodeTable},
+    nodes::{NODE_LEASE, NodeLease, NodeTable, Turns},
     people::{PresenceStatus, UserIntent, UserState},
     task::{Entry, Intent, Lease, Status},
 };
@@ -110,6 +110,21 @@ impl Tracker {
         let mut tasks: Vec<_> = left.filter(|entry| can_resume(entry)).map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
+    }
+
+    /// Whether a task is still left behind with this lease.
+    pub fn is_left(&self, id: Uuid, token: Uuid) -> bool {
+        let (table, nodes) = (self.shared.table(), self.shared.nodes());
+        let is_such = |lease: &Lease| lease.token == token && is_gone(lease, &nodes);
+        table.get(id).is_some_and(|entry| entry.memo.lease.as_ref().is_some_and(is_such) && can_resume(entry))
+    }
+
+    /// How long this node leaves a task that any of them may take to those whose turn is before its own.
+    pub fn turns(&self) -> impl Fn(Uuid) -> Duration + use<> {
+        let shared = &self.shared;
+        let turns = shared.own_node.as_ref().map(|own| shared.nodes().turns(&own.name, shared.clock.now()));
+        let turns = turns.unwrap_or(Turns::ALONE);
+        move |task| TURN * turns.before(task)
     }
 
     /// Whether this is the node that does what one alone should do.
@@ -306,17 +321,19 @@ impl Core {
     }
 
     /// When this node is to see to a task that is due at some time. The end of the lease of a job is seen to by its node,
-    /// which alone knows whether the job is there, as long as it lives. For the rest the nodes take turns, so that mostly
-    /// one alone does it.
+    /// which alone knows whether the job is there, as long as it lives. That of what it has left behind is first seen to by
+    /// those who are to resume it. For the rest the nodes take turns, so that mostly one alone does it.
     pub(super) fn turn(&self, rank: u32, now: Timestamp, entry: &Entry, due_at: Timestamp) -> Timestamp {
         let Some(own) = &self.own_node else { return due_at };
-        let lease = entry.memo.lease.as_ref();
-        match lease.and_then(Lease::node) {
-            Some(node) if *node == *own.name => due_at,
-            Some(node) if lease.is_some_and(|lease| lease.expires_at <= now) && self.nodes().has(node) => {
-                now + LOOKS_EVERY
-            }
-            _ => due_at + TURN * rank,
+        let turn = due_at + TURN * rank;
+        let Some((lease, node)) = entry.memo.lease.as_ref().and_then(|lease| Some((lease, lease.node()?))) else {
+            return turn;
+        };
+        match lease.expires_at <= now {
+            _ if *node == *own.name => due_at,
+            true if self.nodes().has(node) => now + LOOKS_EVERY,
+            true if can_resume(entry) && self.holders.length(lease.token).is_none() => turn + NODE_LEASE,
+            _ => turn,
         }
     }
 }

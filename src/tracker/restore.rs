@@ -8,7 +8,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
-    task::{Intent, Keyed, Row, Status, Table},
+    task::{Intent, Keyed, Row, Table},
     topics::{LastEvent, TopicTable},
 };
 
@@ -30,11 +30,15 @@ impl Writer {
         let mut channels = channels;
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
-            let stored: Vec<_> = self.shared.journal.last_many(&channels).await?.into_iter().flatten().collect();
-            while stored.iter().any(|stored| stored.last > self.head) {
+            let mut stored = self.shared.journal.last_many(&channels).await?;
+            while is_ahead(&stored, self.head) {
                 self.catch_up().await?;
+                if is_ahead(&stored, self.head) {
+                    // What was read is lost, with the life of the store in which it was.
+                    stored = self.shared.journal.last_many(&channels).await?;
+                }
             }
-            for stored in stored {
+            for stored in stored.into_iter().flatten() {
                 if stored.channel.kind() == ChannelKind::User {
                     restore_user(&mut self.shared.people_mut(), &stored);
                     continue;
@@ -153,10 +157,8 @@ impl Writer {
             }
         }
         let topics = self.load_topics().await?;
-        let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
-        let count =
-            |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
-        self.shared.lists.reset(Status::ALL.map(count), head);
+        let counted = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
+        self.shared.lists.reset(&counted, head);
         let (people, nodes) = (self.load_people().await?, self.load_nodes().await?);
         *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
@@ -202,6 +204,10 @@ impl Writer {
         self.shared.members.notice_all();
         registry.publish_through(self.head);
     }
+}
+
+fn is_ahead(stored: &[Option<Stored>], head: Seq) -> bool {
+    stored.iter().flatten().any(|stored| stored.last > head)
 }
 
 /// Puts in what the store keeps of a user, or notes where the channel of one who is not known ends.

@@ -1,5 +1,7 @@
 //! How tasks are taken: in which order of things, and for how many there is a place.
 
+use std::iter;
+
 use futures_util::{StreamExt, future::join_all, stream};
 
 use super::*;
@@ -104,6 +106,69 @@ async fn a_claim_whose_answer_is_lost_is_not_left_to_nobody() {
         let task = house.end(id).await;
         assert_eq!((task.status, task.attempt, *run.borrow()), (Status::Completed, 1, 1), "{lost:?}");
     }
+}
+
+/// Three nodes that know each other, on one store whose answers take a while. Their job is done in this time, and says at
+/// which of them.
+async fn three_nodes(concurrency: usize, takes: Duration, begun: &watch::Sender<Vec<usize>>) -> Vec<House> {
+    let store = MemoryJournal::new();
+    let mut nodes = Vec::new();
+    for (nth, name) in ["one", "two", "three"].into_iter().enumerate() {
+        let journal = store.on_node(name);
+        journal.before_append(|_, _| Ok(()));
+        let begun = begun.clone();
+        let job = scripted("wait", move |context: JobContext| {
+            begun.send_modify(|begun| begun.push(nth));
+            async move {
+                context.sleep(takes).await?;
+                Ok(Value::Null)
+            }
+        });
+        nodes.push(Plan { journal, concurrency, jobs: vec![job], ..Plan::default() }.build().await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    nodes
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_share_what_waits_and_seldom_race_for_it() {
+    let begun = watch::Sender::new(Vec::new());
+    let nodes = three_nodes(100, Duration::from_secs(1), &begun).await;
+    let before: u64 = nodes.iter().map(|node| node.metrics.conflicts.get()).sum();
+    let mut ids = Vec::new();
+    for number in 0..200 {
+        ids.push(nodes[number % 3].submit("wait", json!({})).await);
+        // One by one, and all at once.
+        if number < 100 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    for id in ids {
+        let task = nodes[0].end(id).await;
+        assert_eq!((task.status, task.attempt), (Status::Completed, 1));
+    }
+    let conflicts = nodes.iter().map(|node| node.metrics.conflicts.get()).sum::<u64>() - before;
+    let done = [0, 1, 2].map(|node| begun.borrow().iter().filter(|begun| **begun == node).count());
+    assert!(conflicts <= 10, "{conflicts} conflicts");
+    assert!(done.iter().sum::<usize>() == 200 && done.iter().all(|done| *done >= 40), "{done:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_node_without_a_place_is_soon_done_by_another_one() {
+    let begun = watch::Sender::new(Vec::new());
+    let nodes = three_nodes(1, Duration::from_secs(3600), &begun).await;
+    let started = Instant::now();
+    for _ in 0..3 {
+        let of_two = iter::repeat_with(Uuid::now_v7).find(|id| nodes[1].tracker.turns()(*id).is_zero()).unwrap();
+        let new = NewTask { kind: Some("wait".into()), ..NewTask::default() };
+        nodes[0].tracker.create(of_two, new, None).await.unwrap();
+    }
+    let mut begun = begun.subscribe();
+    for (count, within_ms) in [(1, 100), (2, 700), (3, 1200)] {
+        begun.wait_for(|begun| begun.len() >= count).await.unwrap();
+        assert!(started.elapsed() <= Duration::from_millis(within_ms), "{:?}", started.elapsed());
+    }
+    assert_eq!(*begun.borrow(), [1, 0, 2]);
 }
 
 #[tokio::test(start_paused = true)]

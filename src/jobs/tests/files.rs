@@ -137,7 +137,7 @@ async fn files_whose_store_cannot_be_told_or_set_aside_are_not_touched() {
         fs::create_dir(root.join(aside)).unwrap();
         fs::write(root.join(aside).join("there already"), "").unwrap();
         let shutdown = Shutdown::default();
-        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
+        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown, Metrics::new()).await;
         let config = Config { data_dir: root.clone(), ..Config::default() };
         let place = FilesPlace::Own { data_dir: root.clone(), store: "ours".into() };
         let refused = Jobs::start(tracker, place, &config, crate::http::UPLOAD_WORDS, Metrics::new(), &shutdown.jobs)
@@ -174,7 +174,7 @@ async fn what_other_nodes_receive_stays_until_their_tasks_do_not_need_it() {
     }
     {
         let shutdown = Shutdown::default();
-        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown).await;
+        let tracker = tracker(&plan.journal, Clock::runtime(), &shutdown, Metrics::new()).await;
         for (id, attempt) in [working, left, failed] {
             let new = NewTask { kind: Some(UPLOAD_KIND.into()), ..NewTask::default() };
             // Of what is left, the attempt has ended and the task is in another one.

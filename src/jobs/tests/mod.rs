@@ -36,6 +36,7 @@ struct House {
     journal: MemoryJournal,
     tracker: Tracker,
     jobs: Jobs,
+    metrics: Metrics,
     shutdown: Shutdown,
     directory: Arc<TempDir>,
 }
@@ -70,7 +71,8 @@ impl Default for Plan {
 impl Plan {
     async fn build(self) -> House {
         let shutdown = Shutdown::default();
-        let tracker = tracker(&self.journal, self.clock, &shutdown).await;
+        let metrics = Metrics::new();
+        let tracker = tracker(&self.journal, self.clock, &shutdown, metrics.clone()).await;
         let config = Config {
             data_dir: self.directory.path().to_owned(),
             jobs: JobConfig { concurrency: self.concurrency, lease: LEASE },
@@ -85,15 +87,14 @@ impl Plan {
         } else {
             FilesPlace::Own { data_dir: config.data_dir.clone(), store: epoch.to_string() }
         };
-        let metrics = Metrics::new();
         let words = crate::http::UPLOAD_WORDS;
-        let setup = Setup { place, config: &config, words, metrics, disk: self.disk, jobs: self.jobs };
+        let setup = Setup { place, config: &config, words, metrics: metrics.clone(), disk: self.disk, jobs: self.jobs };
         let jobs = Jobs::set_up(tracker.clone(), setup, &shutdown.jobs).unwrap();
-        House { journal: self.journal, tracker, jobs, shutdown, directory: self.directory }
+        House { journal: self.journal, tracker, jobs, metrics, shutdown, directory: self.directory }
     }
 }
 
-async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> Tracker {
+async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown, metrics: Metrics) -> Tracker {
     let limits = StreamLimits {
         history: 1000.into(),
         tick_interval: Duration::from_millis(50),
@@ -109,7 +110,7 @@ async fn tracker(journal: &MemoryJournal, clock: Clock, shutdown: &Shutdown) -> 
         clock,
     };
     let registry = Registry::new(journal.epochs().clone(), limits);
-    Tracker::start(Arc::new(journal.clone()), registry, options, Metrics::new(), &shutdown.tracker).await.unwrap()
+    Tracker::start(Arc::new(journal.clone()), registry, options, metrics, &shutdown.tracker).await.unwrap()
 }
 
 /// How a run of the service ends.

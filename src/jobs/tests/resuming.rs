@@ -7,6 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::{uploading::Sender, *};
 use crate::{
+    event::{ChannelKind, Class, Draft},
     journal::JournalError,
     task::{Report, TaskError},
     testing::AppendGate,
@@ -86,7 +87,15 @@ async fn an_upload_that_was_acknowledged_is_gone_on_with_by_another_node() {
             ..Plan::default()
         };
         let one = Plan { concurrency: 0, ..on("one") }.build().await;
-        let two = Plan { concurrency: 0, ..on("two") }.build().await;
+        let two = on("two").build().await;
+        // It comes to no end of what it takes over.
+        two.journal.before_append(|_, groups| {
+            let is_told = |draft: &Draft| draft.channel.kind() == ChannelKind::Task && draft.class != Class::Hidden;
+            match groups.iter().flat_map(|group| &group.drafts).any(is_told) {
+                true => Err(JournalError::Unavailable("not that".into())),
+                false => Ok(()),
+            }
+        });
         let id = received(&one).await;
         tokio::time::sleep(Duration::from_secs(15)).await;
         let cut_off = one.journal.clone();
@@ -109,6 +118,77 @@ async fn an_upload_that_was_acknowledged_is_gone_on_with_by_another_node() {
         assert_eq!((task.status, task.attempt), (Status::Completed, 1), "{end:?} {task:?}");
         assert_eq!(saved(three.directory.path(), id), CONTENT);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_has_left_is_shared_by_the_others_as_they_have_places() {
+    const LEFT: usize = 6;
+    let store = MemoryJournal::new();
+    let release = watch::Sender::new(false);
+    let on = |name, concurrency| {
+        let released = release.subscribe();
+        let job = scripted("parts", move |context: JobContext| {
+            let mut released = released.clone();
+            async move {
+                context.checkpoint(Report::default(), &1).await?;
+                let _all = context.unless_stopped(released.wait_for(|is_released| *is_released)).await?;
+                Ok(Value::Null)
+            }
+        });
+        Plan { journal: store.on_node(name), concurrency, jobs: vec![job], ..Plan::default() }
+    };
+    // The one that sees to what is due first cannot resume it.
+    let first = Plan { jobs: vec![], ..on("first", 1) }.build().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let one = on("one", LEFT).build().await;
+    let mut ids = Vec::new();
+    for _ in 0..LEFT {
+        ids.push(one.submit("parts", json!({})).await);
+    }
+    for id in &ids {
+        one.until_entry(*id, |entry| entry.memo.checkpoint.is_some()).await;
+    }
+    let (_two, three) = (on("two", 2).build().await, on("three", 1).build().await);
+    one.journal.cut(true);
+    // Several times as long as a lease: what nobody has a place for waits.
+    tokio::time::sleep(LEASE * 5).await;
+    let mut held = [0; 3];
+    for id in &ids {
+        let entry = first.entry(*id).await;
+        assert_eq!((entry.task.status, entry.task.attempt), (Status::Processing, 1));
+        let node = entry.memo.lease.as_ref().and_then(Lease::node).map(str::to_owned);
+        held[["one", "two", "three"].iter().position(|name| Some(*name) == node.as_deref()).unwrap()] += 1;
+    }
+    assert_eq!(held, [3, 2, 1]);
+    release.send_replace(true);
+    for id in ids {
+        let task = three.end(id).await;
+        assert_eq!((task.status, task.attempt), (Status::Completed, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_keeps_what_nobody_had_a_place_for() {
+    let store = MemoryJournal::new();
+    let on = |name, concurrency| {
+        let jobs = vec![in_parts(watch::Sender::new(Vec::new()))];
+        Plan { journal: store.on_node(name), concurrency, jobs, ..Plan::default() }
+    };
+    let (one, two) = (on("one", 1).build().await, on("two", 0).build().await);
+    let id = one.submit("parts", json!({})).await;
+    let token = one.until_entry(id, |entry| entry.memo.checkpoint.is_some()).await.memo.lease.as_ref().unwrap().token;
+    one.journal.cut(true);
+    tokio::time::sleep(LEASE * 2).await;
+    assert!(two.tracker.is_left(id, token));
+    one.journal.cut(false);
+    tokio::time::sleep(LEASE).await;
+    assert!(!two.tracker.is_left(id, token));
+    let kind = two.jobs.inner.kinds.iter().find(|kind| kind.job.kind() == "parts").unwrap();
+    kind.places.add_permits(1);
+    tokio::time::sleep(LEASE).await;
+    assert_eq!(two.entry(id).await.memo.lease.as_ref().unwrap().token, token);
+    let task = two.end(id).await;
+    assert_eq!((task.status, task.attempt), (Status::Completed, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,7 +153,7 @@ async fn a_job_whose_lease_is_lost_stops_and_says_nothing_more() {
 async fn what_a_dead_process_held_is_tried_again_or_has_failed() {
     let journal = MemoryJournal::new();
     let before = Shutdown::default();
-    let tracker = tracker(&journal, Clock::runtime(), &before).await;
+    let tracker = tracker(&journal, Clock::runtime(), &before, Metrics::new()).await;
     let mut ids = Vec::new();
     for max_attempts in [2, 1] {
         let id = Uuid::now_v7();

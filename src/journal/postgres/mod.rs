@@ -46,7 +46,7 @@ use self::{
     time::DatabaseClock,
 };
 use super::{
-    Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail, column::at_most,
+    Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail, column::at_most,
 };
 use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
 
@@ -220,10 +220,9 @@ impl Journal for PostgresJournal {
         Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         let rows = self.query(PoolKind::Shared, &read::count_sql(member), &[&kind.as_str()]).await?;
-        let counted = rows.iter().map(|row| Ok((record::value_at(row, 0)?, record::seq_at(row, 1)?.0)));
-        Ok(counted.collect::<Result<_, DatabaseError>>()?)
+        Ok(read::counted(&rows)?)
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{ChannelName, Event, History, Seq},
     journal::{
-        Listing, Member, Stored, Tail,
+        Counted, Listing, Member, Stored, Tail,
         column::{self, at_most},
     },
 };
@@ -98,13 +98,23 @@ pub(super) fn listing(listing: &Listing) -> (String, Vec<Box<dyn ToSql + Sync + 
     (sql, values)
 }
 
-/// How many channels of a kind have each value of a member.
+/// How many channels of a kind have each value of a member, with the head of the same moment.
 pub(super) fn count_sql(member: Member) -> String {
     let column = column::of_member(member);
     format!(
-        "SELECT c.{column}, count(*) FROM progressd.channels c \
-         WHERE c.channel_kind = $1 AND c.{column} IS NOT NULL GROUP BY c.{column} ORDER BY c.{column}"
+        "SELECT s.head, c.{column}, count(c.channel) FROM progressd.store s \
+         LEFT JOIN progressd.channels c ON c.channel_kind = $1 AND c.{column} IS NOT NULL \
+         GROUP BY s.head, c.{column} ORDER BY c.{column}"
     )
+}
+
+/// Reads the rows of [`count_sql`].
+pub(super) fn counted(rows: &[Row]) -> Result<Counted, DatabaseError> {
+    let through = record::seq_at(rows.first().ok_or_else(DatabaseError::no_facts)?, 0)?;
+    let values = rows.iter().map(|row| Ok((record::value_at::<Option<String>>(row, 1)?, record::seq_at(row, 2)?.0)));
+    let values: Vec<_> = values.collect::<Result<_, DatabaseError>>()?;
+    // Where there is none, the head alone is told.
+    Ok(Counted { through, values: values.into_iter().filter_map(|(value, count)| Some((value?, count))).collect() })
 }
 
 /// Live channels of a kind by creation, after a seq.

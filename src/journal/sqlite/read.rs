@@ -18,7 +18,7 @@ use super::{
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
-        Listing, Member, Members, Stored, Tail,
+        Counted, Listing, Member, Members, Stored, Tail,
         column::{self, at_most},
     },
 };
@@ -221,7 +221,7 @@ pub(super) fn count(
     bounds: HistoryBounds,
     kind: ChannelKind,
     member: Member,
-) -> Result<Vec<(String, u64)>, StoreError> {
+) -> Result<Counted, StoreError> {
     let column = column::of_member(member);
     let sql = format!(
         "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
@@ -239,7 +239,8 @@ pub(super) fn count(
         }
     }
     let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
-    Ok(counted.filter(|(_, count)| *count > 0).collect())
+    let through = schema::read_head(connection, &schema::read_facts(connection)?)?;
+    Ok(Counted { through, values: counted.filter(|(_, count)| *count > 0).collect() })
 }
 
 /// The row of one channel as it is folded, and what it comes to with its events that are not.

@@ -18,7 +18,8 @@ use super::faults::{FaultyJournal, TestStore};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
-        Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
+        Appended, Counted, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored,
+        Tail,
     },
 };
 
@@ -236,14 +237,14 @@ impl Journal for StoreInMemory {
         Ok(listed)
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         let store = self.open_store()?;
         let mut counts = BTreeMap::new();
         for state in store.states().filter(|state| state.stored.channel.kind() == kind && !state.stored.gone) {
             let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft)).unwrap_or_default();
             members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += 1);
         }
-        Ok(counts.into_iter().collect())
+        Ok(Counted { through: store.head, values: counts.into_iter().collect() })
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
