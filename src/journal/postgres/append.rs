@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     event::{Epoch, Event, HistoryBounds, Seq},
-    journal::{Appended, Expect, Group, Members, Outcome},
+    journal::{Appended, Expect, Group, Members, Outcome, column::at_most},
 };
 
 /// See append.sql.
@@ -56,7 +56,7 @@ impl<'a> Columns<'a> {
         let mut columns = Self {
             known_head: signed(known_head),
             epoch: epoch.to_string(),
-            log_max: i64::try_from(log_max).unwrap_or(i64::MAX),
+            log_max: at_most(log_max),
             group_ids: groups.iter().map(|group| group.id).collect(),
             group_ats: groups.iter().map(|group| group.at.as_millis()).collect(),
             expect_groups: Vec::new(),
@@ -149,13 +149,13 @@ pub(super) fn appended(mut groups: Vec<Group>, rows: &[Row]) -> Result<Appended,
     let mut events = others.iter().map(|row| record::event(row, 1)).collect::<Result<Vec<_>, _>>()?;
     let mut outcomes = Vec::with_capacity(placed.len());
     for (group, row) in groups.iter_mut().zip(placed) {
-        if record::at::<Option<&str>>(row, 4)?.is_some() {
-            outcomes.push(Outcome::Conflict(record::channel(row, 4)?));
+        if record::value_at::<Option<&str>>(row, 4)?.is_some() {
+            outcomes.push(Outcome::Conflict(record::channel_at(row, 4)?));
             continue;
         }
         outcomes.push(Outcome::Committed);
-        if record::at::<Option<i64>>(row, 1)?.is_some() {
-            let first = record::seq(row, 1)?.0;
+        if record::value_at::<Option<i64>>(row, 1)?.is_some() {
+            let first = record::seq_at(row, 1)?.0;
             let drafts = mem::take(&mut group.drafts);
             let place = |(seq, draft)| Event { seq: Seq(seq), at: group.at, group: group.id, draft };
             events.extend((first..).zip(drafts).map(place));

@@ -21,7 +21,10 @@ use super::{
     record::{self, signed},
     time,
 };
-use crate::{event::Seq, journal::Tail};
+use crate::{
+    event::Seq,
+    journal::{Tail, column::at_most},
+};
 
 /// How often the log is looked at without a hint.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -84,14 +87,14 @@ impl PostgresJournal {
 
     /// What the log has after a seq, if this is the life of the store that the caller knows.
     async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let sent = Instant::now();
         let rows = self.connections.query(PoolKind::Own, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
         if let Some(row) = rows.first() {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
-            && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
+            && record::parsed_at::<crate::event::Epoch>(row, 1)? != self.life.adopted()
             && !self.meet_life(PoolKind::Own).await?
         {
             return Ok(Tail::Lapsed);

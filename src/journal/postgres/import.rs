@@ -124,16 +124,9 @@ pub async fn import(
     told: MoveProgress<'_>,
 ) -> Result<(), ImportError> {
     let address = Address::parse(url)?;
+    let import = async |client: &mut Client| import_on(client, source, more, beside, told).await;
+    let imported = address.work(import).await;
     let place = &address.place;
-    let connected = address.connect().await;
-    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
-    let imported = tokio::select! {
-        imported = import_on(&mut client, source, more, beside, told) => imported,
-        ended = connection => {
-            let reason = ended.err().map_or("the connection ended".into(), |error| error.to_string());
-            Err(DatabaseError::Lost(reason).into())
-        }
-    };
     imported.map_err(|failed| match failed {
         ImportFailure::NotEmpty => ImportError::NotEmpty(place.clone()),
         ImportFailure::Database(error) => error.at_open(place).into(),

@@ -2,10 +2,11 @@
 //!
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
-//! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
-//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a
-//! file for each later version (`history_bytes.sql`, `lives.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
-//! lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
+//! there is nothing to fold behind it, and a read is one statement (`read.rs`, its rows in `record.rs`). What other nodes
+//! append is heard of in `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in
+//! `tables.sql` and a file for each later version (`history_bytes.sql`, `lives.sql`), how they are made in `open.rs` or
+//! taken over in `import.rs`, the lives of the store in `life.rs`, this node in `node.rs`, connections and their time-outs
+//! in `address.rs` and `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
 
@@ -44,7 +45,9 @@ use self::{
     record::signed,
     time::DatabaseClock,
 };
-use super::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use super::{
+    Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail, column::at_most,
+};
 use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// How much the journal keeps. All nodes of a store should have the same.
@@ -155,8 +158,8 @@ impl Journal for PostgresJournal {
 
     async fn head(&self) -> Result<Seq, JournalError> {
         let rows = self.query(PoolKind::Own, "SELECT head FROM progressd.store", &[]).await?;
-        let row = rows.first().ok_or_else(|| JournalError::Damaged("its row of facts is missing".into()))?;
-        let head = record::seq(row, 0)?;
+        let row = rows.first().ok_or_else(DatabaseError::no_facts)?;
+        let head = record::seq_at(row, 0)?;
         self.life.name_head(head);
         Ok(head)
     }
@@ -187,7 +190,7 @@ impl Journal for PostgresJournal {
     }
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let rows = self.query(PoolKind::Shared, &read::tail_sql(), &[&signed(after), &limit]).await?;
         Ok(read::tail(&rows, after)?)
     }
@@ -223,23 +226,23 @@ impl Journal for PostgresJournal {
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let rows = self.query(PoolKind::Own, &read::live_sql(), &[&kind.as_str(), &signed(after), &limit]).await?;
         Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let kinds: Vec<_> = ChannelKind::known().map(ChannelKind::as_str).collect();
         let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit, &kinds]).await?;
-        let finished = rows.iter().map(|row| Ok((record::channel(row, 0)?, record::seq(row, 1)?)));
+        let finished = rows.iter().map(|row| Ok((record::channel_at(row, 0)?, record::seq_at(row, 1)?)));
         Ok(finished.collect::<Result<_, DatabaseError>>()?)
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
-        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let limit = at_most(limit.min(SWEEP_MAX));
         let rows = self.query(PoolKind::Shared, "SELECT progressd.sweep($1, $2)", &[&at.as_millis(), &limit]).await?;
-        let swept = rows.first().map_or(Ok(0), |row| record::at::<i64>(row, 0))?;
+        let swept = rows.first().map_or(Ok(0), |row| record::value_at::<i64>(row, 0))?;
         Ok(swept > 0 && swept == limit)
     }
 
@@ -250,11 +253,11 @@ impl Journal for PostgresJournal {
         after: Seq,
         limit: usize,
     ) -> Result<Option<Seq>, JournalError> {
-        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let limit = at_most(limit.min(SWEEP_MAX));
         let sql = "SELECT progressd.trim_channels($1, $2, $3, $4)";
         let values: [&(dyn ToSql + Sync); 4] = [&kind.as_str(), &at.as_millis(), &signed(after), &limit];
         let rows = self.query(PoolKind::Shared, sql, &values).await?;
-        let next = rows.first().map_or(Ok(None), |row| record::at::<Option<i64>>(row, 0))?;
+        let next = rows.first().map_or(Ok(None), |row| record::value_at::<Option<i64>>(row, 0))?;
         Ok(next.and_then(|next| u64::try_from(next).ok()).map(Seq))
     }
 
