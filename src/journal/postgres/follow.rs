@@ -22,7 +22,7 @@ use super::{
     time,
 };
 use crate::{
-    event::Seq,
+    event::{Epoch, Seq},
     journal::{Tail, column::at_most},
 };
 
@@ -89,13 +89,13 @@ impl PostgresJournal {
     async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
         let limit = at_most(limit);
         let sent = Instant::now();
-        let rows = self.connections.query(PoolKind::Shared, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
+        let rows = self.connections.query(PoolKind::Own, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
         if let Some(row) = rows.first() {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
-            && record::parsed_at::<crate::event::Epoch>(row, 1)? != self.life.adopted()
-            && !self.meet_life(PoolKind::Shared).await?
+            && record::parsed_at::<Epoch>(row, 1)? != self.life.adopted()
+            && !self.meet_life(PoolKind::Own).await?
         {
             return Ok(Tail::Lapsed);
         }

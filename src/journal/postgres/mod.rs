@@ -221,13 +221,13 @@ impl Journal for PostgresJournal {
     }
 
     async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
-        let rows = self.query(PoolKind::Shared, &read::count_sql(member), &[&kind.as_str()]).await?;
+        let rows = self.query(PoolKind::Own, &read::count_sql(member), &[&kind.as_str()]).await?;
         Ok(read::counted(&rows)?)
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
         let limit = at_most(limit);
-        let rows = self.query(PoolKind::Shared, &read::live_sql(), &[&kind.as_str(), &signed(after), &limit]).await?;
+        let rows = self.query(PoolKind::Own, &read::live_sql(), &[&kind.as_str(), &signed(after), &limit]).await?;
         Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
     }
 
