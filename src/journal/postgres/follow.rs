@@ -22,7 +22,7 @@ use super::{
     time,
 };
 use crate::{
-    event::{Event, Seq},
+    event::{Epoch, Event, Seq},
     journal::{Tail, column::at_most},
 };
 
@@ -118,7 +118,7 @@ impl PostgresJournal {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
-            && record::parsed_at::<crate::event::Epoch>(row, 1)? != self.life.adopted()
+            && record::parsed_at::<Epoch>(row, 1)? != self.life.adopted()
             && !self.meet_life(PoolKind::Own).await?
         {
             return Ok(Tail::Lapsed);
