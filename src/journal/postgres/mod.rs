@@ -120,12 +120,21 @@ impl PostgresJournal {
 
     async fn histories(&self, channels: &[ChannelName], after: Seq) -> Result<Vec<History>, JournalError> {
         let rows = self.query(PoolKind::Shared, read::HISTORIES, &[&texts(channels), &signed(after)]).await?;
-        Ok(read::histories(channels, &rows)?)
+        let histories = read::histories(channels, &rows)?;
+        self.note_read(histories.iter().filter_map(|history| history.events.last()).map(|last| last.seq));
+        Ok(histories)
     }
 
     async fn lasts(&self, kind: PoolKind, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
         let rows = self.query(kind, &read::last_sql(), &[&texts(channels)]).await?;
-        Ok(read::in_order(channels, &rows)?)
+        let lasts = read::in_order(channels, &rows)?;
+        self.note_read(lasts.iter().flatten().map(|stored| stored.last));
+        Ok(lasts)
+    }
+
+    /// Who is shown what a standby may not have is shown that it was lost, too.
+    fn note_read(&self, lasts: impl Iterator<Item = Seq>) {
+        lasts.max().into_iter().for_each(|last| self.life.note_head(last));
     }
 }
 
