@@ -25,20 +25,24 @@ impl Writer {
     /// Loads these channels in one read, and in another the tasks that keys among them stand for.
     ///
     /// First the table follows the journal up to them: the events of a row that came into it ahead of them would change
-    /// nothing, so that no list and no count would follow.
+    /// nothing, so that no list and no count would follow. It may follow further than the rows were read: so of a user whose
+    /// row is ahead nothing is put in, since their events tell all, and they may be forgotten by now. And whose channel goes on
+    /// without a user is noted before, so that what follows counts.
     pub(super) async fn load(&mut self, channels: Vec<ChannelName>) -> Result<(), TrackerError> {
         let mut channels = channels;
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
             let stored: Vec<_> = self.shared.journal.last_many(&channels).await?.into_iter().flatten().collect();
-            while stored.iter().any(|stored| stored.last > self.head) {
+            let last = stored.iter().map(|stored| stored.last).max().unwrap_or_default();
+            let (users, stored): (Vec<_>, Vec<_>) =
+                stored.into_iter().partition(|stored| stored.channel.kind() == ChannelKind::User);
+            for user in users.iter().filter(|user| user.memo.is_none() || user.last <= self.head) {
+                restore_user(&mut self.shared.people_mut(), user);
+            }
+            while last > self.head {
                 self.catch_up().await?;
             }
             for stored in stored {
-                if stored.channel.kind() == ChannelKind::User {
-                    restore_user(&mut self.shared.people_mut(), &stored);
-                    continue;
-                }
                 let row = row(&stored);
                 if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));

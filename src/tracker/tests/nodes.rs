@@ -376,3 +376,34 @@ async fn a_node_that_was_taken_for_dead_does_not_resume_what_it_works_on() {
     drop(guard);
     assert_eq!(a.tracker.left_tasks(), [id]);
 }
+
+/// What another node appends to the channel of a user.
+fn of_user(user: &str, class: Class, memo: Option<&'static str>) -> Group {
+    let text = people::message(&ChannelName::user(user).unwrap(), bytes::Bytes::from("hello"));
+    let draft = Draft { class, memo: memo.map(bytes::Bytes::from), ..text };
+    Group { id: Uuid::now_v7(), at: Timestamp::default(), expects: Vec::new(), drafts: vec![draft] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_forgotten_while_they_are_looked_up_is_not_known() {
+    const AWAY: &str = r#"{"status":"disconnected","since":"2026-01-01T00:00:00Z","groups":{"g":1}}"#;
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    let ann = ChannelName::user("ann").unwrap();
+    // The row is read between the two, and the table follows both.
+    a.journal.foreign(of_user("ann", Class::Hidden, Some(AWAY))).await;
+    a.journal.foreign_before_next_append(of_user("ann", Class::Tombstone, None));
+    let refused = a.tracker.ask_user(&ann, UserIntent::Seen(Seq(1))).await.unwrap_err();
+    assert_eq!(refused, people::PeopleRefusal::NoUser.into());
+    assert!(a.tracker.user("ann").is_none() && a.tracker.members("g", None, 1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_texts_while_they_are_looked_up_can_come() {
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    a.journal.foreign(of_user("ann", Class::Notice, None)).await;
+    a.journal.foreign_before_next_append(of_user("ann", Class::Notice, None));
+    a.says("ann", PresenceStatus::Connected).await;
+    assert_eq!((a.is_connected("ann"), a.conflicts()), (true, 0));
+}
