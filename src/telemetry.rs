@@ -180,7 +180,7 @@ impl Default for Metrics {
             streams_open: add.metric("streams_open", "Open streams", Gauge::default()),
             unreadable_channels: add.metric(
                 "unreadable_channels",
-                "Tasks and keys that this version cannot read",
+                "Channels, such as tasks, that this version cannot read",
                 Gauge::default(),
             ),
             events_appended: add.metric("events_appended", "Events made durable", Counter::default()),

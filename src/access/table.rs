@@ -150,9 +150,9 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
 /// Whether this principal may watch this channel. A person gets what is sent to their groups as a part of their own
 /// channel too, as long as they are a member.
 pub fn may_watch(principal: &Principal, channel: &ChannelName, ties: Ties<'_>) -> bool {
-    use ChannelKind::{Group, Inbox, Key, Node, Shared, Task, Topic, User};
+    use ChannelKind::{Group, Inbox, Key, Node, Shared, Task, Topic, Unknown, User};
     match (principal, channel.kind()) {
-        (Principal::Nobody, _) | (_, Key | Node | Shared) => false,
+        (Principal::Nobody, _) | (_, Key | Node | Shared | Unknown) => false,
         (Principal::Open, _) => true,
         (Principal::Ticket(channels), _) => channels.contains(channel),
         (Principal::Person(_) | Principal::Program(_), Topic) if ties.is_public => true,
@@ -174,7 +174,8 @@ fn scope_to_watch(kind: ChannelKind) -> Scope {
         | ChannelKind::Group
         | ChannelKind::Key
         | ChannelKind::Node
-        | ChannelKind::Shared => Scope::Admin,
+        | ChannelKind::Shared
+        | ChannelKind::Unknown => Scope::Admin,
     }
 }
 

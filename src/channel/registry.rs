@@ -119,12 +119,23 @@ impl Registry {
     /// where some of that is not kept any more. They are woken when the answer is dropped.
     pub fn make_up(&self, name: &ChannelName, history: History) -> Wake {
         let Some(channel) = self.find(name) else { return Wake::none() };
-        let is_gone = history.events.is_empty() && history.floor != channel.last();
+        let is_one = name != ChannelName::all_topics();
+        let is_gone = is_one && history.events.is_empty() && history.floor != channel.last();
         if is_gone {
             self.shared.detach(&channel);
             return channel.close();
         }
+        if !history.is_known() {
+            return self.put_aside(&channel);
+        }
         channel.fill(history, &self.shared.epochs)
+    }
+
+    /// Ends the streams of a channel that has an event which this version cannot show: their clients resume by their
+    /// cursors, at a node that can.
+    fn put_aside(&self, channel: &Arc<Channel>) -> Wake {
+        self.shared.detach(channel);
+        channel.interrupt()
     }
 
     /// How much is kept of a channel of this kind.
@@ -165,6 +176,10 @@ impl Registry {
         if event.class() == Class::Tombstone {
             channel.iter().for_each(|channel| self.shared.detach(channel));
             return channel.map_or(Wake::none(), |channel| channel.close());
+        }
+        if !event.class().is_known() {
+            let wakes = channel.iter().chain(&all_topics).map(|channel| self.put_aside(channel));
+            return wakes.reduce(Wake::and).unwrap_or_else(Wake::none);
         }
         if !event.class().is_visible() {
             return Wake::none();

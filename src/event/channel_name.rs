@@ -31,12 +31,19 @@ pub enum ChannelKind {
     Node,
     /// What the nodes of a store have in common: hidden events only.
     Shared,
+    /// One that this version does not know: a newer one writes to the same store. Clients cannot name such a channel.
+    Unknown,
 }
 
 impl ChannelKind {
     const NAMED: [Self; 6] = [Self::User, Self::Inbox, Self::Group, Self::Topic, Self::Node, Self::Shared];
 
-    /// The word before the colon.
+    /// All that this version knows.
+    pub fn known() -> impl Iterator<Item = Self> {
+        [Self::Task, Self::Key].into_iter().chain(Self::NAMED)
+    }
+
+    /// The word before the colon; none of [`Self::Unknown`], of which each channel has its own.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Task => "task",
@@ -47,6 +54,7 @@ impl ChannelKind {
             Self::Key => "key",
             Self::Shared => "shared",
             Self::Node => "node",
+            Self::Unknown => "",
         }
     }
 }
@@ -137,12 +145,35 @@ impl ChannelName {
         Ok(Self(ParsedName::Named(kind, format!("{}:{name}", kind.as_str()).into())))
     }
 
+    /// Reads a name that a store has: also one of a kind that this version does not know.
+    ///
+    /// # Errors
+    /// When no version can have written it.
+    pub fn stored(text: &str) -> Result<Self, InvalidName> {
+        text.parse().or_else(|invalid| {
+            let (kind, name) = text.split_once(':').ok_or(invalid)?;
+            let is_new = ChannelKind::known().all(|known| known.as_str() != kind);
+            let is_word = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+            let is_valid = is_new && is_word && is_name;
+            if is_valid { Ok(Self(ParsedName::Named(ChannelKind::Unknown, text.into()))) } else { Err(invalid) }
+        })
+    }
+
     /// What it tells about.
     pub fn kind(&self) -> ChannelKind {
         match self.0 {
             ParsedName::Task(_) => ChannelKind::Task,
             ParsedName::Key(_) => ChannelKind::Key,
             ParsedName::Named(kind, _) => kind,
+        }
+    }
+
+    /// The word before the colon.
+    pub fn kind_word(&self) -> &str {
+        match &self.0 {
+            ParsedName::Named(_, text) => text.split_once(':').map_or("", |(kind, _)| kind),
+            ParsedName::Task(_) | ParsedName::Key(_) => self.kind().as_str(),
         }
     }
 
@@ -233,7 +264,20 @@ mod tests {
         let names = [ChannelName::task(Uuid::now_v7()), ChannelName::key(Uuid::now_v7())];
         let named = ChannelKind::NAMED.map(|kind| ChannelName::named(kind, "alice@example.org").expect("a name"));
         for name in names.into_iter().chain(named).chain([ChannelName::all_topics().clone()]) {
-            assert_eq!(name.text().parse::<ChannelName>(), Ok(name));
+            assert_eq!(name.text().parse::<ChannelName>(), Ok(name.clone()));
+            assert_eq!(ChannelName::stored(&name.text()).as_ref(), Ok(&name));
+            assert_eq!(format!("{}:{}", name.kind_word(), name.name()), name.text());
+        }
+    }
+
+    #[test]
+    fn a_store_may_have_channels_of_new_kinds_that_nobody_can_name() {
+        let name = ChannelName::stored("schedule:a/b:*").unwrap();
+        assert_eq!((name.kind(), name.kind_word(), &*name.name()), (ChannelKind::Unknown, "schedule", "a/b:*"));
+        assert_eq!(name.text(), "schedule:a/b:*");
+        assert_eq!("schedule:a".parse::<ChannelName>(), Err(InvalidName));
+        for damaged in ["", "schedule", ":a", "schedule:", "sched ule:a", "Task:a", "task:a", "user:a b", "new:a\nb"] {
+            assert_eq!(ChannelName::stored(damaged), Err(InvalidName), "{damaged:?}");
         }
     }
 

@@ -77,6 +77,8 @@ impl HistoryBounds {
             ChannelKind::Inbox | ChannelKind::Group => self.inbox,
             ChannelKind::Topic => self.topic,
             ChannelKind::Key | ChannelKind::Node | ChannelKind::Shared => 1,
+            // Nothing is lost of what a newer version keeps.
+            ChannelKind::Unknown => usize::MAX,
         };
         HistorySize { events: events.max(1) as u64, bytes: self.bytes }
     }

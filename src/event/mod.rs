@@ -38,12 +38,21 @@ pub enum Class {
     Hidden,
     /// The channel is forgotten; only the fact that it was there remains for a while.
     Tombstone,
+    /// One that this version does not know, by its number: a newer one writes to the same store. Stores keep it as they
+    /// keep a change (what is to be kept in another way needs a new version of the stores), but nobody is shown it, and
+    /// nothing is decided upon it.
+    Unknown(u8),
 }
 
 impl Class {
     /// Whether watchers get a frame for it.
     pub fn is_visible(self) -> bool {
         matches!(self, Self::Change | Self::Tick | Self::Notice | Self::Final)
+    }
+
+    /// Whether this version knows it.
+    pub fn is_known(self) -> bool {
+        !matches!(self, Self::Unknown(_))
     }
 
     /// Its number in stores. Never reuse a number.
@@ -55,13 +64,15 @@ impl Class {
             Self::Hidden => 4,
             Self::Tombstone => 5,
             Self::Notice => 6,
+            Self::Unknown(code) => code,
         }
     }
 
-    /// The class with this number.
+    /// The class with this number; `None` where no version can have written it.
     pub fn from_code(code: i64) -> Option<Self> {
-        let all = [Self::Change, Self::Tick, Self::Final, Self::Hidden, Self::Tombstone, Self::Notice];
-        all.into_iter().find(|class| i64::from(class.code()) == code)
+        let code = u8::try_from(code).ok().filter(|code| *code > 0)?;
+        let known = [Self::Change, Self::Tick, Self::Final, Self::Hidden, Self::Tombstone, Self::Notice];
+        Some(known.into_iter().find(|class| class.code() == code).unwrap_or(Self::Unknown(code)))
     }
 }
 
@@ -105,6 +116,13 @@ pub struct History {
     pub floor: Seq,
     /// The events in seq order; `memo` and `origin` are left out. One at or below the floor is the value of a topic.
     pub events: Vec<Event>,
+}
+
+impl History {
+    /// Whether this version knows all that is in it.
+    pub fn is_known(&self) -> bool {
+        self.events.iter().all(|event| event.class().is_known())
+    }
 }
 
 impl Event {

@@ -64,7 +64,7 @@ async fn readyz(State(app): State<App>) -> Result<axum::Json<Health>, Problem> {
     app.tracker.check().await?;
     let away = app.jobs.check_files().await.err().map(|away| format!("uploads and downloads are refused: {away}"));
     let unreadable = Some(app.tracker.unreadable()).filter(|count| *count > 0);
-    let warning = |count| format!("{count} tasks or keys were written by a newer version and cannot be read");
+    let warning = |count| format!("{count} channels were written by a newer version and cannot be read");
     Ok(ok(unreadable.map(warning).into_iter().chain(away).collect()))
 }
 

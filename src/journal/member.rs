@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::event::Draft;
+
 /// Members of the visible state by which channels can be listed; stores keep them as columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Member {
@@ -41,8 +43,13 @@ pub(crate) struct Members {
 }
 
 impl Members {
+    /// Takes them from an event; from one that is not visible, none.
+    pub(crate) fn of(draft: &Draft) -> Self {
+        if draft.class.is_visible() { Self::of_state(&draft.data) } else { Self::default() }
+    }
+
     /// Takes them from a visible state; from a text that is not a JSON object, none.
-    pub(crate) fn of(data: &[u8]) -> Self {
+    fn of_state(data: &[u8]) -> Self {
         // The derived reader would take an array for the members in their order.
         if data.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Self::default();
@@ -95,8 +102,9 @@ mod tests {
 
     #[test]
     fn takes_strings_and_nothing_else() {
-        let members =
-            Members::of(br#"{"x":[1,{"status":"no"}],"status":"pend\u0069ng","kind":7,"userId":null,"queue":"q"}"#);
+        let members = Members::of_state(
+            br#"{"x":[1,{"status":"no"}],"status":"pend\u0069ng","kind":7,"userId":null,"queue":"q"}"#,
+        );
         let expected = Members { status: Some("pending".into()), queue: Some("q".into()), ..Members::default() };
         assert_eq!(members, expected);
     }
@@ -105,13 +113,13 @@ mod tests {
     fn finds_nothing_in_what_is_not_an_object() {
         for data in [&b""[..], b"User 'alice' connected", b"[\"pending\",\"k\",\"u\",\"q\"]", b"{\"status\":", b"\xff"]
         {
-            assert_eq!(Members::of(data), Members::default());
+            assert_eq!(Members::of_state(data), Members::default());
         }
     }
 
     #[test]
     fn matches_when_every_member_has_one_of_its_values() {
-        let members = Members::of(br#"{"status":"pending","userId":"alice"}"#);
+        let members = Members::of_state(br#"{"status":"pending","userId":"alice"}"#);
         let wanted = |status: &[&str], user: &str| {
             let status = status.iter().map(ToString::to_string).collect();
             [(Member::Status, status), (Member::UserId, vec![user.to_owned()])]

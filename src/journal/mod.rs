@@ -28,8 +28,9 @@
 //! however big it is. So all histories are bounded in bytes: by that bound, one such event, one tick and, of a topic, its
 //! newest change at or below the floor, which may be its value. The channel's `floor` rises to the last event other than
 //! a tick that was trimmed. The last visible event is always kept, unless [`Journal::trim`] was asked for. Where a bound is
-//! lowered between two starts, no read brings more than the lower bound on bytes. A tombstone empties the history and lifts the floor to itself; a channel that gets an event after
-//! its tombstone begins anew, above that floor.
+//! lowered between two starts, no read brings more than the lower bound on bytes. A tombstone empties the history and
+//! lifts the floor to itself, and its memo is in the log only; a channel that gets an event after its tombstone begins anew,
+//! above that floor.
 //!
 //! The log itself keeps its newest events whole, ticks and hidden ones too, up to a bound, for [`Journal::tail`] and
 //! for finding group ids. Older ones are trimmed, but none above [`Journal::folded_through`]. An append
@@ -45,6 +46,12 @@
 //! A shared store may begin a life while it is in use: [`Journal::epochs`] and its clones know it from then on. Unless the
 //! new life has all that was ever answered here, what the caller knows may be what was lost: so each append is
 //! [`JournalError::Lapsed`] until the caller has loaded the channels anew and says so with [`Journal::adopt`].
+//!
+//! # Newer versions
+//! A newer version may write to the same store what this one does not know. An event of another class
+//! ([`Unknown`](crate::event::Class::Unknown)) is kept like a change, without [`Member`]s; a channel of another kind ([`ChannelKind::Unknown`])
+//! like any other, and [`Journal::finished_before`] leaves it out: how long it is kept is not known here. So nothing of it
+//! is lost, and it stops nobody who does not ask for it.
 //!
 //! # Other nodes
 //! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
@@ -126,7 +133,8 @@ pub struct Stored {
     /// Seq of the last change, final or tombstone that was trimmed; zero when none was. Trimmed ticks do not lift it, since
     /// a later tick stands for them, nor do hidden events, since nobody is shown them.
     pub floor: Seq,
-    /// The last visible event (its `memo` and `origin` are left out).
+    /// The last visible event, or one after it of a class that this version does not know (its `memo` and `origin` are
+    /// left out).
     pub visible: Option<Event>,
     /// The newest memo.
     pub memo: Option<Bytes>,
@@ -136,6 +144,13 @@ pub struct Stored {
     pub finished_at: Option<Timestamp>,
     /// Whether its last event is a tombstone; then `visible`, `memo` and `origin` are absent, and `floor` is `last`.
     pub gone: bool,
+}
+
+impl Stored {
+    /// Whether this version knows what its last visible event is.
+    pub fn is_known(&self) -> bool {
+        self.visible.as_ref().is_none_or(|event| event.class().is_known())
+    }
 }
 
 /// What [`Journal::tail`] found.
@@ -158,6 +173,15 @@ pub struct Listing {
     pub created_before: Option<Seq>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// The answer to [`Journal::count`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// After all events through this one, and none later.
+    pub through: Seq,
+    /// Each value, with how many channels have it.
+    pub values: Vec<(String, u64)>,
 }
 
 /// Why a call to a journal failed. Nothing of the call was committed.
@@ -245,7 +269,7 @@ pub trait Journal: Send + Sync + 'static {
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError>;
 
     /// How many channels of a kind have each value of a member, tombstones left out.
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError>;
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError>;
 
     /// The channels of a kind that have neither a final event nor a tombstone, oldest first by [`Stored::created`], created
     /// after a seq, at most `limit`. An empty answer means that there are no more.
@@ -254,7 +278,7 @@ pub trait Journal: Send + Sync + 'static {
     /// for before.
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError>;
 
-    /// Channels with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
+    /// Channels of kinds that are known with a final event decided before `at` and no tombstone yet, oldest finish first (then oldest creation),
     /// at most `limit`, with the seq of their last event.
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError>;
 

@@ -11,7 +11,7 @@ use super::{
     refusal::Refusal,
     report,
     state::{Entry, Memo, Origin, Status, Step, Task, TaskError},
-    transition::{Decision, Transition, tombstone},
+    transition::{Decision, Transition, task_tombstone, tombstone},
 };
 use crate::{
     config::{LimitConfig, TaskConfig},
@@ -155,7 +155,8 @@ fn create(id: Uuid, new: &NewTask, key: Option<Uuid>, lease: Option<&Lease>, now
 
 /// The idempotency key goes with its task: until both are swept, the same request is told that its task is gone.
 fn forget(entry: &Entry) -> Decision {
-    std::iter::once(entry.channel()).chain(entry.origin.key.map(ChannelName::key)).map(tombstone).collect()
+    let key = entry.origin.key.map(|key| tombstone(ChannelName::key(key)));
+    std::iter::once(task_tombstone(entry)).chain(key).collect()
 }
 
 fn claim(mut next: Transition, lease: &Lease) -> Result<Decision, Refusal> {

@@ -236,7 +236,7 @@ pub enum Row {
     Key(Keyed),
     /// It was deleted.
     Gone,
-    /// Its last event does not hold what this version writes: a newer version may have written it.
+    /// Its last event is not what this version writes: a newer version may have written it.
     Unreadable,
 }
 
@@ -253,9 +253,11 @@ impl Row {
             | ChannelKind::Group
             | ChannelKind::Topic
             | ChannelKind::Node
-            | ChannelKind::Shared => {
+            | ChannelKind::Shared
+            | ChannelKind::Unknown => {
                 return Ok(None);
             }
+            _ if !event.class().is_known() => return Err(InvalidEvent(event.seq)),
             ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
             ChannelKind::Task => Self::Task(Arc::new(match before {
                 Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,
@@ -271,6 +273,14 @@ impl Row {
     /// When it does not hold what this version writes.
     pub fn from_key_memo(seq: Seq, memo: &[u8]) -> Result<Self, InvalidEvent> {
         Keyed::read(seq, memo).map(Self::Key)
+    }
+
+    /// The task, if it is one.
+    pub fn task(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Task(entry) => Some(entry),
+            Self::Key(_) | Self::Gone | Self::Unreadable => None,
+        }
     }
 
     /// The row now that an event which it was decided with has got its place.
@@ -338,6 +348,20 @@ impl Entry {
             created,
             visible: visible.seq,
             last,
+        })
+    }
+
+    /// A task that has left memory, as far as its tombstone says what it was.
+    pub(super) fn from_tombstone(event: &Event) -> Option<Self> {
+        let memo = event.draft.memo.as_ref().filter(|_| event.class() == Class::Tombstone)?;
+        Some(Self {
+            task: parse(event.seq, memo).ok()?,
+            data: Bytes::new(),
+            memo: Memo::new(event.at),
+            origin: Arc::default(),
+            created: Seq::ZERO,
+            visible: Seq::ZERO,
+            last: Seq::ZERO,
         })
     }
 

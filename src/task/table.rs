@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     decide::Policy,
     intent::{NewTask, PAYLOAD_BYTES_MAX},
+    lease::Lease,
     refusal::Refusal,
     state::{Entry, InvalidEvent, Row, Status, Task, payload_bytes},
 };
@@ -76,9 +77,19 @@ impl Load {
 
 #[derive(Debug)]
 struct TableSlot {
+    /// Without the tick after it.
     row: Row,
+    tick: Option<Box<UnreadTick>>,
     last: Seq,
     keys: IndexKeys,
+}
+
+/// The newest tick that another node decided. It is read when somebody asks for the task, and not at all if a later event
+/// comes first.
+#[derive(Debug)]
+struct UnreadTick {
+    event: Event,
+    read: OnceLock<Row>,
 }
 
 /// Under what a row stands in the indexes.
@@ -115,7 +126,7 @@ impl Table {
 
     /// What is in memory of a channel.
     pub fn row(&self, channel: &ChannelName) -> Option<&Row> {
-        self.rows.get(channel).map(|slot| &slot.row)
+        self.rows.get(channel).map(TableSlot::row)
     }
 
     /// Seq of the last event of a channel in memory.
@@ -125,18 +136,13 @@ impl Table {
 
     /// A task in memory.
     pub fn get(&self, id: Uuid) -> Option<&Arc<Entry>> {
-        match self.row(&ChannelName::task(id)) {
-            Some(Row::Task(entry)) => Some(entry),
-            _ => None,
-        }
+        self.row(&ChannelName::task(id)).and_then(Row::task)
     }
 
-    /// All tasks in memory.
-    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.rows.values().filter_map(|slot| match &slot.row {
-            Row::Task(entry) => Some(entry),
-            Row::Key(_) | Row::Gone | Row::Unreadable => None,
-        })
+    /// The tasks with such a lease. No tick changes a lease, so only these are read.
+    pub fn leased(&self, is_such: impl Fn(&Lease) -> bool) -> impl Iterator<Item = &Arc<Entry>> {
+        let has_such = move |row: &Row| row.task().and_then(|entry| entry.memo.lease.as_ref()).is_some_and(&is_such);
+        self.rows.values().filter(move |slot| has_such(&slot.row)).filter_map(|slot| slot.row().task())
     }
 
     /// The pending tasks of a kind, oldest first.
@@ -161,14 +167,18 @@ impl Table {
         let named: Vec<_> = self.due.iter().take_while(|(at, _)| *at <= now).take(limit).copied().collect();
         let mut due = Vec::new();
         for (at, id) in named {
-            let Some(TableSlot { row: Row::Task(entry), keys, .. }) = self.rows.get_mut(&ChannelName::task(id)) else {
+            let channel = ChannelName::task(id);
+            let Some(slot) = self.rows.get_mut(&channel) else { continue };
+            let Some(entry) = slot.row().task() else {
+                let last = slot.last;
+                self.put(channel, Row::Unreadable, last);
                 continue;
             };
             let true_at = entry.due(&self.policy).map(|at| turn(entry, at));
             if true_at.is_some_and(|true_at| true_at <= now) {
                 due.push(Arc::clone(entry));
             } else {
-                keys.due_at = true_at;
+                slot.keys.due_at = true_at;
                 self.due.remove(&(at, id));
                 self.due.extend(true_at.map(|true_at| (true_at, id)));
             }
@@ -213,19 +223,48 @@ impl Table {
         self.unreadable
     }
 
-    /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold changes nothing.
-    /// Answers the row that was there before.
+    /// Makes the table follow an event that was decided elsewhere; one on a channel that it does not hold, or that it was
+    /// loaded with, changes nothing. Answers the row that was there before.
     ///
     /// # Errors
     /// When the event does not hold what this version writes; then nothing is changed.
     pub fn apply(&mut self, event: &Event) -> Result<Option<Row>, InvalidEvent> {
-        let before = self.row(event.channel());
+        let slot = self.rows.get(event.channel());
+        if slot.is_some_and(|slot| slot.last >= event.seq) {
+            return Ok(None);
+        }
+        let before = slot.map(|slot| slot.row_before(event));
         let has_left = before.is_none() && event.draft.origin.is_none();
         if has_left && event.channel().kind() == ChannelKind::Task && event.class() != Class::Tombstone {
             // What is asked of a task that has left memory is decided upon what the store holds.
             return Ok(None);
         }
-        Ok(Row::after(before, event)?.and_then(|row| self.put(event.channel().clone(), row, event.seq)))
+        let Some(row) = Row::after(before, event)? else { return Ok(None) };
+        let before = self.put(event.channel().clone(), row, event.seq);
+        Ok(before.or_else(|| Entry::from_tombstone(event).map(|entry| Row::Task(Arc::new(entry)))))
+    }
+
+    /// Takes a tick that was decided elsewhere, if its task is in memory, without reading it: nothing by which a task is
+    /// found, listed or held changes with a tick. Answers the task as it was before, or before the ticks of which nobody
+    /// asked.
+    pub fn apply_tick(&mut self, event: &Event) -> Option<Arc<Entry>> {
+        let is_next = |slot: &&mut TableSlot| event.class() == Class::Tick && slot.last < event.seq;
+        let slot = self.rows.get_mut(event.channel()).filter(is_next)?;
+        let entry = Arc::clone(slot.row.task()?);
+        let mut event = event.clone();
+        let known = slot.tick.take().and_then(|tick| tick.event.draft.memo);
+        event.draft.memo = event.draft.memo.or(known);
+        slot.last = event.seq;
+        // A task that had stalled has not any more.
+        let silence_ends = (entry.task.status == Status::Processing).then(|| event.at + self.policy.stalled_after);
+        if let (Some(id), Some(at)) = (event.channel().id(), silence_ends)
+            && slot.keys.due_at.is_none_or(|due_at| due_at > at)
+        {
+            slot.keys.due_at.replace(at).map(|due_at| self.due.remove(&(due_at, id)));
+            self.due.insert((at, id));
+        }
+        slot.tick = Some(Box::new(UnreadTick { event, read: OnceLock::new() }));
+        Some(entry)
     }
 
     /// Puts in a row that was loaded, unless one is there that is as new.
@@ -238,10 +277,10 @@ impl Table {
     /// Puts in the row of a channel after its event `last`. Answers the row that was there before.
     pub fn put(&mut self, channel: ChannelName, row: Row, last: Seq) -> Option<Row> {
         let slot = self.rows.remove(&channel);
-        let (before, old) = slot.map_or((None, IndexKeys::default()), |slot| (Some(slot.row), slot.keys));
+        let (before, old) = slot.map_or((None, IndexKeys::default()), TableSlot::into_parts);
         self.count_users(before.as_ref().and_then(live_user), live_user(&row));
         let keys = self.index(&channel, &old, IndexKeys::of(&row, last, &self.policy));
-        self.rows.insert(channel, TableSlot { row, last, keys });
+        self.rows.insert(channel, TableSlot { row, tick: None, last, keys });
         before
     }
 
@@ -308,9 +347,29 @@ impl Table {
 
 /// The user of a task that has not ended.
 fn live_user(row: &Row) -> Option<&str> {
-    match row {
-        Row::Task(entry) if !entry.task.status.is_final() => entry.task.user_id.as_deref(),
-        _ => None,
+    row.task().filter(|entry| !entry.task.status.is_final())?.task.user_id.as_deref()
+}
+
+impl TableSlot {
+    /// The row after its last event.
+    fn row(&self) -> &Row {
+        let (Some(tick), Row::Task(entry)) = (&self.tick, &self.row) else { return &self.row };
+        tick.read.get_or_init(|| {
+            let read = Entry::clone(entry).followed_by(&tick.event);
+            read.map_or(Row::Unreadable, |entry| Row::Task(Arc::new(entry)))
+        })
+    }
+
+    /// What the next event is added to: of a task, a visible event with a memo replaces all that a tick changes.
+    fn row_before(&self, next: &Event) -> &Row {
+        let replaces_all = next.class().is_visible() && next.draft.memo.is_some();
+        if replaces_all { &self.row } else { self.row() }
+    }
+
+    /// The row as far as somebody has read it.
+    fn into_parts(self) -> (Option<Row>, IndexKeys) {
+        let read = self.tick.and_then(|tick| tick.read.into_inner());
+        (Some(read.unwrap_or(self.row)), self.keys)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The laws of the task table, for any intents in any order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -40,9 +40,14 @@ impl World {
         Ok(count)
     }
 
+    /// Ticks are left unread where they may.
     fn replayed(&self) -> Table {
         let mut table = Table::new(POLICY);
-        self.journal.iter().for_each(|event| drop(table.apply(event).expect("replays")));
+        for event in &self.journal {
+            if table.apply_tick(event).is_none() {
+                table.apply(event).expect("replays");
+            }
+        }
         table
     }
 }
@@ -171,16 +176,20 @@ proptest! {
     }
 
     #[test]
-    fn a_tick_changes_neither_status_nor_step(steps in prop::collection::vec(any_intent(), 1..40)) {
+    fn a_tick_changes_nothing_by_which_a_task_is_found_or_held(steps in prop::collection::vec(any_intent(), 1..40)) {
         let id = Uuid::from_u128(7);
         let mut world = World::new();
+        let found_by = |Entry { task, memo, origin, .. }: &Entry| {
+            let Task { status, step, kind, queue, user_id, .. } = task.clone();
+            (status, step, kind, queue, user_id, memo.lease.clone(), Arc::clone(origin))
+        };
         for intent in steps {
-            let before = world.entry(id).map(|entry| (entry.task.status, entry.task.step));
+            let before = world.entry(id).map(found_by);
             let drafted = world.decide(id, &intent).unwrap_or(0);
             let Some(last) = world.journal.last().filter(|_| drafted > 0) else { continue };
             let Some(entry) = world.entry(id) else { continue };
             if last.class() == Class::Tick {
-                prop_assert_eq!(before, Some((entry.task.status, entry.task.step)));
+                prop_assert_eq!(before, Some(found_by(entry)));
             }
             prop_assert_eq!(last.class() == Class::Final, entry.task.status.is_final() && last.class().is_visible());
         }
@@ -189,7 +198,9 @@ proptest! {
 
 /// What each task looks like, in the order of creation.
 fn sorted(table: &Table) -> Vec<Entry> {
-    let mut tasks: Vec<_> = table.tasks().map(|entry| Entry::clone(entry)).collect();
+    let channels = (1..=3).map(|id| ChannelName::task(Uuid::from_u128(id)));
+    let mut tasks: Vec<_> =
+        channels.filter_map(|channel| table.row(&channel)?.task().map(|entry| Entry::clone(entry))).collect();
     tasks.sort_by_key(|entry| entry.created);
     tasks
 }
@@ -459,6 +470,38 @@ fn a_row_that_was_loaded_replaces_only_an_older_one() {
         table.restore(channel.clone(), row.clone(), Seq(last));
         assert_eq!(table.row(&channel), Some(found), "{last}");
     }
+}
+
+/// A table of another node, on which this task has been started, and the event of a tick on it.
+fn followed(data: &str) -> (Table, Uuid, Event) {
+    let (mut world, id) = started(r#"{"start":true}"#);
+    world.now = world.now + Duration::from_secs(1);
+    world.decide(id, &report(r#"{"progress":40}"#)).expect("accepted");
+    let mut tick = world.journal.pop().expect("a tick");
+    tick.draft.data = data.to_owned().into();
+    (world.replayed(), id, tick)
+}
+
+#[test]
+fn a_tick_of_another_node_is_not_read_until_somebody_asks() {
+    let (mut table, id, tick) = followed("no state");
+    let due = table.next_due().expect("silence is noticed");
+    let before = table.apply_tick(&tick).expect("the task as it was");
+    assert_eq!((before.task.task_id, before.visible), (id, Seq(1)));
+    assert_eq!((table.last(tick.channel()), table.counts()[Status::Processing as usize]), (Some(Seq(2)), 1));
+    assert_eq!((table.row(tick.channel()), table.unreadable()), (Some(&Row::Unreadable), 0));
+    assert!(table.due(due, 9, |_, at| at).is_empty());
+    assert_eq!((table.unreadable(), table.next_due()), (1, None), "counted, and nothing becomes of it");
+}
+
+#[test]
+fn a_task_that_had_stalled_is_looked_at_again_after_a_tick_that_is_not_read() {
+    let (mut world, id) = started(r#"{"start":true}"#);
+    world.now = world.now + POLICY.stalled_after;
+    world.decide(id, &Intent::Due).expect("stalled");
+    world.decide(id, &report(r#"{"progress":40}"#)).expect("accepted");
+    let due = world.now + POLICY.stalled_after;
+    assert_eq!((world.table.next_due(), world.replayed().next_due()), (Some(due), Some(due)));
 }
 
 #[test]

@@ -136,6 +136,14 @@ pub fn tombstone(channel: ChannelName) -> Decided {
     Decided { draft: empty(channel), row }
 }
 
+/// A task is forgotten. Its memo says what it was to nodes where it has left memory, so that their counts and lists follow.
+pub(super) fn task_tombstone(entry: &Entry) -> Decided {
+    let mut decided = tombstone(entry.channel());
+    let task = Task { message: None, steps: Vec::new(), result: None, error: None, ..entry.task.clone() };
+    decided.draft.memo = Some(json(&task));
+    decided
+}
+
 fn empty(channel: ChannelName) -> Draft {
     Draft { channel, name: None, class: Class::Tombstone, data: Bytes::new(), memo: None, origin: None }
 }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::gate::{AppendGate, Gate};
 use crate::{
     event::{ChannelKind, ChannelName, Epoch, Epochs, History, Seq, Timestamp},
-    journal::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, Stored, Tail},
+    journal::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, Stored, Tail},
 };
 
 /// What became of an append whose answer is lost.
@@ -36,6 +36,7 @@ pub struct Faults {
     failure: Option<JournalError>,
     before_append: Option<Box<BeforeAppend>>,
     sweeps_held: bool,
+    look_up_lost: bool,
     folding: Folding,
     appends: usize,
     groups: usize,
@@ -144,6 +145,11 @@ impl<S: TestStore + ?Sized> FaultyJournal<S> {
     /// Cuts the store off: nothing is appended, and nothing is heard of others. Or ends that.
     pub fn cut(&self, is_cut: bool) {
         self.gate.is_cut.send_replace(is_cut);
+    }
+
+    /// The next look-up of many channels answers what the store loses at once, with the end of its life.
+    pub fn lose_next_look_up(&self) {
+        self.faults().look_up_lost = true;
     }
 
     /// From now on no sweep comes back.
@@ -305,14 +311,18 @@ impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
 
     async fn last_many(&self, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
         self.faults().look_ups.many += 1;
-        self.store.journal().last_many(channels).await
+        let mut found = self.store.journal().last_many(channels).await?;
+        if std::mem::take(&mut self.faults().look_up_lost) {
+            found.iter_mut().flatten().for_each(|stored| stored.last = Seq(stored.last.0 + 1_000));
+        }
+        Ok(found)
     }
 
     async fn list(&self, listing: Listing) -> Result<Vec<Stored>, JournalError> {
         self.store.journal().list(listing).await
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         self.store.journal().count(kind, member).await
     }
 

@@ -48,7 +48,7 @@ impl Tracker {
     /// Lists the notifications of a user.
     ///
     /// # Errors
-    /// When nobody has this id, or the store does not answer.
+    /// When nobody has this id, the store does not answer, or a newer version has sent what this one cannot read.
     pub async fn inbox(&self, user_id: &str, filter: InboxFilter) -> Result<InboxPage, TrackerError> {
         let state = self.user(user_id).ok_or(PeopleRefusal::NoUser)?;
         let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
@@ -59,6 +59,9 @@ impl Tracker {
             let Ok(channel) = channel else { continue };
             let after = if filter.unread { joined.max(state.read) } else { joined };
             let history = self.shared.journal.read(&channel, after).await?;
+            if !history.is_known() {
+                return Err(PeopleRefusal::Unreadable.into());
+            }
             let kept = history.events.into_iter().filter(|event| event.at >= not_before);
             for event in kept {
                 unread += usize::from(event.seq > state.read);

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit},
     time::Instant,
@@ -20,6 +21,7 @@ use super::TaskFilter;
 use crate::{
     channel::{Registry, View, ViewBounds, ViewWatcher},
     event::{ChannelName, Class, Draft, Event, Seq, Timestamp},
+    journal::Counted,
     task::{Entry, Status},
 };
 
@@ -37,8 +39,10 @@ pub type Counts = [u64; Status::ALL.len()];
 pub(super) struct TaskChange {
     pub(super) seq: Seq,
     pub(super) before: Option<Arc<Entry>>,
-    /// `None` where it was deleted.
+    /// `None` where it was deleted; of a tick, as it was before.
     pub(super) after: Option<Arc<Entry>>,
+    /// The visible state after it (JSON).
+    pub(super) data: Bytes,
 }
 
 /// All live lists.
@@ -50,6 +54,8 @@ pub(super) struct LiveLists {
 
 struct Lists {
     counts: Counts,
+    /// Every change at or before it is in the counts.
+    counted_through: Seq,
     /// Since they were sent. They may be again what they were then: a page may have shown them in between.
     counts_changed: bool,
     counts_due: Instant,
@@ -73,6 +79,7 @@ impl LiveLists {
     pub(super) fn new(registry: Registry) -> Self {
         let lists = Lists {
             counts: Counts::default(),
+            counted_through: Seq::ZERO,
             counts_changed: false,
             counts_due: Instant::now(),
             views: HashMap::new(),
@@ -81,10 +88,12 @@ impl LiveLists {
         Self { registry, lists: Mutex::new(lists), watched: Notify::new() }
     }
 
-    /// Begins anew: these are the counts after the event at `through`, and nobody knows what came before it.
-    pub(super) fn reset(&self, counts: Counts, through: Seq) {
+    /// Begins anew after the event at `through`: nobody knows what came before it.
+    pub(super) fn reset(&self, counted: &Counted, through: Seq) {
+        let count = |status: Status| counted.values.iter().find(|(name, _)| name == status.as_str());
         let mut lists = self.lists();
-        (lists.counts, lists.through) = (counts, through);
+        lists.counts = Status::ALL.map(|status| count(status).map_or(0, |(_, count)| *count));
+        (lists.counted_through, lists.through) = (counted.through, through);
         let ended = lists.views.drain().flat_map(|(_, view)| view.end()).collect();
         drop(lists);
         drop(self.registry.wake(ended));
@@ -100,7 +109,7 @@ impl LiveLists {
         for change in changes {
             let status = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.task.status);
             let (before, after) = (status(&change.before), status(&change.after));
-            if before != after {
+            if before != after && change.seq > lists.counted_through {
                 lists.counts_changed = true;
                 if let Some(before) = before {
                     lists.counts[before as usize] = lists.counts[before as usize].saturating_sub(1);
@@ -181,7 +190,7 @@ impl TaskChange {
         let entry = self.after.as_ref().or(self.before.as_ref());
         let id = entry.map(|entry| entry.task.task_id).unwrap_or_default();
         let (name, data) = match &self.after {
-            Some(after) => ("progress", after.data.clone()),
+            Some(_) => ("progress", self.data.clone()),
             None => ("removed", format!("{{\"taskId\":\"{id}\"}}").into()),
         };
         let channel = ChannelName::task(id);

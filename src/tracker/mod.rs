@@ -21,6 +21,7 @@ mod restore;
 mod sweeper;
 mod timers;
 mod topics;
+mod unknown;
 mod user_overlay;
 mod watching;
 mod writer;
@@ -65,6 +66,7 @@ use holders::Holders;
 use live_list::LiveLists;
 use members::Memberships;
 use nodes::OwnNode;
+use unknown::UnknownChannels;
 
 /// How long a request waits for a place in the queue before it is turned away.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -160,6 +162,7 @@ struct Core {
     /// Which of them this is, where there are nodes.
     own_node: Option<OwnNode>,
     members: Memberships,
+    unknown: UnknownChannels,
     people_config: PeopleConfig,
     registry: Registry,
     clock: Clock,
@@ -223,6 +226,7 @@ impl Tracker {
             topics: RwLock::new(TopicTable::new(options.topics.max_topics)),
             people: RwLock::new(PeopleTable::new(options.people.max_users)),
             members: Memberships::default(),
+            unknown: UnknownChannels::default(),
             people_config: options.people,
             registry: registry.clone(),
             work: watch::Sender::new(()),

@@ -34,7 +34,7 @@ use crate::{
     journal::Group,
     nodes::{NODE_LEASE, NodeLease, NodeTable, Turns},
     people::{PresenceStatus, UserIntent, UserState},
-    task::{Entry, Intent, Status},
+    task::{Entry, Intent, Lease, Status},
 };
 
 /// How often a node renews its lease.
@@ -105,11 +105,9 @@ impl Tracker {
     pub fn left_tasks(&self) -> Vec<Uuid> {
         let (table, nodes) = (self.shared.table(), self.shared.nodes());
         // What somebody here holds is not left, whatever others think of this node.
-        let is_held = |entry: &Entry| {
-            entry.memo.lease.as_ref().is_some_and(|lease| self.shared.holders.length(lease.token).is_some())
-        };
-        let is_left = |entry: &&Arc<Entry>| is_left(entry, &nodes) && !is_held(entry);
-        let mut tasks: Vec<_> = table.tasks().filter(is_left).map(|entry| entry.task.task_id).collect();
+        let is_held = |lease: &Lease| self.shared.holders.length(lease.token).is_some();
+        let left = table.leased(|lease| is_gone(lease, &nodes) && !is_held(lease));
+        let mut tasks: Vec<_> = left.filter(|entry| can_resume(entry)).map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
     }
@@ -117,8 +115,8 @@ impl Tracker {
     /// Whether a task is still left behind with this lease.
     pub fn is_left(&self, id: Uuid, token: Uuid) -> bool {
         let (table, nodes) = (self.shared.table(), self.shared.nodes());
-        let has_token = |entry: &Arc<Entry>| entry.memo.lease.as_ref().is_some_and(|lease| lease.token == token);
-        table.get(id).is_some_and(|entry| has_token(entry) && is_left(entry, &nodes))
+        let is_such = |lease: &Lease| lease.token == token && is_gone(lease, &nodes);
+        table.get(id).is_some_and(|entry| entry.memo.lease.as_ref().is_some_and(is_such) && can_resume(entry))
     }
 
     /// How long this node leaves a task that any of them may take to those whose turn is before its own.
@@ -162,7 +160,8 @@ impl Tracker {
         }
         let lost: BTreeMap<_, _> = {
             let (table, nodes) = (self.shared.table(), self.shared.nodes());
-            table.tasks().filter_map(|entry| Some((entry.task.task_id, abandoned(entry, &nodes)?))).collect()
+            let lost = table.leased(|lease| is_gone(lease, &nodes)).filter(|entry| !can_resume(entry));
+            lost.filter_map(|entry| Some((entry.task.task_id, abandoned(entry)?))).collect()
         };
         let mut lost = lost.into_iter().map(|(id, abandon)| Ask::Task(id, abandon)).peekable();
         while lost.peek().is_some() {
@@ -177,24 +176,19 @@ fn is_left_behind(state: &UserState, known: &BTreeSet<Arc<str>>) -> bool {
     state.status == PresenceStatus::Connected && (state.nodes.is_empty() || !state.nodes.is_subset(known))
 }
 
-/// What takes a task from a job on a node that is gone. If the job had made a checkpoint, another node can resume it, or
-/// its own when it comes back, until the lease of the task ends.
-fn abandoned(entry: &Entry, nodes: &NodeTable) -> Option<Intent> {
+/// What takes a task from the job that holds it.
+fn abandoned(entry: &Entry) -> Option<Intent> {
     let lease = entry.memo.lease.as_ref()?;
-    let is_lost = node_of(entry).is_some_and(|node| !nodes.has(node)) && !can_resume(entry);
-    is_lost.then(|| Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
+    Some(Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
 }
 
-/// Whether a job on a node that is gone has left a task behind, so that it can be resumed.
-fn is_left(entry: &Entry, nodes: &NodeTable) -> bool {
-    node_of(entry).is_some_and(|node| !nodes.has(node)) && can_resume(entry)
+/// Whether a job holds it whose node is not there any more.
+fn is_gone(lease: &Lease, nodes: &NodeTable) -> bool {
+    lease.node().is_some_and(|node| !nodes.has(node))
 }
 
-/// The node whose job works on a task.
-fn node_of(entry: &Entry) -> Option<&str> {
-    entry.memo.lease.as_ref()?.node()
-}
-
+/// Whether a job has made a checkpoint: when its node is gone, another one can resume it, or its own when it comes back,
+/// until the lease of the task ends.
 fn can_resume(entry: &Entry) -> bool {
     entry.memo.checkpoint.is_some() && entry.task.status == Status::Processing
 }

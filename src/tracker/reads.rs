@@ -147,9 +147,9 @@ impl Tracker {
         Ok(ListPage { tasks: stored.iter().filter_map(|stored| entry(stored).ok()).collect(), next })
     }
 
-    /// How many tasks and keys in memory hold what this version cannot read.
+    /// How many channels hold what this version cannot read, as far as they were met.
     pub fn unreadable(&self) -> usize {
-        self.shared.table().unreadable()
+        self.shared.table().unreadable() + self.shared.unknown.count()
     }
 
     /// How many tasks have each status, over all that are known.
@@ -170,23 +170,19 @@ impl Tracker {
     /// The tasks whose lease this holder has.
     pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
         let table = self.shared.table();
-        let is_held = |entry: &&Arc<Entry>| entry.memo.lease.as_ref().is_some_and(|lease| lease.holder == holder);
-        let mut tasks: Vec<_> = table.tasks().filter(is_held).map(|entry| entry.task.task_id).collect();
+        let held = table.leased(|lease| lease.holder == holder);
+        let mut tasks: Vec<_> = held.map(|entry| entry.task.task_id).collect();
         tasks.sort_unstable();
         tasks
     }
 }
 
-/// Reads a task from its row.
-pub(super) fn entry(stored: &Stored) -> Result<Entry, TrackerError> {
+/// Reads a task from its row. The store answers for it that it is as it was written.
+pub(super) fn entry(stored: &Stored) -> Result<Entry, Refusal> {
     match (&stored.visible, &stored.memo, &stored.origin) {
-        (Some(visible), Some(memo), Some(origin)) => {
-            Entry::from_kept(stored.created, stored.last, visible, memo, origin).map_err(|_| damaged(stored))
+        (Some(visible), Some(memo), Some(origin)) if stored.is_known() => {
+            Entry::from_kept(stored.created, stored.last, visible, memo, origin).map_err(|_| Refusal::Unreadable)
         }
-        _ => Err(damaged(stored)),
+        _ => Err(Refusal::Unreadable),
     }
-}
-
-pub(super) fn damaged(stored: &Stored) -> TrackerError {
-    TrackerError::Damaged(format!("cannot read the row of {}", stored.channel))
 }

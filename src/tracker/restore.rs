@@ -8,7 +8,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
-    task::{Intent, Keyed, Row, Status, Table},
+    task::{Intent, Keyed, Row, Table},
     topics::{LastEvent, TopicTable},
 };
 
@@ -32,17 +32,17 @@ impl Writer {
         let mut channels = channels;
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
-            let stored: Vec<_> = self.shared.journal.last_many(&channels).await?.into_iter().flatten().collect();
-            let last = stored.iter().map(|stored| stored.last).max().unwrap_or_default();
-            let (users, stored): (Vec<_>, Vec<_>) =
-                stored.into_iter().partition(|stored| stored.channel.kind() == ChannelKind::User);
-            for user in users.iter().filter(|user| user.memo.is_none() || user.last <= self.head) {
-                restore_user(&mut self.shared.people_mut(), user);
-            }
-            while last > self.head {
+            let mut stored = self.shared.journal.last_many(&channels).await?;
+            self.know_users(&stored);
+            while is_ahead(&stored, self.head) {
                 self.catch_up().await?;
+                if is_ahead(&stored, self.head) {
+                    // What was read is lost, with the life of the store in which it was.
+                    stored = self.shared.journal.last_many(&channels).await?;
+                    self.know_users(&stored);
+                }
             }
-            for stored in stored {
+            for stored in stored.into_iter().flatten().filter(|stored| stored.channel.kind() != ChannelKind::User) {
                 let row = row(&stored);
                 if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
@@ -53,6 +53,13 @@ impl Writer {
             channels = stand_for.into_iter().filter(|channel| table.row(channel).is_none()).collect();
         }
         Ok(())
+    }
+
+    /// Puts in the users of rows that are not ahead, and where channels without a user end.
+    fn know_users(&self, stored: &[Option<Stored>]) {
+        let is_known = |stored: &&Stored| stored.memo.is_none() || stored.last <= self.head;
+        let users = stored.iter().flatten().filter(|stored| stored.channel.kind() == ChannelKind::User);
+        users.filter(is_known).for_each(|user| restore_user(&mut self.shared.people_mut(), user));
     }
 
     /// Makes the table follow what others have written.
@@ -157,10 +164,8 @@ impl Writer {
             }
         }
         let topics = self.load_topics().await?;
-        let counts = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
-        let count =
-            |status: Status| counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count);
-        self.shared.lists.reset(Status::ALL.map(count), head);
+        let counted = self.shared.journal.count(ChannelKind::Task, Member::Status).await?;
+        self.shared.lists.reset(&counted, head);
         let (people, nodes) = (self.load_people().await?, self.load_nodes().await?);
         *self.shared.people_mut() = people;
         *self.shared.table_mut() = table;
@@ -208,6 +213,10 @@ impl Writer {
     }
 }
 
+fn is_ahead(stored: &[Option<Stored>], head: Seq) -> bool {
+    stored.iter().flatten().any(|stored| stored.last > head)
+}
+
 /// Puts in what the store keeps of a user, or notes where the channel of one who is not known ends.
 fn restore_user(people: &mut PeopleTable, stored: &Stored) {
     let Some(memo) = &stored.memo else { return people.note_stranger(stored.channel.clone(), stored.last) };
@@ -220,7 +229,7 @@ fn restore_user(people: &mut PeopleTable, stored: &Stored) {
 fn row(stored: &Stored) -> Row {
     let read = match (stored.channel.kind(), &stored.memo) {
         _ if stored.gone => Some(Row::Gone),
-        (ChannelKind::Key, Some(memo)) => Row::from_key_memo(stored.last, memo).ok(),
+        (ChannelKind::Key, Some(memo)) if stored.is_known() => Row::from_key_memo(stored.last, memo).ok(),
         (ChannelKind::Task, _) => reads::entry(stored).ok().map(|entry| Row::Task(entry.into())),
         _ => None,
     };

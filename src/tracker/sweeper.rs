@@ -78,8 +78,9 @@ async fn sweep(tracker: &Tracker, retention: Duration) -> Result<(), TrackerErro
             (ChannelKind::Task, Some(id)) => Ask::Task(id, Intent::Delete),
             _ => Ask::Forget(channel, Some(last)),
         });
-        ask_all(tracker, asked).await?;
-        if is_last {
+        let answered = ask_all(tracker, asked).await?;
+        // Those that this version cannot read stay, and are found again.
+        if is_last || answered == 0 {
             break;
         }
     }
@@ -154,23 +155,26 @@ async fn forget_live(
         let page = tracker.shared.journal.live(kind, after, SLICE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.created;
-        let over = page.into_iter().filter(|stored| is_over(stored));
+        let over = page.into_iter().filter(|stored| stored.is_known() && is_over(stored));
         ask_all(tracker, over.map(|stored| Ask::Forget(stored.channel, Some(stored.last)))).await?;
     }
 }
 
-pub(super) async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<(), TrackerError> {
+/// Asks for all of these, and answers how many of them are not left to nodes of a newer version.
+pub(super) async fn ask_all(tracker: &Tracker, asked: impl Iterator<Item = Ask>) -> Result<usize, TrackerError> {
+    let mut answered = 0;
     for answer in join_all(asked.map(|ask| tracker.ask(ask))).await {
         match answer {
+            Err(TrackerError::Refused(Refusal::Unreadable) | TrackerError::People(PeopleRefusal::Unreadable)) => {}
             // Somebody else was quicker.
             Ok(_)
             | Err(
                 TrackerError::Refused(Refusal::Gone | Refusal::NotFound)
                 | TrackerError::People(PeopleRefusal::NoUser)
                 | TrackerError::Topic(TopicRefusal::NotFound),
-            ) => {}
+            ) => answered += 1,
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(answered)
 }

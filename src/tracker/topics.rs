@@ -9,7 +9,7 @@ use super::{
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, History, Seq},
     journal::Expect,
-    task::{Decided, Decision, tombstone},
+    task::{Decided, Decision, Refusal, tombstone},
     topics::{LastEvent, TopicRefusal, lost},
 };
 
@@ -31,10 +31,11 @@ impl Tracker {
     /// The value of a topic: the event that put it.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer, or a newer version has published last.
     pub async fn value(&self, topic: &ChannelName) -> Result<Option<Event>, TrackerError> {
         let is_value = |event: &Event| event.class() == Class::Change;
         match self.shared.journal.last(topic).await?.and_then(|stored| stored.visible) {
+            Some(event) if !event.class().is_known() => Err(Refusal::Unreadable.into()),
             Some(event) if !is_value(&event) => {
                 let past = self.shared.journal.read(topic, Seq::ZERO).await?;
                 Ok(past.events.into_iter().rev().find(is_value))
@@ -114,8 +115,10 @@ impl Core {
                 break;
             }
             let History { floor, events } = self.journal.read(topic, past.floor).await?;
+            // What a newer version has published is lacking, and keeps the others from nobody.
+            let lacking = events.iter().rfind(|event| !event.class().is_known()).map_or(Seq::ZERO, |event| event.seq);
             past.events.extend(events.into_iter().filter(|event| event.seq <= head));
-            past.raise_floor(floor);
+            past.raise_floor(floor.max(lacking));
             past.events.sort_unstable_by_key(|event| event.seq);
             let beyond = (past.events.len() - bound.fitting(past.events.iter().rev())).checked_sub(1);
             if let Some(cut) = beyond.and_then(|last| past.events.get(last)).map(|event| event.seq) {

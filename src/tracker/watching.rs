@@ -115,7 +115,11 @@ impl Tracker {
 }
 
 /// Refuses the history of a task that was deleted since it was looked up: of one that is there, the last event is kept.
+/// Also one that this version cannot show whole.
 pub(super) fn known(channel: &ChannelName, history: History) -> Result<History, TrackerError> {
+    if !history.is_known() {
+        return Err(Refusal::Unreadable.into());
+    }
     let is_gone = channel.kind() == ChannelKind::Task && history.events.is_empty() && history.floor > Seq::ZERO;
     if is_gone { Err(Refusal::Gone.into()) } else { Ok(history) }
 }

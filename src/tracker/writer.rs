@@ -244,10 +244,8 @@ impl Writer {
         let is_missing = |channel: &&ChannelName| match channel.kind() {
             ChannelKind::User => shared.people().last(channel).is_none(),
             ChannelKind::Task | ChannelKind::Key => shared.table().row(channel).is_none(),
-            // What is decided upon these is not in rows.
-            ChannelKind::Inbox | ChannelKind::Group | ChannelKind::Topic | ChannelKind::Node | ChannelKind::Shared => {
-                false
-            }
+            // What is decided upon others is not in rows.
+            _ => false,
         };
         let missing = missing.filter(is_missing).cloned().collect();
         match self.load(missing).await {
@@ -289,12 +287,12 @@ impl Writer {
                 }
                 None => {
                     for event in events.iter().filter(|event| event.channel().kind() != ChannelKind::User) {
-                        let before = self.apply(event);
-                        changes.extend(self.notice(event.channel(), before, event.seq));
+                        changes.extend(self.apply(event));
                     }
                 }
             }
             for event in events {
+                self.shared.unknown.note(event);
                 match event.channel().kind() {
                     ChannelKind::User if is_ours => self.shared.people_mut().saw(event.channel(), event.seq),
                     ChannelKind::User => self.apply_to_user(event),
@@ -313,22 +311,25 @@ impl Writer {
         events.iter().map(|event| self.shared.registry.publish(event, decided)).collect()
     }
 
-    /// Reads an event that was decided elsewhere. One that cannot be read stops its own channel only.
-    fn apply(&self, event: &Event) -> Option<Row> {
+    /// Takes in an event that was decided elsewhere. One that cannot be read stops its own channel only.
+    fn apply(&self, event: &Event) -> Option<TaskChange> {
         let mut table = self.shared.table_mut();
-        table.apply(event).unwrap_or_else(|error| {
+        if let Some(entry) = table.apply_tick(event) {
+            let (before, after) = (Some(Arc::clone(&entry)), Some(entry));
+            return Some(TaskChange { seq: event.seq, before, after, data: event.draft.data.clone() });
+        }
+        let before = table.apply(event).unwrap_or_else(|error| {
             tracing::error!(channel = %event.channel(), %error, "this version cannot read an event; its channel is left as it is");
             table.put(event.channel().clone(), Row::Unreadable, event.seq)
-        })
+        });
+        drop(table);
+        self.notice(event.channel(), before, event.seq)
     }
 
     /// Tells those who do the work what concerns them: that a task waits, or that one is not to be worked on any more.
     /// Answers what has changed for those who list tasks.
     fn notice(&self, channel: &ChannelName, before: Option<Row>, seq: Seq) -> Option<TaskChange> {
-        let entry = |row: Option<&Row>| match row {
-            Some(Row::Task(entry)) => Some(Arc::clone(entry)),
-            _ => None,
-        };
+        let entry = |row: Option<&Row>| row.and_then(Row::task).cloned();
         let (before, after) = (entry(before.as_ref()), entry(self.shared.table().row(channel)));
         if after.as_ref().is_some_and(|after| after.task.status == Status::Pending) {
             self.shared.work.send_replace(());
@@ -342,7 +343,8 @@ impl Writer {
             self.shared.holders.notify(lease.token);
         }
         let visible = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.visible);
-        (visible(&before) != visible(&after)).then_some(TaskChange { seq, before, after })
+        let data = after.as_ref().map(|after| after.data.clone()).unwrap_or_default();
+        (visible(&before) != visible(&after)).then_some(TaskChange { seq, before, after, data })
     }
 
     fn decide_again(&mut self, planned: Planned) {
@@ -381,7 +383,7 @@ impl Writer {
         let folded_through = self.shared.journal.folded_through();
         let mut table = self.shared.table_mut();
         table.forget_folded(folded_through);
-        let (counts, unreadable) = (table.counts(), table.unreadable());
+        let (counts, unreadable) = (table.counts(), table.unreadable() + self.shared.unknown.count());
         drop(table);
         for (gauge, count) in self.shared.status_gauges.iter().zip(counts) {
             gauge.set(count as i64);

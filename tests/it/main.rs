@@ -22,6 +22,7 @@ mod guard;
 mod memory;
 mod migrate;
 mod names;
+mod newer_version;
 mod jobs;
 mod limits;
 mod nginx;

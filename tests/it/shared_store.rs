@@ -2,14 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use progressd::{
-    event::{ChannelName, Class, Draft, Timestamp},
-    journal::{
-        Expect, Group, Journal, Outcome,
-        postgres::{PostgresJournal, PostgresOptions},
-    },
-    testing::{PostgresDatabase, PostgresServer, SseEvent, SseParser},
-};
+use progressd::testing::{PostgresDatabase, PostgresServer, SseEvent, SseParser};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,56 +11,55 @@ use tokio::time::timeout;
 use crate::support::binary::Binary;
 
 /// Nothing that is waited for takes longer.
-const LONG: Duration = Duration::from_secs(30);
+pub(super) const LONG: Duration = Duration::from_secs(30);
 /// A node that fails is noticed within this.
 const NOTICED_WITHIN: Duration = Duration::from_secs(15);
 /// Clients that report while the database is stopped.
 const REPORTERS: usize = 4;
 
 /// A node with a data directory of its own.
-struct Node {
+pub(super) struct Node {
     binary: Binary,
     data: TempDir,
-    client: Client,
+    pub(super) client: Client,
 }
 
 impl Node {
-    fn start(database: &PostgresDatabase) -> Self {
+    pub(super) fn start(database: &PostgresDatabase) -> Self {
         let data = tempfile::tempdir().unwrap();
         let binary = Binary::start(data.path(), &["--store", &database.url()]);
         Self { binary, data, client: Client::new() }
     }
 
     /// As after a crash of its machine: the same node starts again.
-    fn restart(&mut self, database: &PostgresDatabase) {
+    pub(super) fn restart(&mut self, database: &PostgresDatabase) {
         self.binary.kill();
         self.binary = Binary::start(self.data.path(), &["--store", &database.url()]);
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.binary.base())
     }
 
-    async fn submit(&self) -> String {
+    pub(super) async fn submit(&self) -> String {
         let made = self.client.post(self.url("/api/tasks")).json(&json!({ "start": true })).send().await.unwrap();
         assert_eq!(made.status(), 202);
         made.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned()
     }
 
-    async fn report(&self, id: &str, report: Value) -> Response {
+    pub(super) async fn report(&self, id: &str, report: Value) -> Response {
         self.client.patch(self.url(&format!("/api/tasks/{id}"))).json(&report).send().await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Response {
+    pub(super) async fn get(&self, path: &str) -> Response {
         self.client.get(self.url(path)).send().await.unwrap()
     }
 
-    async fn watch(&self, id: &str, cursor: Option<&str>) -> Watch {
+    pub(super) async fn watch(&self, id: &str, cursor: Option<&str>) -> Watch {
         let request = self.client.get(self.url(&format!("/api/tasks/{id}/progress")));
         let request = cursor.into_iter().fold(request, |request, cursor| request.header("last-event-id", cursor));
         let response = request.send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        Watch { response, parser: SseParser::default(), read: Vec::new() }
+        Watch::of(response)
     }
 
     async fn wait_until_ready(&self) {
@@ -76,15 +68,20 @@ impl Node {
 }
 
 /// An open stream.
-struct Watch {
+pub(super) struct Watch {
     response: Response,
     parser: SseParser,
     read: Vec<SseEvent>,
 }
 
 impl Watch {
+    pub(super) fn of(response: Response) -> Self {
+        assert_eq!(response.status(), 200);
+        Self { response, parser: SseParser::default(), read: Vec::new() }
+    }
+
     /// The next event, or none when the stream has ended.
-    async fn next(&mut self) -> Option<SseEvent> {
+    pub(super) async fn next(&mut self) -> Option<SseEvent> {
         while self.read.is_empty() {
             let bytes = timeout(LONG, self.response.chunk()).await.expect("an event").ok().flatten()?;
             self.read = self.parser.feed(&bytes);
@@ -93,7 +90,7 @@ impl Watch {
     }
 
     /// Reads on until a state, without a reset on the way; answers the cursor of its event.
-    async fn until(&mut self, is_meant: impl Fn(&Value) -> bool) -> String {
+    pub(super) async fn until(&mut self, is_meant: impl Fn(&Value) -> bool) -> String {
         loop {
             let event = self.next().await.expect("the stream goes on");
             assert_eq!(event.event, "progress", "{event:?}");
@@ -279,7 +276,7 @@ async fn no_user_and_no_job_is_left_behind_by_a_node_that_is_killed() {
     let _connected =
         [one.get("/sse/connect/alice").await, one.get("/sse/connect/bob").await, two.get("/sse/connect/bob").await];
     let response = two.get("/api/topics/presence/events").await;
-    let mut told = Watch { response, parser: SseParser::default(), read: Vec::new() };
+    let mut told = Watch::of(response);
 
     one.binary.kill();
     let killed_at = Instant::now();
@@ -336,35 +333,4 @@ async fn a_node_that_starts_touches_nothing_of_the_others() {
     })
     .await
     .unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_newer_version_writes_is_left_alone_and_the_rest_goes_on() {
-    let database = PostgresServer::shared().database().await;
-    let node = Node::start(&database);
-    let (theirs, ours) = (node.submit().await, node.submit().await);
-    let mut watch = node.watch(&theirs, None).await;
-    watch.until(|_| true).await;
-    // Another node has been upgraded, to a version with one more status.
-    let newer = PostgresJournal::open(&database.url(), &PostgresOptions::default()).await.unwrap();
-    let channel = ChannelName::task(theirs.parse().unwrap());
-    let known = newer.last(&channel).await.unwrap().unwrap();
-    let visible = known.visible.unwrap().draft;
-    let paused = String::from_utf8(visible.data.to_vec()).unwrap().replace("processing", "paused");
-    let draft = Draft { data: paused.into(), memo: known.memo, class: Class::Change, ..visible };
-    let expects = vec![(channel, Expect::At(known.last))];
-    let group = Group { id: uuid::Uuid::now_v7(), at: Timestamp::now(), expects, drafts: vec![draft] };
-    let appended = newer.append(newer.head().await.unwrap(), vec![group]).await.unwrap();
-    assert_eq!(appended.outcomes, [Outcome::Committed]);
-
-    watch.until(|task| task["status"] == "paused").await;
-    for answer in [node.report(&theirs, json!({ "current": 1 })).await, node.get(&format!("/api/tasks/{theirs}")).await]
-    {
-        assert_eq!((answer.status().as_u16(), answer.headers().contains_key("retry-after")), (503, true));
-        assert!(answer.text().await.unwrap().contains("newer_version"));
-    }
-    assert_eq!(node.report(&ours, json!({ "current": 1 })).await.status(), 200);
-    let ready = node.get("/readyz").await;
-    assert_eq!(ready.status(), 200);
-    assert!(ready.text().await.unwrap().contains("newer version"));
 }

@@ -5,6 +5,7 @@
 mod appending;
 mod keeping;
 mod listing;
+mod newer;
 mod random;
 mod reading;
 
@@ -314,5 +315,10 @@ hold_to_contract! {
         finds_what_finished_before_a_time,
         lists_with_memo_and_origin,
         counts_by_a_member,
+    }
+    newer {
+        keeps_events_of_classes_that_are_not_known,
+        keeps_channels_of_kinds_that_are_not_known,
+        the_value_of_a_topic_is_of_a_class_that_is_known,
     }
 }

@@ -53,17 +53,18 @@ struct RandomDraft {
     origin: Option<u8>,
 }
 
-fn channels() -> [ChannelName; 5] {
-    [task(1), task(2), key(4), ChannelName::user("alice").unwrap(), ChannelName::topic("news").unwrap()]
+fn channels() -> [ChannelName; 6] {
+    let [user, topic] = [ChannelName::user("alice"), ChannelName::topic("news")].map(Result::unwrap);
+    [task(1), task(2), key(4), user, topic, ChannelName::stored("schedule:daily").unwrap()]
 }
 
 fn random_draft() -> impl Strategy<Value = RandomDraft> {
     let class = prop_oneof![
         3 => Just(Class::Change), 1 => Just(Class::Notice), 4 => Just(Class::Tick), 2 => Just(Class::Hidden),
-        1 => Just(Class::Final), 1 => Just(Class::Tombstone),
+        1 => Just(Class::Final), 1 => Just(Class::Tombstone), 1 => Just(Class::Unknown(99)),
     ];
     let status = prop_oneof![Just("pending"), Just("processing"), Just("completed")];
-    (0..5_usize, class, status, any::<Option<u8>>(), any::<Option<u8>>())
+    (0..6_usize, class, status, any::<Option<u8>>(), any::<Option<u8>>())
         .prop_map(|(channel, class, status, memo, origin)| RandomDraft { channel, class, status, memo, origin })
 }
 
@@ -71,7 +72,7 @@ fn random_group() -> impl Strategy<Value = RandomGroup> {
     let expect = prop_oneof![
         3 => Just(RandomExpect::Last), 1 => Just(RandomExpect::Absent), 1 => (0..20_u64).prop_map(RandomExpect::At),
     ];
-    let expects = prop::collection::vec((0..5_usize, expect), 0..3);
+    let expects = prop::collection::vec((0..6_usize, expect), 0..3);
     let drafts = prop::collection::vec(random_draft(), 0..6);
     (0..50_i64, expects, drafts, prop::bool::weighted(0.1)).prop_map(|(at, expects, drafts, repeats)| RandomGroup {
         at,

@@ -34,7 +34,7 @@ pub(super) struct Columns<'a> {
     expect_seqs: Vec<Option<i64>>,
     draft_groups: Vec<i32>,
     channels: Vec<String>,
-    channel_kinds: Vec<&'static str>,
+    channel_kinds: Vec<&'a str>,
     bounds: Vec<i64>,
     classes: Vec<i16>,
     names: Vec<Option<&'a str>>,
@@ -92,15 +92,15 @@ impl<'a> Columns<'a> {
         for draft in &group.drafts {
             self.draft_groups.push(place);
             self.channels.push(draft.channel.to_string());
-            self.channel_kinds.push(draft.channel.kind().as_str());
+            self.channel_kinds.push(draft.channel.kind_word());
             self.bounds.push(i64::try_from(history.of(draft.channel.kind()).events).unwrap_or(i64::MAX));
             self.classes.push(draft.class.code().into());
             self.names.push(draft.name.as_deref());
             self.datas.push(&draft.data);
             self.memos.push(draft.memo.as_deref());
             self.origins.push(draft.origin.as_deref());
-            let visible = if draft.class.is_visible() { Members::of(&draft.data) } else { Members::default() };
-            let members = [visible.status, visible.kind, visible.user_id, visible.queue];
+            let Members { status, kind, user_id, queue } = Members::of(draft);
+            let members = [status, kind, user_id, queue];
             self.members
                 .iter_mut()
                 .zip(members)
@@ -150,7 +150,7 @@ pub(super) fn appended(mut groups: Vec<Group>, rows: &[Row]) -> Result<Appended,
     let mut outcomes = Vec::with_capacity(placed.len());
     for (group, row) in groups.iter_mut().zip(placed) {
         if record::at::<Option<&str>>(row, 4)?.is_some() {
-            outcomes.push(Outcome::Conflict(record::parsed(row, 4)?));
+            outcomes.push(Outcome::Conflict(record::channel(row, 4)?));
             continue;
         }
         outcomes.push(Outcome::Committed);

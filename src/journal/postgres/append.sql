@@ -64,7 +64,7 @@ END
 $$;
 
 -- Adds one event to the log, and folds it into the row and the history of its channel. Classes: 1 change, 2 tick,
--- 3 final, 4 hidden, 5 tombstone, 6 notice. The history keeps up to `lasting_max` events other than ticks, and up to
+-- 3 final, 4 hidden, 5 tombstone, 6 notice; any other is one of a newer version, and kept like a change. The history keeps up to `lasting_max` events other than ticks, and up to
 -- `bytes_max` bytes of these.
 CREATE FUNCTION progressd.add_event(
     e progressd.events, channel_kind text, lasting_max bigint, bytes_max bigint,
@@ -103,7 +103,7 @@ BEGIN
         -- The later tick stands for it.
         DELETE FROM progressd.history h WHERE h.channel = c.created AND h.seq = c.tick;
         c.tick := 0;
-    ELSIF e.class IN (1, 3, 6) THEN
+    ELSIF e.class NOT IN (2, 4, 5) THEN
         IF c.visible_class = 2 THEN
             -- A tick that is the last visible event stands in the row only, until something lasting follows it.
             INSERT INTO progressd.history VALUES
@@ -114,7 +114,7 @@ BEGIN
         c.lasting := c.lasting + 1;
         c.bytes := c.bytes + octet_length(e.data) + coalesce(octet_length(e.name), 0);
     END IF;
-    IF e.class IN (1, 2, 3, 6) THEN
+    IF e.class NOT IN (4, 5) THEN
         c.visible := e.seq;
         c.visible_at := e.at;
         c.visible_class := e.class;

@@ -291,7 +291,7 @@ async fn write_channel(
         .write(&[
             &signed(stored.created),
             &stored.channel.to_string(),
-            &stored.channel.kind().as_str(),
+            &stored.channel.kind_word(),
             &signed(stored.last),
             &signed(stored.floor),
             &signed(Seq(size.events)),

@@ -44,7 +44,7 @@ use self::{
     record::signed,
     time::DatabaseClock,
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use super::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// How much the journal keeps. All nodes of a store should have the same.
@@ -217,10 +217,9 @@ impl Journal for PostgresJournal {
         Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         let rows = self.query(PoolKind::Shared, &read::count_sql(member), &[&kind.as_str()]).await?;
-        let counted = rows.iter().map(|row| Ok((record::at(row, 0)?, record::seq(row, 1)?.0)));
-        Ok(counted.collect::<Result<_, DatabaseError>>()?)
+        Ok(read::counted(&rows)?)
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
@@ -231,8 +230,9 @@ impl Journal for PostgresJournal {
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit]).await?;
-        let finished = rows.iter().map(|row| Ok((record::parsed(row, 0)?, record::seq(row, 1)?)));
+        let kinds: Vec<_> = ChannelKind::known().map(ChannelKind::as_str).collect();
+        let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit, &kinds]).await?;
+        let finished = rows.iter().map(|row| Ok((record::channel(row, 0)?, record::seq(row, 1)?)));
         Ok(finished.collect::<Result<_, DatabaseError>>()?)
     }
 

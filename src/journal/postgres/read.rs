@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::{ChannelName, Event, History, Seq},
-    journal::{Listing, Member, Stored, Tail},
+    journal::{Counted, Listing, Member, Stored, Tail},
 };
 
 /// The states of some channels, in any order.
@@ -68,7 +68,7 @@ pub(super) const HISTORIES: &str = "SELECT c.channel, c.floor, h.* FROM progress
 pub(super) fn histories(channels: &[ChannelName], rows: &[Row]) -> Result<Vec<History>, DatabaseError> {
     let mut by_channel = std::collections::HashMap::<ChannelName, History>::new();
     for row in rows {
-        let channel: ChannelName = record::parsed(row, 0)?;
+        let channel = record::channel(row, 0)?;
         let event = match record::at::<Option<i64>>(row, 2)? {
             Some(_) => Some(record::kept_event(row, 2, &channel)?),
             None => None,
@@ -100,13 +100,23 @@ pub(super) fn listing(listing: &Listing) -> (String, Vec<Box<dyn ToSql + Sync + 
     (sql, values)
 }
 
-/// How many channels of a kind have each value of a member.
+/// How many channels of a kind have each value of a member, with the head of the same moment.
 pub(super) fn count_sql(member: Member) -> String {
     let column = column(member);
     format!(
-        "SELECT c.{column}, count(*) FROM progressd.channels c \
-         WHERE c.channel_kind = $1 AND c.{column} IS NOT NULL GROUP BY c.{column} ORDER BY c.{column}"
+        "SELECT s.head, c.{column}, count(c.channel) FROM progressd.store s \
+         LEFT JOIN progressd.channels c ON c.channel_kind = $1 AND c.{column} IS NOT NULL \
+         GROUP BY s.head, c.{column} ORDER BY c.{column}"
     )
+}
+
+/// Reads the rows of [`count_sql`].
+pub(super) fn counted(rows: &[Row]) -> Result<Counted, DatabaseError> {
+    let through = rows.first().map_or(Ok(Seq::ZERO), |row| record::seq(row, 0))?;
+    let values = rows.iter().map(|row| Ok((record::at::<Option<String>>(row, 1)?, record::seq(row, 2)?.0)));
+    let values: Vec<_> = values.collect::<Result<_, DatabaseError>>()?;
+    // Where there is none, the head alone is told.
+    Ok(Counted { through, values: values.into_iter().filter_map(|(value, count)| Some((value?, count))).collect() })
 }
 
 /// Live channels of a kind by creation, after a seq.
@@ -117,9 +127,10 @@ pub(super) fn live_sql() -> String {
     )
 }
 
-/// Channels that finished before a time, oldest finish first.
+/// Channels of these kinds that finished before a time, oldest finish first.
 pub(super) const FINISHED: &str = "SELECT c.channel, c.last FROM progressd.channels c \
-     WHERE c.finished_at < $1 AND c.gone_at IS NULL ORDER BY c.finished_at, c.created LIMIT $2";
+     WHERE c.finished_at < $1 AND c.gone_at IS NULL AND c.channel_kind = ANY ($3) \
+     ORDER BY c.finished_at, c.created LIMIT $2";
 
 fn column(member: Member) -> &'static str {
     match member {

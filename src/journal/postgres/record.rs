@@ -19,7 +19,7 @@ pub(super) const CHANNELS: &str = "SELECT c.created, c.channel, c.last, c.floor,
 
 /// Reads a row of [`CHANNELS`].
 pub(super) fn stored(row: &Row) -> Result<Stored, DatabaseError> {
-    let channel: ChannelName = parsed(row, 1)?;
+    let channel = channel(row, 1)?;
     let visible = match at::<Option<i64>>(row, 6)? {
         None => None,
         Some(_) => Some(Event {
@@ -44,7 +44,7 @@ pub(super) fn stored(row: &Row) -> Result<Stored, DatabaseError> {
 
 /// Reads a row that has the columns of `events` after so many others.
 pub(super) fn event(row: &Row, first: usize) -> Result<Event, DatabaseError> {
-    let channel = parsed(row, first + 3)?;
+    let channel = channel(row, first + 3)?;
     let data = bytes(row, first + 6)?.unwrap_or_default();
     let framed = framed(channel, class(row, first + 2)?, name(row, first + 5)?, data);
     Ok(Event {
@@ -90,6 +90,12 @@ pub(super) fn seq(row: &Row, column: usize) -> Result<Seq, DatabaseError> {
 pub(super) fn parsed<T: FromStr>(row: &Row, column: usize) -> Result<T, DatabaseError> {
     let text: &str = at(row, column)?;
     text.parse().map_err(|_| DatabaseError::Damaged(format!("{text:?} is not a name")))
+}
+
+/// The channel with the name in a column.
+pub(super) fn channel(row: &Row, column: usize) -> Result<ChannelName, DatabaseError> {
+    let text: &str = at(row, column)?;
+    ChannelName::stored(text).map_err(|_| DatabaseError::Damaged(format!("{text:?} is not a channel")))
 }
 
 fn bytes(row: &Row, column: usize) -> Result<Option<Bytes>, DatabaseError> {

@@ -13,7 +13,7 @@ use super::{
     schema,
 };
 use crate::{
-    event::{Epochs, Event, HistoryBounds, Seq},
+    event::{ChannelName, Epochs, Event, HistoryBounds, Seq},
     journal::{Journal, MovedChannel, MovedEvent},
 };
 
@@ -123,7 +123,8 @@ impl SqliteExport {
         );
         self.rows(&sql, [signed(after)], |row| {
             let name: String = row.get(8)?;
-            let name = name.parse().map_err(|_| StoreError::Damaged(format!("{name} is not a channel")))?;
+            let name =
+                ChannelName::stored(&name).map_err(|_| StoreError::Damaged(format!("{name} is not a channel")))?;
             Ok(MovedEvent { channel: record::seq_at(row, 1)?, event: record::kept_event(row, &name)? })
         })
     }

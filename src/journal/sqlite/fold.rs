@@ -188,7 +188,7 @@ pub(super) fn write_record(
     connection.prepare_cached(&sql)?.execute(params![
         signed(stored.created),
         stored.channel.text(),
-        stored.channel.kind().as_str(),
+        stored.channel.kind_word(),
         signed(stored.last),
         record.last_at.as_millis(),
         signed(stored.floor),

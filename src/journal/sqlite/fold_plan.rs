@@ -62,7 +62,7 @@ pub(super) fn plan(
     let Some(mut plan) = plan else { return Ok(None) };
     plan.trim(bound, past)?;
     if let Some(event) = events.last().and(plan.record.stored.visible.as_ref()) {
-        plan.record.members = Members::of(&event.draft.data);
+        plan.record.members = Members::of(&event.draft);
     }
     Ok(Some(plan))
 }
@@ -120,7 +120,7 @@ impl FoldPlan {
         match event.class() {
             Class::Hidden => {}
             Class::Tick => self.tick(event),
-            Class::Change | Class::Notice | Class::Final => self.lasting(event),
+            Class::Change | Class::Notice | Class::Final | Class::Unknown(_) => self.lasting(event),
             Class::Tombstone => self.end(event.seq),
         }
     }
@@ -312,7 +312,7 @@ mod tests {
     fn classes() -> impl Strategy<Value = Class> {
         prop_oneof![
             6 => Just(Class::Change), 8 => Just(Class::Tick), 3 => Just(Class::Hidden),
-            2 => Just(Class::Final), 2 => Just(Class::Notice), 1 => Just(Class::Tombstone),
+            2 => Just(Class::Final), 2 => Just(Class::Notice), 1 => Just(Class::Tombstone), 1 => Just(Class::Unknown(99)),
         ]
     }
 

@@ -61,7 +61,7 @@ use self::{
     pool::{Line, Pool},
     writer::{Gauges, JournalWriter},
 };
-use super::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use super::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
 use crate::event::{ChannelKind, ChannelName, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// Calls that may wait for the writer.
@@ -259,7 +259,7 @@ impl Journal for SqliteJournal {
         self.read_shared(move |connection| read::list(connection, bounds, &listing)).await
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         let bounds = self.bounds.history;
         self.read_shared(move |connection| read::count(connection, bounds, kind, member)).await
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
-    journal::{Listing, Member, Members, Stored, Tail},
+    journal::{Counted, Listing, Member, Members, Stored, Tail},
 };
 
 /// The row of one channel, without its origin.
@@ -196,9 +196,11 @@ pub(super) fn finished_before(
     limit: usize,
 ) -> Result<Vec<(ChannelName, Seq)>, StoreError> {
     let unfolded = unfolded_channels(connection, bounds)?;
+    let kinds: Vec<_> = ChannelKind::known().map(|kind| format!("'{}'", kind.as_str())).collect();
     let sql = format!(
-        "SELECT {CHANNEL_COLUMNS} FROM channels
-         WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1 ORDER BY finished_at, created"
+        "SELECT {CHANNEL_COLUMNS} FROM channels WHERE finished_at IS NOT NULL AND gone = 0 AND finished_at < ?1
+         AND channel_kind IN ({}) ORDER BY finished_at, created",
+        kinds.join(", ")
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([at.as_millis()])?;
@@ -206,7 +208,7 @@ pub(super) fn finished_before(
     let mut finished: Vec<(Timestamp, Stored)> = folded
         .into_iter()
         .chain(unfolded.into_values())
-        .filter(|record| !record.stored.gone)
+        .filter(|record| !record.stored.gone && record.stored.channel.kind() != ChannelKind::Unknown)
         .filter_map(|record| Some((record.stored.finished_at?, record.stored)))
         .filter(|(finished_at, _)| *finished_at < at)
         .collect();
@@ -220,7 +222,7 @@ pub(super) fn count(
     bounds: HistoryBounds,
     kind: ChannelKind,
     member: Member,
-) -> Result<Vec<(String, u64)>, StoreError> {
+) -> Result<Counted, StoreError> {
     let column = column(member);
     let sql = format!(
         "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
@@ -238,7 +240,9 @@ pub(super) fn count(
         }
     }
     let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
-    Ok(counted.filter(|(_, count)| *count > 0).collect())
+    let mut head = connection.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?;
+    let through = head.query_row([], |row| Ok(record::seq_at(row, 0)))??;
+    Ok(Counted { through, values: counted.filter(|(_, count)| *count > 0).collect() })
 }
 
 /// The row of one channel as it is folded, and what it comes to with its events that are not.

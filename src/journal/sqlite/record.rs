@@ -54,7 +54,7 @@ impl Record {
     pub(super) fn unverified(row: &Row<'_>) -> Result<Self, StoreError> {
         let created = seq_at(row, 0)?;
         let text: String = row.get(1)?;
-        let channel = text.parse().map_err(|_| damaged("the name of channel", created))?;
+        let channel = ChannelName::stored(&text).map_err(|_| damaged("the name of channel", created))?;
         let visible = match row.get_ref(14)? {
             ValueRef::Null => None,
             _ => Some(Event {
@@ -126,7 +126,7 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
         at: Timestamp::from_millis(row.get(1)?),
         group: group_at(row, 4)?,
         draft: Draft {
-            channel: channel.parse().map_err(|_| damaged("the channel's name of event", seq))?,
+            channel: ChannelName::stored(channel).map_err(|_| damaged("the channel's name of event", seq))?,
             name: name_at(row, 5)?,
             class: class_at(row, 2)?,
             data: bytes_at(row, 6)?.unwrap_or_default(),

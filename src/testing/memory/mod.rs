@@ -18,7 +18,8 @@ use super::faults::{FaultyJournal, TestStore};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Epoch, Epochs, Event, History, HistoryBounds, Seq, Timestamp},
     journal::{
-        Appended, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored, Tail,
+        Appended, Counted, Expect, Group, Journal, JournalError, Listing, Member, Members, Outcome, SWEEP_MAX, Stored,
+        Tail,
     },
 };
 
@@ -227,7 +228,7 @@ impl Journal for StoreInMemory {
             .filter(|stored| stored.channel.kind() == listing.kind && !stored.gone)
             .filter(|stored| listing.created_before.is_none_or(|before| stored.created < before))
             .filter(|stored| {
-                let members = stored.visible.as_ref().map(|event| Members::of(&event.draft.data));
+                let members = stored.visible.as_ref().map(|event| Members::of(&event.draft));
                 members.unwrap_or_default().match_all(&listing.members)
             })
             .collect();
@@ -236,14 +237,14 @@ impl Journal for StoreInMemory {
         Ok(listed)
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         let store = self.open_store()?;
         let mut counts = BTreeMap::new();
         for state in store.states().filter(|state| state.stored.channel.kind() == kind && !state.stored.gone) {
-            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft.data)).unwrap_or_default();
+            let members = state.stored.visible.as_ref().map(|event| Members::of(&event.draft)).unwrap_or_default();
             members.get(member).into_iter().for_each(|value| *counts.entry(value.to_owned()).or_default() += 1);
         }
-        Ok(counts.into_iter().collect())
+        Ok(Counted { through: store.head, values: counts.into_iter().collect() })
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
@@ -262,7 +263,7 @@ impl Journal for StoreInMemory {
         let store = self.open_store()?;
         let mut finished: Vec<(Timestamp, Stored)> = store
             .states()
-            .filter(|state| !state.stored.gone)
+            .filter(|state| !state.stored.gone && state.stored.channel.kind() != ChannelKind::Unknown)
             .filter_map(|state| Some((state.stored.finished_at?, state.stored)))
             .filter(|(finished_at, _)| *finished_at < at)
             .collect();

@@ -66,5 +66,5 @@ pub(super) fn older(state: &ChannelModel, at: Timestamp) -> Option<Seq> {
 }
 
 fn is_lasting(event: &Event) -> bool {
-    matches!(event.class(), Class::Change | Class::Notice | Class::Final)
+    matches!(event.class(), Class::Change | Class::Notice | Class::Final | Class::Unknown(_))
 }

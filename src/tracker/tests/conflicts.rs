@@ -41,6 +41,18 @@ async fn a_report_is_decided_upon_another_nodes_report(store: Store) {
     assert_eq!(rig.events().await.len(), 3);
 }
 
+async fn what_was_read_before_the_store_lost_it_is_read_again(store: Store) {
+    let rig = Rig::start(store).await;
+    let id = rig.finished().await;
+    let mut appends = 0;
+    rig.journal.before_append(move |_, _| {
+        appends += 1;
+        if appends < 100 { Ok(()) } else { Err(JournalError::Unavailable("it never ends".into())) }
+    });
+    rig.journal.lose_next_look_up();
+    assert!(rig.tracker.submit(id, Intent::Delete).await.unwrap().changed);
+}
+
 async fn only_one_node_claims_a_task(store: Store) {
     let rig = Rig::start(store).await;
     let id = rig.made("{}").await;
@@ -286,6 +298,7 @@ on_each_store! {
     running {
         a_report_on_a_task_that_another_node_completed_is_refused,
         a_report_is_decided_upon_another_nodes_report,
+        what_was_read_before_the_store_lost_it_is_read_again,
         only_one_node_claims_a_task,
         a_hidden_event_of_another_node_counts_too,
         two_nodes_that_make_the_same_task_make_one,

@@ -289,6 +289,24 @@ async fn one_key_is_one_task_and_one_notification_whichever_nodes_are_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn counts_and_lists_follow_what_another_node_deletes() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    let id = a.finished().await;
+    let completed = |b: &Rig| b.tracker.counts()[Status::Completed as usize];
+    b.hears(|b| completed(b) == 1).await;
+    assert!(b.tracker.live(id).is_none(), "it has left memory");
+    let filter = TaskFilter { statuses: vec![Status::Completed], ..TaskFilter::default() };
+    let (_, mut list) = b.tracker.watch_list(filter, Resume::First).unwrap();
+    a.tracker.submit(id, Intent::Delete).await.unwrap();
+    b.hears(|b| completed(b) == 0).await;
+    let told = std::future::poll_fn(|context| crate::channel::Watch::poll_next(&mut list, context)).await;
+    let Delivery::Bytes(told) = told else { panic!("{told:?}") };
+    let removed = format!("event: removed\ndata: {{\"taskId\":\"{id}\"");
+    assert!(String::from_utf8_lossy(&told).contains(&removed), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_marks_and_cancels_hold_whichever_nodes_are_asked() {
     let store = MemoryJournal::new();
     let (a, b) = (node(&store, "a").await, node(&store, "b").await);

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use progressd::{
     event::{ChannelKind, ChannelName, Epochs, History, Seq, Timestamp},
-    journal::{Appended, Group, Journal, JournalError, Listing, Member, Outcome, Stored, Tail},
+    journal::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, Stored, Tail},
     testing::MemoryJournal,
 };
 use tokio::time::Instant;
@@ -164,7 +164,7 @@ impl Journal for FatedJournal {
         self.inner.list(listing).await
     }
 
-    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Vec<(String, u64)>, JournalError> {
+    async fn count(&self, kind: ChannelKind, member: Member) -> Result<Counted, JournalError> {
         self.fate.way().await?;
         self.inner.count(kind, member).await
     }

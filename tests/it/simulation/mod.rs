@@ -14,7 +14,11 @@ mod writers;
 
 use std::{sync::Arc, time::Duration};
 
-use progressd::testing::MemoryJournal;
+use progressd::{
+    event::ChannelKind,
+    journal::{Journal, Member},
+    testing::MemoryJournal,
+};
 use serde_json::Value;
 use tokio::{
     task::JoinSet,
@@ -102,6 +106,14 @@ async fn simulate(choices: Choices) -> Truth {
         timeout(SETTLES_WITHIN, ends).await.expect("no job is left behind");
     }
     is_present_everywhere(&nodes, &choices).await;
+    let counted = truth.count(ChannelKind::Task, Member::Status).await.unwrap();
+    let counted: serde_json::Map<_, _> =
+        counted.values.into_iter().map(|(status, count)| (status, count.into())).collect();
+    for told in nodes.ask_each("/api/tasks?limit=1").await {
+        let mut told = told.json()["counts"].as_object().unwrap().clone();
+        told.retain(|_, count| *count != 0);
+        assert_eq!(told, counted, "the counts do not follow the journal");
+    }
     truth::comes_and_goes_in_turns(&truth).await;
     let events = truth::events(&truth).await;
     truth::has_all(&events, &written.concat());

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     event::{Class, Draft, Event},
+    journal::sqlite::{SqliteExport, SqliteJournal, SqliteOptions},
     testing::{PostgresDatabase, PostgresServer},
 };
 
@@ -172,6 +173,27 @@ async fn an_older_store_is_upgraded_once_and_used_by_both_versions() {
         ARRAY[NULL], ARRAY[NULL], ARRAY[NULL]) FROM progressd.store";
     database.execute(append).await;
     database.execute(counted).await;
+}
+
+#[tokio::test]
+async fn a_kind_of_channel_that_is_not_known_is_told_apart_by_its_word() {
+    let (directory, database) = (tempfile::tempdir().unwrap(), PostgresServer::shared().database().await);
+    let embedded = SqliteJournal::open(directory.path(), &SqliteOptions::default()).unwrap();
+    let schedules = ["schedule:a", "schedule:b"].map(|name| ChannelName::stored(name).unwrap());
+    embedded.append(Seq::ZERO, vec![group(&schedules[0], Class::Unknown(99), "{}")]).await.unwrap();
+    embedded.close().await.unwrap();
+    let rows = "SELECT count(*) FROM channels WHERE channel_kind = 'schedule'";
+    let file = rusqlite::Connection::open(directory.path().join("journal.db")).unwrap();
+    assert_eq!(file.query_row(rows, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    drop((file, embedded));
+
+    let source = SqliteExport::open(directory.path()).await.unwrap();
+    import(&database.url(), &source, Vec::new(), |_| Ok(()), &mut |_, _| {}).await.unwrap();
+    let journal = open(&database.url()).await.unwrap();
+    add(&journal, &schedules[1], Class::Change, "{}").await;
+    database.execute("SELECT 1 / (count(*) = 2)::int FROM progressd.channels WHERE channel_kind = 'schedule'").await;
+    let Tail::Events(moved) = journal.tail(Seq::ZERO, 1).await.unwrap() else { panic!("nothing is trimmed") };
+    assert_eq!((moved[0].channel(), moved[0].class()), (&schedules[0], Class::Unknown(99)));
 }
 
 #[tokio::test]
