@@ -1,4 +1,5 @@
-//! Connections: two pools, one for the reads of all and one for whoever appends, so that neither waits for the other.
+//! Connections: two pools, one for the reads of all and one for what the node itself does, appending and following, so that
+//! neither waits for the other.
 //!
 //! Every wait has an end. After a connection could not be made, none is tried for a while, and callers are told at once.
 
@@ -8,7 +9,8 @@ use std::{
 };
 
 use deadpool_postgres::{
-    Client, ConfigConnectImpl, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, Runtime,
+    Client, ConfigConnectImpl, Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, Runtime,
+    TimeoutType,
 };
 use futures_util::future::BoxFuture;
 use tokio::{
@@ -26,8 +28,8 @@ use super::{
 
 /// Connections for reads.
 const SHARED_MAX: usize = 8;
-/// Connections for whoever appends: one, and one for those whom a lost answer has left behind.
-const OWN_MAX: usize = 2;
+/// Connections of the node itself: for whoever appends, for whoever follows, and one that a lost answer has left behind.
+const OWN_MAX: usize = 3;
 /// How long a caller waits for a connection that is free.
 const FREE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may take to be made, on any host.
@@ -44,7 +46,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)
 pub(super) enum PoolKind {
     /// Those of all readers.
     Shared,
-    /// Those of whoever appends.
+    /// Those of the node itself.
     Own,
 }
 
@@ -133,17 +135,24 @@ impl Connections {
         if let Some(reason) = self.resting() {
             return Err(if pool.is_closed() { DatabaseError::Closed } else { DatabaseError::Away(reason) });
         }
-        let got = pool.get().await.map_err(DatabaseError::of_pool);
+        let got = pool.get().await;
         let mut rest = self.lock_rest();
-        match &got {
-            Ok(_) => *rest = Rest::default(),
-            Err(DatabaseError::Closed) => {}
+        match got {
+            Ok(client) => {
+                *rest = Rest::default();
+                Ok(client)
+            }
+            // All are in use: that says nothing of the database.
+            Err(error @ (PoolError::Closed | PoolError::Timeout(TimeoutType::Wait))) => {
+                Err(DatabaseError::of_pool(error))
+            }
             Err(error) => {
+                let error = DatabaseError::of_pool(error);
                 let pause = (rest.pause * 2).clamp(PAUSES[0], PAUSES[1]);
                 *rest = Rest { until: Some(Instant::now() + pause), pause, reason: error.to_string() };
+                Err(error)
             }
         }
-        got
     }
 
     /// Why no connection is tried now.

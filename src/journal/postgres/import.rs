@@ -11,7 +11,7 @@ use tokio_postgres::{
 
 use super::{
     address::Address,
-    append::{APPEND, Columns, appended, is_listable},
+    append::{self, APPEND, Columns, is_listable},
     error::{DatabaseError, DatabaseRefused},
     life::DURABLE,
     open,
@@ -124,16 +124,9 @@ pub async fn import(
     told: MoveProgress<'_>,
 ) -> Result<(), ImportError> {
     let address = Address::parse(url)?;
+    let import = async |client: &mut Client| import_on(client, source, more, beside, told).await;
+    let imported = address.work(import).await;
     let place = &address.place;
-    let connected = address.connect().await;
-    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
-    let imported = tokio::select! {
-        imported = import_on(&mut client, source, more, beside, told) => imported,
-        ended = connection => {
-            let reason = ended.err().map_or("the connection ended".into(), |error| error.to_string());
-            Err(DatabaseError::Lost(reason).into())
-        }
-    };
     imported.map_err(|failed| match failed {
         ImportFailure::NotEmpty => ImportError::NotEmpty(place.clone()),
         ImportFailure::Database(error) => error.at_open(place).into(),
@@ -328,7 +321,7 @@ async fn append(transaction: &Transaction<'_>, source: &SqliteExport, groups: Ve
         let columns = Columns::new(head, epoch, usize::MAX, HistoryBounds::from(1), &groups);
         transaction.query(APPEND, &columns.values()).await?
     };
-    let outcomes = appended(groups, &rows)?.outcomes;
+    let outcomes = append::answer(groups, &rows)?.outcomes;
     if outcomes.iter().all(|outcome| *outcome == Outcome::Committed) {
         return Ok(());
     }

@@ -42,6 +42,46 @@ async fn a_lost_answer_is_resolved_by_the_groups_id() {
 }
 
 #[tokio::test]
+async fn slow_reads_hold_up_neither_appends_nor_whoever_follows() {
+    let (journal, database) = store().await;
+    let other = open(&database.url()).await.unwrap();
+    let (journal, mut head) = (Arc::new(journal), Seq::ZERO);
+    let locked = AbortOnDropHandle::new(tokio::spawn({
+        let url = database.url();
+        async move {
+            let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+            let holds = async {
+                client.batch_execute("BEGIN; LOCK progressd.history; SELECT pg_sleep(60)").await.unwrap();
+            };
+            tokio::select! { () = holds => {}, _ended = connection => {} }
+        }
+    }));
+    let waiting = "SELECT 1 / count(*) FROM pg_locks l WHERE l.relation = 'progressd.history'::regclass AND l.granted          AND l.mode = 'AccessExclusiveLock'";
+    while database.try_execute(waiting).await.is_err() {}
+    let reads = (0..20).map(|_| {
+        let journal = Arc::clone(&journal);
+        AbortOnDropHandle::new(tokio::spawn(async move { journal.read(&task(1), Seq::ZERO).await.map(drop) }))
+    });
+    let reads: Vec<_> = reads.collect();
+    // Also when most of them are told that no connection was free.
+    let mut rounds_after = 0;
+    while rounds_after < 3 {
+        rounds_after += i32::from(reads.iter().skip(8).all(AbortOnDropHandle::is_finished));
+        let round = async {
+            for journal in [&*journal, &other] {
+                let appended = journal.append(head, vec![group(&task(2), Class::Hidden, "")]).await.unwrap();
+                assert_eq!(appended.outcomes, [Outcome::Committed]);
+                head = appended.events.last().unwrap().seq;
+            }
+            assert!(matches!(journal.follow(Seq(head.0 - 1), 9).await, Tail::Events(events) if events.len() == 1));
+            assert!(journal.live(ChannelKind::Task, Seq::ZERO, 9).await.is_ok());
+        };
+        tokio::time::timeout(Duration::from_secs(3), round).await.expect("it does not wait for reads");
+    }
+    drop(locked);
+}
+
+#[tokio::test]
 async fn a_database_that_comes_back_is_used_again() {
     let server: &'static PostgresServer = Box::leak(Box::new(PostgresServer::start()));
     let database = server.database().await;
