@@ -66,7 +66,7 @@ impl Nginx {
             ("listen [::]:80;", listen(ports[1], "")),
             ("listen 443 ssl http2;", listen(ports[2], protocol)),
             ("listen [::]:443 ssl http2;", listen(ports[3], protocol)),
-            ("server 127.0.0.1:8080;", nodes.iter().map(|node| format!("server {node};\n")).collect()),
+            ("server 127.0.0.1:8080", format!("server {}", nodes.join(" max_fails=0;\nserver "))),
             (CERTIFICATE, path("cert.pem")),
             (KEY, path("key.pem")),
         ] {
@@ -366,4 +366,17 @@ async fn streams_outlive_a_restart_of_nginx() {
         let mut stream = Watched::open(&client, &progress, Some(&cursor)).await;
         assert_eq!(stream.state().await["message"], "missed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_back_is_used_at_once() {
+    let (authority, data) = (Authority::new(), tempfile::tempdir().unwrap());
+    let nodes = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+    let nginx = Nginx::balance(&nodes, &authority.issue(), " ssl http2");
+    let client = authority.client().resolve("progress.example", nginx.address()).build().unwrap();
+    let url = nginx.url("/api/tasks");
+    let status = async || client.get(&url).send().await.unwrap().status().as_u16();
+    assert_eq!(status().await, 503, "both have failed");
+    let _node = serve(data.path(), &nodes[1]);
+    assert_eq!([status().await, status().await], [200, 200]);
 }
