@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::Version;
-use progressd::testing::{SseEvent, SseParser};
+use progressd::testing::{SseEvent, SseParser, kill_with_children};
 use reqwest::{Body, Client, ClientBuilder, Response};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
@@ -93,6 +93,13 @@ impl Nginx {
     /// Ends it as the system would, and starts it anew on the same ports.
     fn restart(&mut self) {
         self.end();
+        self.master = launch(self.folder.path(), self.ports);
+    }
+
+    /// Kills all of it with SIGKILL, and starts it anew.
+    pub(crate) fn kill(&mut self) {
+        kill_with_children(Pid::from_child(&self.master).as_raw_pid());
+        let _ended = self.master.wait();
         self.master = launch(self.folder.path(), self.ports);
     }
 

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use choices::Choices;
+pub(crate) use choices::Choices;
 use nodes::Nodes;
 use truth::Truth;
 use watchers::{Listener, Seen, Watcher};
