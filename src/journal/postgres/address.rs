@@ -25,7 +25,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// What each session is told; times in milliseconds. The first two are shorter than a node waits for an answer.
 const SESSION: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 \
-     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
+     -c tcp_user_timeout=10000 -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
 
 /// A connection that nothing drives by itself.
 pub(super) type DrivenConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;

@@ -11,7 +11,7 @@ use tokio_postgres::{
 
 use super::{
     address::Address,
-    append::{APPEND, Columns, appended, is_listable},
+    append::{self, APPEND, Columns, is_listable},
     error::{DatabaseError, DatabaseRefused},
     life::DURABLE,
     open,
@@ -314,7 +314,7 @@ async fn append(transaction: &Transaction<'_>, source: &SqliteExport, groups: Ve
         let columns = Columns::new(head, epoch, usize::MAX, HistoryBounds::from(1), &groups);
         transaction.query(APPEND, &columns.values()).await?
     };
-    let outcomes = appended(groups, &rows)?.outcomes;
+    let outcomes = append::answer(groups, &rows)?.outcomes;
     if outcomes.iter().all(|outcome| *outcome == Outcome::Committed) {
         return Ok(());
     }

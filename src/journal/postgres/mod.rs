@@ -37,7 +37,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     address::Address,
-    append::{APPEND, Columns},
+    append::{APPEND, Answer, Columns},
     connect::{Connections, PoolKind},
     error::DatabaseError,
     follow::LogFollower,
@@ -169,6 +169,13 @@ impl Journal for PostgresJournal {
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        if groups.is_empty() {
+            return match self.others_through(Vec::new(), known_head, None).await? {
+                Tail::Events(events) => Ok(Appended { outcomes: Vec::new(), events }),
+                Tail::Lapsed => Err(JournalError::Lapsed),
+            };
+        }
+        let unknown = Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() };
         let mut answer = self.try_append(known_head, &groups).await;
         if let Err(DatabaseError::NewLife) = answer
             && self.meet_life(PoolKind::Own).await?
@@ -177,13 +184,19 @@ impl Journal for PostgresJournal {
         }
         match answer {
             Ok(rows) => {
-                let appended = append::appended(groups, &rows)?;
-                self.life.note_head(appended.events.last().map_or(known_head, |last| last.seq));
-                Ok(appended)
+                let Answer { outcomes, others, others_through, placed } = append::answer(groups, &rows)?;
+                // What is committed is not known before all that came before it is.
+                let Ok(Tail::Events(mut events)) = self.others_through(others, known_head, Some(others_through)).await
+                else {
+                    return Ok(unknown);
+                };
+                events.extend(placed);
+                self.life.note_head(events.last().map_or(known_head, |last| last.seq));
+                Ok(Appended { outcomes, events })
             }
             Err(DatabaseError::Lost(reason)) => {
                 tracing::warn!(reason, "the answer to an append was lost");
-                Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() })
+                Ok(unknown)
             }
             Err(error) => Err(error.into()),
         }

@@ -1,5 +1,7 @@
 //! What is between a node and its database misbehaves.
 
+use std::pin::pin;
+
 use tokio::time::timeout;
 
 use super::*;
@@ -232,4 +234,34 @@ async fn a_listener_that_hears_nothing_is_replaced() {
         _ = proxied.journal.follow(head, 9) => panic!("there is nothing more"),
         () = listeners(2) => {}
     }
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answer_to_an_append_holds_up_nobody() {
+    let proxied = Proxied::new().await;
+    let text = "x".repeat(1_000);
+    let mut head = Seq::ZERO;
+    for _ in 0..4 {
+        let groups = (0..500).map(|_| group(&task(2), Class::Change, &text)).collect();
+        head = proxied.direct.append(head, groups).await.unwrap().events.last().unwrap().seq;
+    }
+    proxied.proxy.set_after(Way::ToClient, 60_000, Fault::Silent);
+    let mut append = pin!(proxied.journal.append(Seq::ZERO, vec![group(&task(1), Class::Change, "1")]));
+    let others = async {
+        proxied.proxy.until(Fault::Silent).await;
+        timeout(Duration::from_secs(4), proxied.direct.append(head, vec![group(&task(2), Class::Tick, "")])).await
+    };
+    let appended = tokio::select! {
+        unheard = &mut append => panic!("{unheard:?}"),
+        appended = others => appended.expect("the log is not locked").unwrap(),
+    };
+    assert_eq!(
+        (appended.outcomes, appended.events.len()),
+        (vec![Outcome::Committed], 2),
+        "it comes after what was not read"
+    );
+    proxied.proxy.set(Fault::None);
+    let (told, appended) = (append.await.unwrap().outcomes, proxied.journal.append(Seq(0), Vec::new()).await.unwrap());
+    assert!([Outcome::Committed, Outcome::Unknown].contains(&told[0]), "{told:?}");
+    assert_eq!(appended.events.iter().map(|event| event.seq.0).collect::<Vec<_>>(), (1..=2_002).collect::<Vec<_>>());
 }
