@@ -58,6 +58,7 @@
 //! [`Journal::follow`] brings what other nodes have appended; a caller changes its state from it as from the answer to an
 //! append. Leases and all else that ends by time are judged by [`Journal::time`], whatever the clock of a node says.
 
+mod column;
 mod member;
 mod moved;
 pub mod postgres;

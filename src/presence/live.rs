@@ -1,6 +1,6 @@
 //! Whose streams are open here, and what of it is still to be written down.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Those who are connected, or of whom something is still to be written down.
 #[derive(Default)]
 pub(super) struct LiveUsers {
-    pub(super) by_id: HashMap<String, LiveUser>,
+    pub(super) by_id: BTreeMap<String, LiveUser>,
     /// When users are to be looked at again.
     pub(super) due: BTreeSet<(Instant, String)>,
     pub(super) changed: BTreeSet<String>,

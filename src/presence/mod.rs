@@ -9,19 +9,18 @@
 //!
 //! It also keeps up to where users have seen their notifications.
 
+mod doubts;
 mod live;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use serde::Serialize;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -31,6 +30,7 @@ use crate::{
     shutdown::Stage,
     tracker::{Tracker, TrackerError},
 };
+use doubts::doubt;
 use live::{Changed, LiveUser, LiveUsers};
 
 /// Users that are written down side by side.
@@ -82,7 +82,10 @@ impl Presence {
     /// Keeps presence as a task of `stage`. Whoever was connected here when the last process ended is not connected now.
     pub fn start(tracker: Tracker, grace: Duration, stage: &Stage) -> Self {
         let shared = Arc::new(PresenceShared { tracker, grace, live: Mutex::default(), changed: Notify::new() });
-        shared.compare();
+        let mut page = shared.compare_page(None);
+        while let Some(after) = page {
+            page = shared.compare_page(Some(&after));
+        }
         stage.spawn(keep(Arc::clone(&shared), stage.stop()));
         Self { shared }
     }
@@ -220,40 +223,6 @@ impl PresenceShared {
         self.tracker.node().map(Into::into)
     }
 
-    /// Finds those of whom the store says otherwise than is known here: who was connected when this node ended or was cut
-    /// off, and who is connected although others took this node for dead.
-    fn compare(&self) {
-        let (node, now) = (self.tracker.node(), self.now());
-        let is_said = |state: &UserState| state.status_at(node) == PresenceStatus::Connected;
-        let said = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-            is_said(state).then(|| (user_id.to_string(), Arc::clone(state)))
-        };
-        let mut live = self.live();
-        for (user_id, state) in self.tracker.users(None, usize::MAX, said) {
-            if !live.by_id.contains_key(&user_id) {
-                live.user(&user_id, &state, node).leave(now);
-                live.changed.insert(user_id);
-            }
-        }
-        let (mut unsaid, mut hung_up) = (Vec::new(), Vec::new());
-        for (user_id, user) in &mut live.by_id {
-            let state = self.tracker.user(user_id);
-            let hang_ups = state.as_ref().map_or(user.hang_ups, |state| state.hang_ups);
-            if hang_ups > user.hang_ups && !user.hangs_up {
-                user.hang_ups = hang_ups;
-                hung_up.push(user_id.clone());
-            } else if user.status == PresenceStatus::Connected && state.is_none_or(|state| !is_said(&state)) {
-                unsaid.push(user_id.clone());
-            }
-        }
-        live.changed.extend(unsaid);
-        hung_up.iter().for_each(|user_id| live.hang_up(user_id, now));
-        drop(live);
-        // A user who is known has a valid name.
-        hung_up.iter().filter_map(|user_id| ChannelName::user(user_id).ok()).for_each(|user| self.hang_up(&user));
-        self.changed.notify_one();
-    }
-
     /// Ends the streams of a user here.
     fn hang_up(&self, user: &ChannelName) {
         self.tracker.hang_up(user);
@@ -298,7 +267,7 @@ impl PresenceShared {
         let hang_ups = self.tracker.user(&changed.user_id).map_or(0, |kept| kept.hang_ups);
         let is_hung_up = |live: &LiveUser| hang_ups > live.hang_ups && !live.hangs_up;
         if self.live().by_id.get(&changed.user_id).is_some_and(is_hung_up) {
-            self.compare();
+            self.compare_users(&BTreeSet::from([changed.user_id.as_str().into()]));
         }
         match changed.seen {
             Some(seen) if state.is_none_or(|state| seen > state.seen) => {
@@ -324,12 +293,12 @@ async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
             () = stop.cancelled() => break,
             () = shared.changed.notified() => {}
             () = due => {}
-            () = doubt(&mut doubted) => shared.compare(),
+            () = doubt(&mut doubted) => shared.compare().await,
         }
         if !shared.tracker.is_present() {
             // What it said now would not count, and that it counts again is told.
             let _stopping = stop.run_until_cancelled(doubt(&mut doubted)).await;
-            shared.compare();
+            shared.compare().await;
             continue;
         }
         if let Err(error) = shared.write_down(Instant::now()).await {
@@ -342,17 +311,6 @@ async fn keep(shared: Arc<PresenceShared>, stop: CancellationToken) {
     let at_the_end = Instant::now() + shared.grace + SEEN_DELAY;
     if let Err(error) = shared.write_down(at_the_end).await {
         tracing::warn!(%error, "cannot save who is connected at shutdown");
-    }
-}
-
-/// Waits until others may have said something else of those who are connected here.
-async fn doubt(doubted: &mut Option<watch::Receiver<()>>) {
-    let is_doubted = match doubted {
-        Some(doubted) => doubted.changed().await.is_ok(),
-        None => false,
-    };
-    if !is_doubted {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::{Arc, OnceLock},
 };
 
@@ -139,10 +140,16 @@ impl Table {
         self.row(&ChannelName::task(id)).and_then(Row::task)
     }
 
-    /// The tasks with such a lease. No tick changes a lease, so only these are read.
-    pub fn leased(&self, is_such: impl Fn(&Lease) -> bool) -> impl Iterator<Item = &Arc<Entry>> {
+    /// The tasks after a place in the order of when they are due, each if it has such a lease: only these are read.
+    pub fn leased(
+        &self,
+        after: Option<(Timestamp, Uuid)>,
+        is_such: impl Fn(&Lease) -> bool,
+    ) -> impl Iterator<Item = ((Timestamp, Uuid), Option<&Arc<Entry>>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let has_such = move |row: &Row| row.task().and_then(|entry| entry.memo.lease.as_ref()).is_some_and(&is_such);
-        self.rows.values().filter(move |slot| has_such(&slot.row)).filter_map(|slot| slot.row().task())
+        let leased = move |id| self.rows.get(&ChannelName::task(id)).filter(|slot| has_such(&slot.row))?.row().task();
+        self.due.range((from, Bound::Unbounded)).map(move |place| (*place, leased(place.1)))
     }
 
     /// The pending tasks of a kind, oldest first.
@@ -214,7 +221,6 @@ impl Table {
     pub fn counted_user(&self, new: &NewTask) -> Option<ChannelName> {
         let user = new.user_id.as_deref()?;
         let is_near = self.live_of(Some(user)) + COUNTED_BEFORE >= self.policy.live_tasks_per_user_max;
-        // The name was checked with the request.
         is_near.then(|| ChannelName::user(user).ok()).flatten()
     }
 
@@ -245,8 +251,7 @@ impl Table {
     }
 
     /// Takes a tick that was decided elsewhere, if its task is in memory, without reading it: nothing by which a task is
-    /// found, listed or held changes with a tick. Answers the task as it was before, or before the ticks of which nobody
-    /// asked.
+    /// found, listed or held changes with a tick. Answers the task as it was before those of which nobody asked.
     pub fn apply_tick(&mut self, event: &Event) -> Option<Arc<Entry>> {
         let is_next = |slot: &&mut TableSlot| event.class() == Class::Tick && slot.last < event.seq;
         let slot = self.rows.get_mut(event.channel()).filter(is_next)?;

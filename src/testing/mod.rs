@@ -9,6 +9,7 @@ mod gate;
 mod memory;
 mod postgres;
 mod postgres_cluster;
+mod processes;
 mod proxy;
 mod sse;
 
@@ -17,5 +18,6 @@ pub use gate::AppendGate;
 pub use memory::{MemoryJournal, StoreInMemory};
 pub use postgres::{PostgresDatabase, PostgresServer};
 pub use postgres_cluster::PostgresCluster;
+pub use processes::kill_with_children;
 pub use proxy::{Fault, FaultProxy, Way};
 pub use sse::{SseEvent, SseParser};

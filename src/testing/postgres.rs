@@ -303,6 +303,6 @@ fn guard(directory: &Path) -> Child {
 
 pub(super) fn run(command: &mut Command) {
     command.stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
-    let ended = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(ended.success(), "{command:?} ended with {ended}");
+    let ended = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(ended.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&ended.stderr));
 }

@@ -1,10 +1,16 @@
-//! A primary and two synchronous standbys, for tests: each commit waits for one of the standbys. The primary can be killed,
-//! and the standby that has received most is promoted; the other one follows it.
+//! A primary and two synchronous standbys, for tests: each commit waits for one of the standbys. One of them can be killed and
+//! come back. In place of a primary that was killed the standby that has received most can be promoted; the others follow it.
 
-use std::{fs::OpenOptions, io::Write};
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    time::Duration,
+};
+
+use tokio::time::sleep;
 
 use super::{
-    FaultProxy, PostgresServer,
+    FaultProxy, PostgresServer, kill_with_children,
     postgres::{PORT, as_user, run},
 };
 
@@ -12,14 +18,16 @@ use super::{
 const DATABASE: &str = "store";
 const SERVERS: usize = 3;
 /// Commits are durable as in production. A standby that has lost its primary looks for another at once.
-const SETTINGS: &str = "-c listen_addresses= -c max_connections=100 -c shared_buffers=32MB -c max_wal_size=512MB \
-     -c wal_keep_size=256MB -c wal_retrieve_retry_interval=200ms";
+const SETTINGS: &str = "-c listen_addresses= -c max_connections=100 -c shared_buffers=32MB -c max_wal_size=256MB \
+     -c wal_retrieve_retry_interval=200ms";
 
 /// The servers.
 #[derive(Debug)]
 pub struct PostgresCluster {
     servers: Vec<PostgresServer>,
     primary: usize,
+    /// Who was killed, and has not come back.
+    dead: Option<usize>,
 }
 
 impl PostgresCluster {
@@ -35,6 +43,8 @@ impl PostgresCluster {
         let hosts: Vec<_> = servers.iter().map(|server| server.directory.display().to_string()).collect();
         let hosts = hosts.join(",");
         primary.configure(&format!("primary_conninfo = 'host={hosts} user=progressd target_session_attrs=read-write'"));
+        // A primary can be rewound. Its recovery before that must not remove what is needed for it: all since its last checkpoint.
+        primary.configure("wal_log_hints = on\nwal_keep_size = '512MB'");
         primary.start_again();
         primary.execute("postgres", &format!("CREATE DATABASE {DATABASE}")).await;
         for standby in standbys {
@@ -45,14 +55,14 @@ impl PostgresCluster {
                 .arg("--pgdata")
                 .arg(standby.data()));
             // What it wrote of the primary names one server only, and comes before the configuration.
-            std::fs::write(standby.data().join("postgresql.auto.conf"), "").expect("a file");
+            fs::write(standby.data().join("postgresql.auto.conf"), "").expect("a file");
             standby.start_again();
         }
         for server in &servers {
             server.configure("synchronous_standby_names = 'ANY 1 (s0, s1, s2)'");
             run(&mut server.control("reload"));
         }
-        Self { servers, primary: 0 }
+        Self { servers, primary: 0, dead: None }
     }
 
     /// How many there are.
@@ -82,18 +92,61 @@ impl PostgresCluster {
         format!("postgres://progressd@{}/{DATABASE}?sslmode=disable", hosts.join(","))
     }
 
-    /// Stops the primary as though its machine had lost power.
-    pub fn kill_primary(&self) {
-        self.servers[self.primary].stop();
+    /// Kills the primary. Whoever was killed before must have come back.
+    pub fn kill_primary(&mut self) {
+        self.kill(self.primary);
     }
 
-    /// Promotes the standby that has received most of what the primary sent.
+    /// Kills one of the standbys. Whoever was killed before must have come back.
+    pub fn kill_standby(&mut self) {
+        self.kill((self.primary + 1) % SERVERS);
+    }
+
+    fn kill(&mut self, server: usize) {
+        assert_eq!(self.dead.replace(server), None, "one at a time");
+        self.servers[server].kill();
+    }
+
+    /// Who was killed comes back: a primary as the primary or, if another one has been promoted, as a standby of that.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn come_back(&mut self) {
+        let Some(dead) = self.dead.take() else { return };
+        let (server, is_standby) = (&self.servers[dead], self.servers[dead].data().join("standby.signal"));
+        if dead != self.primary && !is_standby.exists() {
+            // Until then the new primary does not say in its files that it is one.
+            self.servers[self.primary].execute("postgres", "CHECKPOINT").await;
+            let from =
+                format!("host={} user=progressd dbname=postgres", self.servers[self.primary].directory.display());
+            run(as_user("pg_rewind")
+                .args(["--no-sync", "--source-server", &from, "--target-pgdata"])
+                .arg(server.data()));
+            fs::write(is_standby, "").expect("a file");
+        }
+        server.start_again();
+    }
+
+    /// Waits until all standbys have what the primary has now.
+    ///
+    /// # Panics
+    /// When the primary does not answer.
+    pub async fn followed(&self) {
+        let primary = &self.servers[self.primary];
+        let head = primary.number("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint").await;
+        let following = format!("SELECT count(*) FROM pg_stat_replication WHERE flush_lsn - '0/0'::pg_lsn >= {head}");
+        while primary.number(&following).await < SERVERS as i64 - 1 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Promotes the standby that has received most of what the primary had sent when it was killed.
     ///
     /// # Panics
     /// When a standby does not answer.
     pub async fn promote(&mut self) {
         let mut standbys = Vec::new();
-        for (number, server) in self.servers.iter().enumerate().filter(|(number, _)| *number != self.primary) {
+        for (number, server) in self.servers.iter().enumerate().filter(|(number, _)| Some(*number) != self.dead) {
             let received = server.number("SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint").await;
             standbys.push((received, number));
         }
@@ -107,5 +160,15 @@ impl PostgresServer {
     fn configure(&self, line: &str) {
         let file = OpenOptions::new().append(true).open(self.data().join("postgresql.conf"));
         writeln!(file.expect("it was made"), "{line}").expect("it can be written");
+    }
+
+    /// Kills all its processes, and removes what names them: their ids may be given again.
+    fn kill(&self) {
+        let id_file = self.data().join("postmaster.pid");
+        let text = fs::read_to_string(&id_file).expect("it is running");
+        kill_with_children(text.lines().next().and_then(|id| id.parse().ok()).expect("its id"));
+        for file in [id_file, self.directory.join(format!(".s.PGSQL.{PORT}.lock"))] {
+            fs::remove_file(file).expect("it was running");
+        }
     }
 }

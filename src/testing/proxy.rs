@@ -6,7 +6,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -61,6 +64,7 @@ pub struct FaultProxy {
 struct ProxyState {
     server: PathBuf,
     fault: watch::Sender<Fault>,
+    accepted: AtomicU64,
     /// How often all connections have been cut.
     cuts: watch::Sender<u64>,
     /// How often all connections have been forgotten.
@@ -94,6 +98,7 @@ impl FaultProxy {
         let state = Arc::new(ProxyState {
             server: server.to_owned(),
             fault: watch::Sender::new(Fault::None),
+            accepted: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
             lapses: watch::Sender::new(0),
             fuse: Mutex::default(),
@@ -154,6 +159,11 @@ impl FaultProxy {
         let _fault = faults.wait_for(|now| *now == fault).await;
     }
 
+    /// How many connections it has been asked for.
+    pub fn accepted(&self) -> u64 {
+        self.state.accepted.load(Ordering::Relaxed)
+    }
+
     /// How often all connections have been cut.
     pub fn cuts(&self) -> u64 {
         *self.state.cuts.borrow()
@@ -189,6 +199,7 @@ async fn serve(listener: TcpListener, state: &Arc<ProxyState>) {
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
+                state.accepted.fetch_add(1, Ordering::Relaxed);
                 let (state, mut cuts) = (Arc::clone(state), state.cuts.subscribe());
                 connections.spawn(async move {
                     tokio::select! {

@@ -16,6 +16,7 @@ mod inbox;
 mod live_list;
 mod members;
 mod nodes;
+mod orphans;
 mod people;
 mod reads;
 mod restore;
@@ -48,6 +49,7 @@ pub use holders::LeaseGuard;
 pub use inbox::InboxFilter;
 pub use live_list::{Counts, ListJoin, counts_json};
 pub use members::MemberWatcher;
+pub use nodes::PresenceDoubts;
 pub use reads::{Found, TaskFilter};
 
 use crate::{
@@ -231,7 +233,7 @@ impl Tracker {
             members: Memberships::default(),
             unknown: UnknownChannels::default(),
             people_config: options.people,
-            registry: registry.clone(),
+            registry,
             work: watch::Sender::new(()),
             facts: watch::Sender::default(),
             holders: Arc::default(),
@@ -241,7 +243,6 @@ impl Tracker {
         });
         let writer = writer::Writer::restore(Arc::clone(&shared), queue).await?;
         stage.spawn(writer.run(stage.stop()));
-        stage.spawn(run(registry, stage.stop()));
         let tracker = Self { shared };
         stage.spawn(release(tracker.clone(), stage.stop()));
         stage.spawn(nodes::keep(tracker.clone(), stage.stop()));
@@ -377,11 +378,8 @@ impl Core {
 }
 
 async fn release(tracker: Tracker, stop: CancellationToken) {
-    stop.run_until_cancelled(tracker.shared.lists.run()).await;
-}
-
-async fn run(registry: Registry, stop: CancellationToken) {
-    stop.run_until_cancelled(registry.run()).await;
+    let Core { registry, lists, .. } = &*tracker.shared;
+    stop.run_until_cancelled(async { tokio::join!(registry.run(), lists.run()) }).await;
 }
 
 #[cfg(test)]

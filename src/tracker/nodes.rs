@@ -1,5 +1,5 @@
 //! The life of this node among those that share the store: its own lease, and what becomes of the nodes whose lease has
-//! run out. Where the store is embedded, nothing of this runs.
+//! run out; what they have left behind is in `orphans.rs`. Where the store is embedded, nothing of this runs.
 //!
 //! A node that does not renew its lease is declared dead by the tombstone of its channel, which is conditional: a renewal
 //! that came first wins. What was its own counts for nobody from then on: it is not one of the places of its users, and
@@ -8,7 +8,7 @@
 //! and says anew who is connected to it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -23,18 +23,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{
-    Core, Tracker, TrackerError,
-    batch::{Ask, EventAsk},
-    sweeper::ask_all,
-    writer::Writer,
-};
+use super::{Core, Tracker, TrackerError, orphans::can_resume, writer::Writer};
 use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::Group,
-    nodes::{NODE_LEASE, NodeLease, NodeTable, Turns},
-    people::{PresenceStatus, UserIntent, UserState},
-    task::{Entry, Intent, Lease, Status},
+    nodes::{NODE_LEASE, NodeLease, NodeTable},
+    task::Entry,
 };
 
 /// How often a node renews its lease.
@@ -44,10 +38,21 @@ const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// A longer time between two renewals was trouble of this node or of the store: so others may have had it too, and have
 /// the length of a lease to come back before they are declared dead.
 const PULSE_MAX: Duration = Duration::from_secs(6);
-/// What is taken from a dead node at a time.
-const SLICE: usize = 256;
+/// It looks so often for what dead nodes have left behind, should that be anywhere without having been told.
+const LOOKS_ANYWAY_EVERY: Duration = Duration::from_secs(60);
 /// For what only the first node is to do at once, each further one waits so much longer.
-const TURN: Duration = Duration::from_millis(500);
+pub(super) const TURN: Duration = Duration::from_millis(500);
+/// Most users of whom it is noted one by one that they are in doubt; of more, all are.
+const DOUBTED_MAX: usize = 1_024;
+
+/// Of whom what the store says may be wrong: whether they are connected here.
+#[derive(Debug, Default)]
+pub struct PresenceDoubts {
+    /// Of everybody.
+    pub are_of_all: bool,
+    /// Of these.
+    pub users: BTreeSet<Arc<str>>,
+}
 
 /// This node.
 pub(super) struct OwnNode {
@@ -60,9 +65,9 @@ pub(super) struct OwnNode {
     /// Whether there may be something that belongs to dead nodes.
     is_orphaning: AtomicBool,
     /// Changes when what the store says of those who are connected here may be wrong.
-    presence: watch::Sender<()>,
+    presence: watch::Sender<PresenceDoubts>,
     /// Changes when there may be tasks that nodes have left behind.
-    left_behind: watch::Sender<()>,
+    pub(super) left_behind: watch::Sender<()>,
 }
 
 impl OwnNode {
@@ -73,13 +78,17 @@ impl OwnNode {
             life: Uuid::new_v4(),
             buried: Notify::new(),
             is_orphaning: AtomicBool::new(true),
-            presence: watch::Sender::new(()),
+            presence: watch::Sender::default(),
             left_behind: watch::Sender::new(()),
         })
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    fn doubt_all(&self) {
+        self.presence.send_modify(|doubts| doubts.are_of_all = true);
     }
 }
 
@@ -92,105 +101,26 @@ impl Tracker {
 
     /// Changes when what the store says of those who are connected here may be wrong, because others thought that this
     /// node was dead; `None` where there are no others.
-    pub fn presence(&self) -> Option<watch::Receiver<()>> {
+    pub fn presence(&self) -> Option<watch::Receiver<PresenceDoubts>> {
         self.shared.own_node.as_ref().map(|own| own.presence.subscribe())
     }
 
-    /// Changes when there may be tasks to resume, see [`Tracker::left_tasks`]; `None` where there are no others.
-    pub fn left_behind(&self) -> Option<watch::Receiver<()>> {
-        self.shared.own_node.as_ref().map(|own| own.left_behind.subscribe())
-    }
-
-    /// The tasks that jobs of other nodes have left behind with a checkpoint: any node that can may resume them.
-    pub fn left_tasks(&self) -> Vec<Uuid> {
-        let (table, nodes) = (self.shared.table(), self.shared.nodes());
-        // What somebody here holds is not left, whatever others think of this node.
-        let is_held = |lease: &Lease| self.shared.holders.length(lease.token).is_some();
-        let left = table.leased(|lease| is_gone(lease, &nodes) && !is_held(lease));
-        let mut tasks: Vec<_> = left.filter(|entry| can_resume(entry)).map(|entry| entry.task.task_id).collect();
-        tasks.sort_unstable();
-        tasks
-    }
-
-    /// Whether a task is still left behind with this lease.
-    pub fn is_left(&self, id: Uuid, token: Uuid) -> bool {
-        let (table, nodes) = (self.shared.table(), self.shared.nodes());
-        let is_such = |lease: &Lease| lease.token == token && is_gone(lease, &nodes);
-        table.get(id).is_some_and(|entry| entry.memo.lease.as_ref().is_some_and(is_such) && can_resume(entry))
-    }
-
-    /// How long this node leaves a task that any of them may take to those whose turn is before its own.
-    pub fn turns(&self) -> impl Fn(Uuid) -> Duration + use<> {
-        let shared = &self.shared;
-        let turns = shared.own_node.as_ref().map(|own| shared.nodes().turns(&own.name, shared.clock.now()));
-        let turns = turns.unwrap_or(Turns::ALONE);
-        move |task| TURN * turns.before(task)
+    /// Of whom that is so since it was last asked.
+    pub fn take_doubts(&self) -> PresenceDoubts {
+        let mut taken = PresenceDoubts::default();
+        if let Some(own) = &self.shared.own_node {
+            own.presence.send_if_modified(|doubts| {
+                taken = std::mem::take(doubts);
+                false
+            });
+        }
+        taken
     }
 
     /// Whether this is the node that does what one alone should do.
     pub(super) fn is_first_node(&self) -> bool {
         self.shared.rank() == 0
     }
-
-    /// Takes from dead nodes what was theirs.
-    async fn bereave(&self) -> Result<(), TrackerError> {
-        let now = self.shared.clock.now();
-        let lapsed = self.shared.nodes().lapsed(now);
-        for (node, _) in &lapsed {
-            tracing::warn!(%node, "a node has not renewed its lease; it is taken for dead");
-        }
-        let bury = |(node, last): (Arc<str>, Seq)| Some(Ask::Forget(ChannelName::node(&node).ok()?, Some(last)));
-        ask_all(self, lapsed.into_iter().filter_map(bury)).await?;
-        let mut after: Option<ChannelName> = None;
-        loop {
-            // Anew each time: a node may have entered meanwhile.
-            let known: Arc<BTreeSet<Arc<str>>> = Arc::new(self.shared.nodes().names().cloned().collect());
-            let is_orphan = |(user_id, state): (&Arc<str>, &Arc<UserState>)| {
-                // A user who is known has a valid name.
-                is_left_behind(state, &known).then(|| ChannelName::user(user_id).ok()).flatten()
-            };
-            let orphans = self.users(after.as_ref().map(ChannelName::name).as_deref(), SLICE, is_orphan);
-            let is_last = orphans.len() < SLICE;
-            after = orphans.last().cloned();
-            let bereave = |user| Ask::Events(EventAsk::User(user, UserIntent::Bereave(Arc::clone(&known))), None);
-            ask_all(self, orphans.into_iter().map(bereave)).await?;
-            if is_last {
-                break;
-            }
-        }
-        let lost: BTreeMap<_, _> = {
-            let (table, nodes) = (self.shared.table(), self.shared.nodes());
-            let lost = table.leased(|lease| is_gone(lease, &nodes)).filter(|entry| !can_resume(entry));
-            lost.filter_map(|entry| Some((entry.task.task_id, abandoned(entry)?))).collect()
-        };
-        let mut lost = lost.into_iter().map(|(id, abandon)| Ask::Task(id, abandon)).peekable();
-        while lost.peek().is_some() {
-            ask_all(self, lost.by_ref().take(SLICE)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Whether a user is connected to a node that is gone, or to none.
-fn is_left_behind(state: &UserState, known: &BTreeSet<Arc<str>>) -> bool {
-    state.status == PresenceStatus::Connected && (state.nodes.is_empty() || !state.nodes.is_subset(known))
-}
-
-/// What takes a task from the job that holds it.
-fn abandoned(entry: &Entry) -> Option<Intent> {
-    let lease = entry.memo.lease.as_ref()?;
-    Some(Intent::Abandon { holder: lease.holder.clone(), token: Some(lease.token) })
-}
-
-/// Whether a job holds it whose node is not there any more.
-fn is_gone(lease: &Lease, nodes: &NodeTable) -> bool {
-    lease.node().is_some_and(|node| !nodes.has(node))
-}
-
-/// Whether a job has made a checkpoint: when its node is gone, another one can resume it, or its own when it comes back,
-/// until the lease of the task ends.
-fn can_resume(entry: &Entry) -> bool {
-    entry.memo.checkpoint.is_some() && entry.task.status == Status::Processing
 }
 
 /// Renews the lease of this node, and looks after the others, until it is told to stop.
@@ -199,6 +129,8 @@ pub(super) async fn keep(tracker: Tracker, stop: CancellationToken) {
     let clock = tracker.clock();
     let mut pulse = Pulse::new(clock.now());
     let mut renew_at = Instant::now() + RENEWED_EVERY;
+    let mut look_at = Instant::now() + LOOKS_ANYWAY_EVERY;
+    let mut is_bereaving = false;
     let rounds = async {
         loop {
             tokio::select! {
@@ -211,24 +143,23 @@ pub(super) async fn keep(tracker: Tracker, stop: CancellationToken) {
                     Ok(_) => {
                         pulse.beat(clock.now());
                         renew_at = started + RENEWED_EVERY;
-                        own.is_orphaning.store(true, Ordering::Relaxed);
                     }
                     Err(error) => tracing::warn!(%error, "the lease of this node could not be renewed; retrying"),
                 }
             }
             let now = clock.now();
             tracker.shared.metrics.nodes.set(tracker.shared.nodes().living(now).len() as i64);
-            let is_orphaning = own.is_orphaning.swap(false, Ordering::Relaxed);
-            if is_orphaning {
+            let is_told = own.is_orphaning.swap(false, Ordering::Relaxed) || Instant::now() >= look_at;
+            if is_told {
+                look_at = Instant::now() + LOOKS_ANYWAY_EVERY;
                 own.left_behind.send_replace(());
             }
-            let has_work = || is_orphaning || !tracker.shared.nodes().lapsed(now).is_empty();
-            if pulse.is_steady(now) && tracker.is_first_node() && has_work() {
+            let has_work = || is_told || !tracker.shared.nodes().lapsed(now).is_empty();
+            is_bereaving = tracker.is_first_node() && (is_bereaving || has_work());
+            if is_bereaving && pulse.is_steady(now) {
                 // However much that is, this node says in time that it lives. The rest is taken after that.
                 let bereaved = timeout_at(renew_at, tracker.bereave()).await;
-                if !matches!(bereaved, Ok(Ok(()))) {
-                    own.is_orphaning.store(true, Ordering::Relaxed);
-                }
+                is_bereaving = !matches!(bereaved, Ok(Ok(())));
                 if let Ok(Err(error)) = bereaved {
                     tracing::warn!(%error, "cannot take from dead nodes what was theirs; retrying");
                 }
@@ -277,6 +208,13 @@ impl Core {
         Some(NodeLease { life: own.life, since, until: now + NODE_LEASE }.draft(own.channel.clone()))
     }
 
+    /// There may be something that belongs to nodes that are gone.
+    pub(super) fn note_orphans(&self) {
+        if let Some(own) = &self.own_node {
+            own.is_orphaning.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Makes what is known of nodes follow an event on the channel of one.
     pub(super) fn follow_node(&self, event: &Event) {
         let was_known = self.own_node.as_ref().is_some_and(|own| self.nodes().has(&own.name));
@@ -291,7 +229,7 @@ impl Core {
         if event.class() == Class::Tombstone {
             own.buried.notify_one();
         } else if !was_known {
-            own.presence.send_replace(());
+            own.doubt_all();
         } else if self.nodes().lease(&own.name).is_some_and(|lease| lease.life != own.life) {
             tracing::error!("another process has the name of this node: was its data directory copied?");
         }
@@ -302,7 +240,7 @@ impl Core {
         *self.nodes_mut() = nodes;
         if let Some(own) = &self.own_node {
             own.is_orphaning.store(true, Ordering::Relaxed);
-            own.presence.send_replace(());
+            own.doubt_all();
         }
     }
 
@@ -316,7 +254,13 @@ impl Core {
     /// Others have changed a user who was connected here: if they say otherwise now, they are to be told.
     pub(super) fn check_here(&self, user: &ChannelName) {
         if let Some(own) = self.own_node.as_ref().filter(|_| !self.is_here(user)) {
-            own.presence.send_replace(());
+            own.presence.send_modify(|doubts| {
+                doubts.users.insert((*user.name()).into());
+                if doubts.users.len() > DOUBTED_MAX {
+                    doubts.users.clear();
+                    doubts.are_of_all = true;
+                }
+            });
         }
     }
 

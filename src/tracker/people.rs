@@ -83,6 +83,7 @@ impl Writer {
             None
         });
         self.shared.members.notice(change);
+        self.shared.check_places(event.channel());
         if was_here {
             self.shared.check_here(event.channel());
         }

@@ -170,8 +170,8 @@ impl Tracker {
     /// The tasks whose lease this holder has.
     pub fn leased_to(&self, holder: &str) -> Vec<Uuid> {
         let table = self.shared.table();
-        let held = table.leased(|lease| lease.holder == holder);
-        let mut tasks: Vec<_> = held.map(|entry| entry.task.task_id).collect();
+        let held = table.leased(None, |lease| lease.holder == holder);
+        let mut tasks: Vec<_> = held.filter_map(|(_, entry)| Some(entry?.task.task_id)).collect();
         tasks.sort_unstable();
         tasks
     }

@@ -30,24 +30,24 @@ impl Writer {
     /// Loads these channels in one read, and in another the tasks that keys among them stand for.
     ///
     /// First the table follows the journal up to them: the events of a row that came into it ahead of them would change
-    /// nothing, so that no list and no count would follow.
+    /// nothing, so that no list and no count would follow. It may follow further than the rows were read: so of a user whose
+    /// row is ahead nothing is put in, since their events tell all, and they may be forgotten by now. And whose channel goes on
+    /// without a user is noted before, so that what follows counts.
     pub(super) async fn load(&mut self, channels: Vec<ChannelName>) -> Result<(), TrackerError> {
         let mut channels = channels;
         while !channels.is_empty() {
             let mut stand_for = Vec::new();
             let mut stored = self.shared.journal.last_many(&channels).await?;
+            self.know_users(&stored);
             while is_ahead(&stored, self.head) {
                 self.catch_up().await?;
                 if is_ahead(&stored, self.head) {
                     // What was read is lost, with the life of the store in which it was.
                     stored = self.shared.journal.last_many(&channels).await?;
+                    self.know_users(&stored);
                 }
             }
-            for stored in stored.into_iter().flatten() {
-                if stored.channel.kind() == ChannelKind::User {
-                    restore_user(&mut self.shared.people_mut(), &stored);
-                    continue;
-                }
+            for stored in stored.into_iter().flatten().filter(|stored| stored.channel.kind() != ChannelKind::User) {
                 let row = row(&stored);
                 if let Row::Key(Keyed::Task(task_id)) = row {
                     stand_for.push(ChannelName::task(task_id));
@@ -58,6 +58,13 @@ impl Writer {
             channels = stand_for.into_iter().filter(|channel| table.row(channel).is_none()).collect();
         }
         Ok(())
+    }
+
+    /// Puts in the users of rows that are not ahead, and where channels without a user end.
+    fn know_users(&self, stored: &[Option<Stored>]) {
+        let is_known = |stored: &&Stored| stored.memo.is_none() || stored.last <= self.head;
+        let users = stored.iter().flatten().filter(|stored| stored.channel.kind() == ChannelKind::User);
+        users.filter(is_known).for_each(|user| restore_user(&mut self.shared.people_mut(), user));
     }
 
     /// Makes the table follow what others have written.

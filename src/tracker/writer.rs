@@ -323,6 +323,7 @@ impl Writer {
         }
         let lease = before.as_ref().and_then(|before| before.memo.lease.as_ref());
         let kept = after.as_ref().and_then(|after| after.memo.lease.as_ref());
+        self.shared.check_holder(kept);
         let is_cancelling = after.as_ref().is_some_and(|after| after.task.status == Status::Cancelling);
         if let Some(lease) = lease
             && (is_cancelling || kept.is_none_or(|kept| kept.token != lease.token))

@@ -1,25 +1,27 @@
 //! A node and its database by TLS.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output, time::Duration};
 
 use progressd::testing::PostgresServer;
 use reqwest::Client;
 use serde_json::json;
+use tokio::{process::Command, time::timeout};
 
 use crate::{
     nginx::free_port,
     support::{authority::Authority, binary::Binary},
 };
 
+/// A node that cannot use its database has ended by then.
+const ENDED_WITHIN: Duration = Duration::from_secs(20);
+
 /// What a node says that cannot use its database.
-fn refused(store: &str, trusted: &Path) -> String {
+async fn refused(store: &str, trusted: &Path) -> String {
     let data = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--store", store, "--data-dir"]).arg(data.path());
-    let Output { status, stderr, .. } = command.env("SSL_CERT_FILE", trusted).output().unwrap();
+    let ended = timeout(ENDED_WITHIN, command.env("SSL_CERT_FILE", trusted).kill_on_drop(true).output()).await;
+    let Output { status, stderr, .. } = ended.expect("it does not serve").unwrap();
     assert!(!status.success());
     String::from_utf8(stderr).unwrap()
 }
@@ -45,7 +47,9 @@ async fn the_database_proves_who_it_is() {
     server.execute("postgres", &unencrypted.replace("= 0", "> 0").replace("NOT ssl", "ssl")).await;
 
     // Neither one whose authority is not trusted, nor one that names another host.
-    assert!(refused(&store, &stranger).contains("certificate"), "{}", refused(&store, &stranger));
+    let said = refused(&store, &stranger).await;
+    assert!(said.contains("certificate"), "{said}");
     let elsewhere = format!("postgres://progressd@ip6-localhost:{port}/postgres?hostaddr=127.0.0.1&sslmode=require");
-    assert!(refused(&elsewhere, &trusted).contains("not valid for name"), "{}", refused(&elsewhere, &trusted));
+    let said = refused(&elsewhere, &trusted).await;
+    assert!(said.contains("not valid for name"), "{said}");
 }

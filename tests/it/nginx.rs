@@ -10,7 +10,7 @@ use std::{
 };
 
 use http::Version;
-use progressd::testing::{SseEvent, SseParser};
+use progressd::testing::{SseEvent, SseParser, kill_with_children};
 use reqwest::{Body, Client, ClientBuilder, Response};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ impl Nginx {
             ("listen [::]:80;", listen(ports[1], "")),
             ("listen 443 ssl http2;", listen(ports[2], protocol)),
             ("listen [::]:443 ssl http2;", listen(ports[3], protocol)),
-            ("server 127.0.0.1:8080;", nodes.iter().map(|node| format!("server {node};\n")).collect()),
+            ("server 127.0.0.1:8080", format!("server {}", nodes.join(" max_fails=0;\nserver "))),
             (CERTIFICATE, path("cert.pem")),
             (KEY, path("key.pem")),
         ] {
@@ -93,6 +93,13 @@ impl Nginx {
     /// Ends it as the system would, and starts it anew on the same ports.
     fn restart(&mut self) {
         self.end();
+        self.master = launch(self.folder.path(), self.ports);
+    }
+
+    /// Kills all of it with SIGKILL, and starts it anew.
+    pub(crate) fn kill(&mut self) {
+        kill_with_children(Pid::from_child(&self.master).as_raw_pid());
+        let _ended = self.master.wait();
         self.master = launch(self.folder.path(), self.ports);
     }
 
@@ -366,4 +373,17 @@ async fn streams_outlive_a_restart_of_nginx() {
         let mut stream = Watched::open(&client, &progress, Some(&cursor)).await;
         assert_eq!(stream.state().await["message"], "missed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_back_is_used_at_once() {
+    let (authority, data) = (Authority::new(), tempfile::tempdir().unwrap());
+    let nodes = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+    let nginx = Nginx::balance(&nodes, &authority.issue(), " ssl http2");
+    let client = authority.client().resolve("progress.example", nginx.address()).build().unwrap();
+    let url = nginx.url("/api/tasks");
+    let status = async || client.get(&url).send().await.unwrap().status().as_u16();
+    assert_eq!(status().await, 503, "both have failed");
+    let _node = serve(data.path(), &nodes[1]);
+    assert_eq!([status().await, status().await], [200, 200]);
 }

@@ -7,13 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use progressd::{
     event::{ChannelName, Class, Draft, Timestamp},
     journal::{
         Group, Journal,
         postgres::{PostgresJournal, PostgresOptions},
     },
-    testing::{PostgresDatabase, PostgresServer},
+    testing::{Fault, PostgresDatabase, PostgresServer},
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -24,8 +25,8 @@ use crate::support::binary::Binary;
 
 /// Nothing that is waited for takes longer.
 const LONG: Duration = Duration::from_secs(30);
-/// How soon all nodes know of a change; several times that on a busy machine.
-const SOON: Duration = Duration::from_secs(5);
+/// How soon all nodes know of a change.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A node with a data directory of its own.
 struct GuardedNode {
@@ -36,9 +37,15 @@ struct GuardedNode {
 
 impl GuardedNode {
     fn start(database: &PostgresDatabase) -> Self {
+        Self::start_on(&database.url())
+    }
+
+    fn start_on(store: &str) -> Self {
         let data = tempfile::tempdir().unwrap();
         // A proxy lets others in: without a key there it would not start.
-        let arguments = ["--store", &database.url(), "--trusted-proxies", "10.0.0.1"];
+        let arguments = ["--store", store, "--trusted-proxies", "10.0.0.1"];
+        // Keys are tried until they are believed, or not any more.
+        let arguments = [&arguments[..], &["--failed-credentials-per-address", "1000000/1s"]].concat();
         Self { binary: Binary::start(data.path(), &arguments), data, client: Client::new() }
     }
 
@@ -51,11 +58,21 @@ impl GuardedNode {
     }
 
     async fn status(&self, key: &str) -> u16 {
-        self.get("/api/tasks").bearer_auth(key).send().await.unwrap().status().as_u16()
+        self.status_of("/api/tasks", key).await
+    }
+
+    async fn status_of(&self, path: &str, key: &str) -> u16 {
+        self.get(path).bearer_auth(key).send().await.unwrap().status().as_u16()
     }
 
     async fn until_status(&self, key: &str, status: u16) {
         timeout(SOON, async { while self.status(key).await != status {} }).await.unwrap();
+    }
+
+    /// Makes a task that is worked on, and answers its path.
+    async fn started(&self, key: &str) -> String {
+        let made = self.post("/api/tasks", key, &json!({ "start": true })).send().await.unwrap();
+        format!("/api/tasks/{}", made.json::<Value>().await.unwrap()["taskId"].as_str().unwrap())
     }
 }
 
@@ -77,10 +94,10 @@ async fn opened(request: RequestBuilder) -> Response {
     response
 }
 
-/// Reads a stream to its end.
-async fn ends(mut stream: Response) {
-    let end = async { while let Ok(Some(_)) = stream.chunk().await {} };
-    timeout(SOON, end).await.expect("the stream ends");
+/// Reads streams to their ends, all of which come soon.
+async fn end(streams: impl IntoIterator<Item = Response>) {
+    let ends = streams.into_iter().map(|mut stream| async move { while let Ok(Some(_)) = stream.chunk().await {} });
+    timeout(SOON, join_all(ends)).await.expect("the streams end");
 }
 
 async fn ticket(node: &GuardedNode, key: &str, channel: &str) -> String {
@@ -106,10 +123,9 @@ async fn keys_tickets_and_sessions_hold_at_all_nodes() {
     one.until_status(&late, 200).await;
     two.until_status(&late, 200).await;
 
-    let made = one.post("/api/tasks", &early, &json!({ "start": true })).send().await.unwrap();
-    let id = made.json::<Value>().await.unwrap()["taskId"].as_str().unwrap().to_owned();
-    let path = format!("/api/tasks/{id}/progress");
-    let by_ticket = ticket(&one, &late, &format!("task:{id}")).await;
+    let path = one.started(&early).await;
+    let by_ticket = ticket(&one, &late, &path.replace("/api/tasks/", "task:")).await;
+    let path = format!("{path}/progress");
     let streams = [
         opened(one.get(&path).bearer_auth(&late)).await,
         opened(two.get(&path).bearer_auth(&late)).await,
@@ -117,9 +133,7 @@ async fn keys_tickets_and_sessions_hold_at_all_nodes() {
     ];
     let lasting = opened(two.get(&path).bearer_auth(&early)).await;
     said(&key_command(&place, &["revoke", "late"]));
-    for stream in streams {
-        ends(stream).await;
-    }
+    end(streams).await;
     assert_eq!((one.status(&late).await, two.status(&late).await), (401, 401));
     assert_eq!(two.get(&format!("{path}?ticket={by_ticket}")).send().await.unwrap().status(), 401);
     assert!(!key_command(&place, &["revoke", "late"]).status.success());
@@ -131,7 +145,7 @@ async fn keys_tickets_and_sessions_hold_at_all_nodes() {
     let stream = opened(with(two.get(&path))).await;
     let signed_out = with(one.client.delete(format!("{}/api/session", one.binary.base()))).send().await.unwrap();
     assert_eq!(signed_out.status(), 204);
-    ends(stream).await;
+    end([stream]).await;
     assert_eq!(with(two.get("/api/tasks")).send().await.unwrap().status(), 401);
     drop(lasting);
 
@@ -147,6 +161,28 @@ async fn keys_tickets_and_sessions_hold_at_all_nodes() {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), ["name", "early", "late"]);
     assert!(rows[1][5] == "-" && rows[1][6].starts_with("20") && rows[2][5].starts_with("20"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_believes_what_it_knew_until_it_is_back() {
+    let database = PostgresServer::shared().database().await;
+    let url = database.url();
+    let place = ["--store", url.as_str()];
+    let key = said(&key_command(&place, &["create", "--name", "ci", "--scope", "admin"]));
+    let proxy = database.proxy();
+    let [cut_off, other] = [database.url_through(&[&proxy]), url.clone()].map(|store| GuardedNode::start_on(&store));
+    let path = cut_off.started(&key).await;
+    let stream = opened(cut_off.get(&format!("{path}/progress")).bearer_auth(&key)).await;
+
+    proxy.set(Fault::Refuse);
+    proxy.cut();
+    said(&key_command(&place, &["revoke", "ci"]));
+    timeout(SOON, async { while other.status_of(&path, &key).await != 401 {} }).await.unwrap();
+    assert_eq!(cut_off.status_of(&path, &key).await, 200, "it has not heard of it");
+    assert_eq!(cut_off.post("/api/tasks", &key, &json!({})).send().await.unwrap().status(), 503);
+    proxy.set(Fault::None);
+    timeout(LONG, async { while cut_off.status_of(&path, &key).await != 401 {} }).await.unwrap();
+    end([stream]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -178,7 +214,9 @@ async fn a_node_that_others_reach_needs_a_key_in_the_store() {
     let data = tempfile::tempdir().unwrap();
     // A key in the data directory is none of the store.
     said(&key_command(&["--data-dir", data.path().to_str().unwrap()], &["create", "--name", "a", "--scope", "admin"]));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+    // It is not to go on.
+    let mut command = Command::new("timeout");
+    command.args([&LONG.as_secs().to_string(), env!("CARGO_BIN_EXE_progressd")]);
     command.args(["serve", "--listen", "127.0.0.1:0", "--trusted-proxies", "10.0.0.1", "--store", &database.url()]);
     let output = command.arg("--data-dir").arg(data.path()).output().unwrap();
     assert!(!output.status.success());
@@ -203,6 +241,6 @@ async fn keys_that_a_node_cannot_read_are_not_believed() {
     let group = Group { id: uuid::Uuid::now_v7(), at: Timestamp::now(), expects: Vec::new(), drafts: vec![draft] };
     newer.append(newer.head().await.unwrap(), vec![group]).await.unwrap();
     node.until_status(&key, 401).await;
-    ends(stream).await;
+    end([stream]).await;
     assert_eq!(node.get("/api/tasks").send().await.unwrap().status(), 401, "access stays on");
 }

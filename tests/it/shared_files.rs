@@ -86,7 +86,9 @@ fn names(path: &Path) -> Vec<String> {
 /// Starts a node that is to refuse, and answers why.
 fn refused(database: &PostgresDatabase, files: &Path) -> String {
     let data = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_progressd"));
+    // It is not to go on.
+    let mut command = Command::new("timeout");
+    command.args([&LONG.as_secs().to_string(), env!("CARGO_BIN_EXE_progressd")]);
     command.args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--store", &database.url()]);
     command.arg("--files-dir").arg(files).arg("--data-dir").arg(data.path());
     let Output { status, stderr, .. } = command.output().unwrap();

@@ -44,10 +44,14 @@ impl LivingNode {
         let mut response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
         let (mut parser, mut events) = (SseParser::default(), Vec::new());
-        while !events.iter().any(|event: &SseEvent| event.data.contains(until)) {
-            let bytes = timeout(LONG, response.chunk()).await.expect("an event").unwrap().expect("it goes on");
-            events.extend(parser.feed(&bytes));
-        }
+        // All of it: comments come again and again.
+        let reading = async {
+            while !events.iter().any(|event: &SseEvent| event.data.contains(until)) {
+                let bytes = response.chunk().await.unwrap().expect("it goes on");
+                events.extend(parser.feed(&bytes));
+            }
+        };
+        timeout(LONG, reading).await.expect("the event");
         events
     }
 }

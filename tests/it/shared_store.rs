@@ -82,11 +82,15 @@ impl Watch {
 
     /// The next event, or none when the stream has ended.
     pub(super) async fn next(&mut self) -> Option<SseEvent> {
-        while self.read.is_empty() {
-            let bytes = timeout(LONG, self.response.chunk()).await.expect("an event").ok().flatten()?;
-            self.read = self.parser.feed(&bytes);
-        }
-        Some(self.read.remove(0))
+        // All of it: comments come again and again.
+        let reading = async {
+            while self.read.is_empty() {
+                let bytes = self.response.chunk().await.ok().flatten()?;
+                self.read = self.parser.feed(&bytes);
+            }
+            Some(self.read.remove(0))
+        };
+        timeout(LONG, reading).await.expect("an event")
     }
 
     /// Reads on until a state, without a reset on the way; answers the cursor of its event.

@@ -4,6 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use futures_util::future::select_ok;
+use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config, Connection, Error, Socket,
     config::{Host, SslMode, TargetSessionAttrs},
@@ -11,7 +12,10 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::DatabaseRefused;
+use super::{
+    connect::{CONNECTED_MAX, silent},
+    error::{DatabaseError, DatabaseRefused},
+};
 
 /// How long a connection may take to be made, on each host.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -21,7 +25,7 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 /// What each session is told; times in milliseconds. The first two are shorter than a node waits for an answer.
 const SESSION: &str = "-c statement_timeout=10000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=10000 \
-     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
+     -c tcp_user_timeout=10000 -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off -c jit=off";
 
 /// A connection that nothing drives by itself.
 pub(super) type DrivenConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
@@ -72,6 +76,22 @@ impl Address {
     {
         let asked = self.hosts.iter().map(|host| Box::pin(connect(host)));
         select_ok(asked).await.map(|(connected, _)| connected)
+    }
+
+    /// Does work on a connection that lives as long as the work.
+    pub(super) async fn work<T, E: From<DatabaseError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let connected = timeout(CONNECTED_MAX, self.connect()).await.map_err(|_| DatabaseError::Away(silent()))?;
+        let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error))?;
+        tokio::select! {
+            done = work(&mut client) => done,
+            ended = connection => {
+                let ended = ended.map_err(|error| DatabaseError::before_sending(&error));
+                Err(ended.err().unwrap_or_else(|| DatabaseError::Away("the connection ended".into())).into())
+            }
+        }
     }
 
     /// A connection of its own, which does nothing that its holder does not drive.

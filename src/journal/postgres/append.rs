@@ -12,15 +12,19 @@ use super::{
 };
 use crate::{
     event::{Epoch, Event, HistoryBounds, Seq},
-    journal::{Appended, Expect, Group, Members, Outcome},
+    journal::{Expect, Group, Members, Outcome, column::at_most},
 };
 
 /// See append.sql.
 pub(super) const APPEND: &str = "SELECT * FROM progressd.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-     $14, $15, $16, $17, $18, $19, $20, $21, $22)";
+     $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)";
 
 /// The longest member that is kept for lists: an index cannot have much longer values, and names are shorter.
 const MEMBER_BYTES_MAX: usize = 512;
+
+/// Bytes of others' events in the answer to an append. A connection takes so many before anybody reads them, so that the lock
+/// of the log waits for no node.
+const ANSWER_MAX: i64 = 32 * 1024;
 
 /// Groups, a column each.
 pub(super) struct Columns<'a> {
@@ -56,7 +60,7 @@ impl<'a> Columns<'a> {
         let mut columns = Self {
             known_head: signed(known_head),
             epoch: epoch.to_string(),
-            log_max: i64::try_from(log_max).unwrap_or(i64::MAX),
+            log_max: at_most(log_max),
             group_ids: groups.iter().map(|group| group.id).collect(),
             group_ats: groups.iter().map(|group| group.at.as_millis()).collect(),
             expect_groups: Vec::new(),
@@ -109,7 +113,7 @@ impl<'a> Columns<'a> {
     }
 
     /// The values of [`APPEND`].
-    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 22] {
+    pub(super) fn values(&self) -> [&(dyn ToSql + Sync); 23] {
         let [statuses, kinds, user_ids, queues] = &self.members;
         [
             &self.known_head,
@@ -134,6 +138,7 @@ impl<'a> Columns<'a> {
             user_ids,
             queues,
             &self.bytes_max,
+            &ANSWER_MAX,
         ]
     }
 }
@@ -143,25 +148,37 @@ pub(super) fn is_listable(member: &str) -> bool {
     member.len() <= MEMBER_BYTES_MAX && !member.contains('\0')
 }
 
-/// Reads what `progressd.append` answers. Events of the groups are not among its rows, since they are known.
-pub(super) fn appended(mut groups: Vec<Group>, rows: &[Row]) -> Result<Appended, DatabaseError> {
+/// What `progressd.append` answers.
+pub(super) struct Answer {
+    pub(super) outcomes: Vec<Outcome>,
+    /// The first events of others.
+    pub(super) others: Vec<Event>,
+    /// The last of others, in the answer or not.
+    pub(super) others_through: Seq,
+    /// The events of the groups, after all others.
+    pub(super) placed: Vec<Event>,
+}
+
+/// Reads it. Events of the groups are not among its rows, since they are known.
+pub(super) fn answer(mut groups: Vec<Group>, rows: &[Row]) -> Result<Answer, DatabaseError> {
     let (placed, others) = rows.split_at_checked(groups.len()).ok_or_else(misunderstood)?;
-    let mut events = others.iter().map(|row| record::event(row, 1)).collect::<Result<Vec<_>, _>>()?;
-    let mut outcomes = Vec::with_capacity(placed.len());
+    let others = others.iter().map(|row| record::event(row, 1)).collect::<Result<Vec<_>, _>>()?;
+    let others_through = record::seq_at(placed.first().ok_or_else(misunderstood)?, 2)?;
+    let (mut outcomes, mut events) = (Vec::with_capacity(placed.len()), Vec::new());
     for (group, row) in groups.iter_mut().zip(placed) {
-        if record::at::<Option<&str>>(row, 4)?.is_some() {
-            outcomes.push(Outcome::Conflict(record::channel(row, 4)?));
+        if record::value_at::<Option<&str>>(row, 4)?.is_some() {
+            outcomes.push(Outcome::Conflict(record::channel_at(row, 4)?));
             continue;
         }
         outcomes.push(Outcome::Committed);
-        if record::at::<Option<i64>>(row, 1)?.is_some() {
-            let first = record::seq(row, 1)?.0;
+        if record::value_at::<Option<i64>>(row, 1)?.is_some() {
+            let first = record::seq_at(row, 1)?.0;
             let drafts = mem::take(&mut group.drafts);
             let place = |(seq, draft)| Event { seq: Seq(seq), at: group.at, group: group.id, draft };
             events.extend((first..).zip(drafts).map(place));
         }
     }
-    Ok(Appended { outcomes, events })
+    Ok(Answer { outcomes, others, others_through, placed: events })
 }
 
 fn misunderstood() -> DatabaseError {

@@ -1,5 +1,6 @@
 -- What an append does, as functions in the database: so it is one round trip, and the log's lock is never held by a
--- node that has gone silent half-way. Errors of our own: PDLAP, PDHED, PDEPO (see error.rs).
+-- node that has gone silent half-way. Its answer is sent before the commit, so it is kept small enough for what the network
+-- takes without a reader. Errors of our own: PDLAP, PDHED, PDEPO (see error.rs).
 
 -- They are made anew with each version of the store: those of an earlier one go first.
 DO $$
@@ -174,9 +175,9 @@ $$;
 -- Tries groups in order. `expect_groups` and `draft_groups` say to which group, counted from one, each expectation and
 -- each draft belongs, in their order; an expected seq that is NULL is that of a channel which is absent.
 --
--- Answers a row a group, with its `place`: a `channel` where it conflicted there, a `seq` where its first event got that
--- one, neither where it was committed before or had no drafts. Then, without a place, all events of others after
--- `known_head`.
+-- Answers a row a group, with its `place`, the head before all of them in `at`, and a `channel` where it conflicted there, a
+-- `seq` where its first event got that one, neither where it was committed before or had no drafts. Then, without a place,
+-- the events of others after `known_head`, as long as they have no more than `answer_max` bytes.
 CREATE FUNCTION progressd.append(
     known_head bigint, known_epoch text, log_max bigint,
     group_ids uuid[], group_ats bigint[],
@@ -185,7 +186,9 @@ CREATE FUNCTION progressd.append(
     draft_classes smallint[], draft_names text[], draft_datas bytea[], draft_memos bytea[], draft_origins bytea[],
     draft_statuses text[], draft_kinds text[], draft_user_ids text[], draft_queues text[],
     -- Absent in an append of a node of version 1, which does not know it.
-    bytes_max bigint DEFAULT 9223372036854775807
+    bytes_max bigint DEFAULT 9223372036854775807,
+    -- Of one of version 3.
+    answer_max bigint DEFAULT 9223372036854775807
 ) RETURNS TABLE (
     place integer, seq bigint, at bigint, class smallint, channel text, grouped uuid, name text, data bytea,
     memo bytea, origin bytea
@@ -213,6 +216,7 @@ BEGIN
     known := ARRAY(SELECT DISTINCT e.grouped FROM progressd.events e
         WHERE e.seq > known_head AND e.grouped = ANY (group_ids));
 
+    at := store.head;
     FOR g IN 1 .. cardinality(group_ids) LOOP
         place := g;
         seq := NULL;
@@ -245,8 +249,12 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 
-    RETURN QUERY SELECT NULL::integer, e.* FROM progressd.events e
-        WHERE e.seq > known_head AND e.seq <= store.head ORDER BY e.seq;
+    RETURN QUERY SELECT NULL::integer, o.seq, o.at, o.class, o.channel, o.grouped, o.name, o.data, o.memo, o.origin FROM (
+        -- Without its texts, an event is sent in some 200 bytes.
+        SELECT e.*, sum(200 + octet_length(e.data) + coalesce(octet_length(e.memo), 0)
+            + coalesce(octet_length(e.origin), 0)) OVER (ORDER BY e.seq) AS size
+        FROM progressd.events e WHERE e.seq > known_head AND e.seq <= least(store.head, known_head + answer_max / 200)
+    ) o WHERE o.size <= answer_max ORDER BY o.seq;
     IF new_head > store.head THEN
         UPDATE progressd.store SET head = new_head;
         IF new_head - log_max > store.trimmed_through + 1024 THEN

@@ -5,7 +5,8 @@ use std::{error::Error as _, path::PathBuf};
 use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::journal::JournalError;
+use super::open::VERSION;
+use crate::journal::{JournalError, column::Damage};
 
 /// Why a journal could not be opened. No message names the password.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +74,25 @@ pub(super) enum DatabaseError {
     /// It goes on as another life of the store than the one that is known.
     #[error("the store has begun another life")]
     NewLife,
+    /// It is of a newer progressd.
+    #[error("the store has version {0}")]
+    Newer(i32),
     #[error("{0}")]
     Damaged(String),
 }
 
+impl From<Damage> for DatabaseError {
+    fn from(Damage(what): Damage) -> Self {
+        Self::Damaged(what)
+    }
+}
+
 impl DatabaseError {
+    /// The one row of the store's facts is not there.
+    pub(super) fn no_facts() -> Self {
+        Self::Damaged("its row of facts is missing".into())
+    }
+
     /// Of a statement that was sent.
     pub(super) fn after_sending(error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
@@ -118,6 +133,8 @@ impl DatabaseError {
             &SqlState::DISK_FULL => Self::Full(text),
             &SqlState::DATA_CORRUPTED
             | &SqlState::INDEX_CORRUPTED
+            | &SqlState::UNIQUE_VIOLATION
+            | &SqlState::UNDEFINED_COLUMN
             | &SqlState::UNDEFINED_TABLE
             | &SqlState::UNDEFINED_FUNCTION
             | &SqlState::INVALID_SCHEMA_NAME => Self::Damaged(text),
@@ -130,6 +147,7 @@ impl DatabaseError {
         let place = place.to_owned();
         match self {
             Self::Damaged(what) => DatabaseRefused::Damaged { place, what },
+            Self::Newer(found) => DatabaseRefused::Newer { place, found, supported: VERSION },
             other => DatabaseRefused::Unavailable { place, reason: other.to_string() },
         }
     }
@@ -142,7 +160,7 @@ impl From<DatabaseError> for JournalError {
             DatabaseError::Damaged(what) => Self::Damaged(what),
             // What was known is of another life: it is loaded anew.
             DatabaseError::Lapsed | DatabaseError::NewLife => Self::Lapsed,
-            DatabaseError::Closed | DatabaseError::Away(_) | DatabaseError::Lost(_) => {
+            DatabaseError::Closed | DatabaseError::Newer(_) | DatabaseError::Away(_) | DatabaseError::Lost(_) => {
                 Self::Unavailable(error.to_string())
             }
         }

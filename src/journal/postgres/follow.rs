@@ -21,10 +21,15 @@ use super::{
     record::{self, signed},
     time,
 };
-use crate::{event::Seq, journal::Tail};
+use crate::{
+    event::{Epoch, Event, Seq},
+    journal::{Tail, column::at_most},
+};
 
 /// How often the log is looked at without a hint.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// Events that are read at once.
+const PAGE: usize = 1024;
 /// How long the connection that listens may take to be made.
 const LISTEN_MAX: Duration = Duration::from_secs(5);
 /// How many looks in a row may find what no hint has told of, until the connection that listens counts as dead.
@@ -82,16 +87,38 @@ impl PostgresJournal {
         }
     }
 
+    /// The events after a seq through another one, or through the head; of which the first are known already.
+    pub(super) async fn others_through(
+        &self,
+        mut events: Vec<Event>,
+        known_head: Seq,
+        through: Option<Seq>,
+    ) -> Result<Tail, DatabaseError> {
+        loop {
+            let last = events.last().map_or(known_head, |last| last.seq);
+            let missing = through.map_or(PAGE, |through| PAGE.min(usize::try_from(through.0 - last.0).unwrap_or(PAGE)));
+            if missing == 0 {
+                return Ok(Tail::Events(events));
+            }
+            let Tail::Events(page) = self.look(last, missing).await? else { return Ok(Tail::Lapsed) };
+            let is_last = page.len() < missing;
+            events.extend(page);
+            if is_last {
+                return Ok(if through.is_none() { Tail::Events(events) } else { Tail::Lapsed });
+            }
+        }
+    }
+
     /// What the log has after a seq, if this is the life of the store that the caller knows.
     async fn look(&self, known_head: Seq, limit: usize) -> Result<Tail, DatabaseError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let sent = Instant::now();
         let rows = self.connections.query(PoolKind::Own, &read::tail_sql(), &[&signed(known_head), &limit]).await?;
         if let Some(row) = rows.first() {
             self.clock.learn(time::told_at(row)?, sent);
         }
         if let Some(row) = rows.first()
-            && record::parsed::<crate::event::Epoch>(row, 1)? != self.life.adopted()
+            && record::parsed_at::<Epoch>(row, 1)? != self.life.adopted()
             && !self.meet_life(PoolKind::Own).await?
         {
             return Ok(Tail::Lapsed);

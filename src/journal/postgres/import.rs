@@ -1,7 +1,7 @@
 //! Taking over an embedded store: all of it in one transaction, which makes the tables too. A move that is cut off leaves
 //! nothing behind.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use tokio_postgres::{
     Client, Transaction,
@@ -11,7 +11,7 @@ use tokio_postgres::{
 
 use super::{
     address::Address,
-    append::{APPEND, Columns, appended, is_listable},
+    append::{self, APPEND, Columns, is_listable},
     error::{DatabaseError, DatabaseRefused},
     life::DURABLE,
     open,
@@ -124,16 +124,9 @@ pub async fn import(
     told: MoveProgress<'_>,
 ) -> Result<(), ImportError> {
     let address = Address::parse(url)?;
+    let import = async |client: &mut Client| import_on(client, source, more, beside, told).await;
+    let imported = address.work(import).await;
     let place = &address.place;
-    let connected = address.connect().await;
-    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
-    let imported = tokio::select! {
-        imported = import_on(&mut client, source, more, beside, told) => imported,
-        ended = connection => {
-            let reason = ended.err().map_or("the connection ended".into(), |error| error.to_string());
-            Err(DatabaseError::Lost(reason).into())
-        }
-    };
     imported.map_err(|failed| match failed {
         ImportFailure::NotEmpty => ImportError::NotEmpty(place.clone()),
         ImportFailure::Database(error) => error.at_open(place).into(),
@@ -187,58 +180,25 @@ async fn copy_rows(
     source: &SqliteExport,
     told: MoveProgress<'_>,
 ) -> Result<(), ImportFailure> {
-    let mut copied = [0; 4];
-    {
-        let mut to = pin!(copy_to(transaction, EVENTS).await?);
-        let mut after = source.trimmed_through();
-        while let Some(last) = slice(source.events(after)?, |event| event.seq, &mut after) {
-            for event in &last {
-                write_event(&mut to, event).await?;
-            }
-            copied[0] += last.len() as u64;
-            told("events of the log", copied[0]);
-        }
-        to.finish().await?;
-    }
-    {
-        let mut to = pin!(copy_to(transaction, CHANNELS).await?);
-        let mut after = Seq::ZERO;
-        while let Some(channels) = slice(source.channels(after)?, |channel| channel.stored.created, &mut after) {
-            for channel in &channels {
-                write_channel(&mut to, channel).await?;
-            }
-            copied[1] += channels.len() as u64;
-            told("channels", copied[1]);
-        }
-        to.finish().await?;
-    }
-    {
-        let mut to = pin!(copy_to(transaction, HISTORY).await?);
-        let mut after = Seq::ZERO;
-        while let Some(events) = slice(source.history(after)?, |moved| moved.event.seq, &mut after) {
-            for MovedEvent { channel, event } in &events {
-                let (class, name) = (class(event), event.draft.name.as_deref());
-                let (seq, at) = (signed(event.seq), event.at.as_millis());
-                let data = &event.draft.data[..];
-                to.as_mut().write(&[&signed(*channel), &seq, &at, &class, &event.group, &name, &data]).await?;
-            }
-            copied[2] += events.len() as u64;
-            told("events of histories", copied[2]);
-        }
-        to.finish().await?;
-    }
-    {
-        let mut to = pin!(copy_to(transaction, ORIGINS).await?);
-        let mut after = Seq::ZERO;
-        while let Some(origins) = slice(source.origins(after)?, |(channel, _)| *channel, &mut after) {
-            for (channel, origin) in &origins {
-                to.as_mut().write(&[&signed(*channel), origin]).await?;
-            }
-            copied[3] += origins.len() as u64;
-            told("origins", copied[3]);
-        }
-        to.finish().await?;
-    }
+    let mut to = Destination { transaction, told };
+    let created = |channel: &MovedChannel| channel.stored.created;
+    let begins = source.trimmed_through();
+    let copied = [
+        to.copy("events of the log", EVENTS, begins, |after| source.events(after), |event| event.seq, write_event)
+            .await?,
+        to.copy("channels", CHANNELS, Seq::ZERO, |after| source.channels(after), created, write_channel).await?,
+        to.copy(
+            "events of histories",
+            HISTORY,
+            Seq::ZERO,
+            |after| source.history(after),
+            |moved| moved.event.seq,
+            write_history,
+        )
+        .await?,
+        to.copy("origins", ORIGINS, Seq::ZERO, |after| source.origins(after), |(channel, _)| *channel, write_origin)
+            .await?,
+    ];
     let expected = source.counts()?;
     if copied == expected {
         return Ok(());
@@ -246,72 +206,98 @@ async fn copy_rows(
     Err(DatabaseError::Damaged(format!("{copied:?} rows were copied, and there are {expected:?}")).into())
 }
 
-/// A slice that is not empty; the next one is after its last row.
-fn slice<T>(rows: Vec<T>, place: impl Fn(&T) -> Seq, after: &mut Seq) -> Option<Vec<T>> {
-    *after = place(rows.last()?);
-    Some(rows)
+struct Destination<'a> {
+    transaction: &'a Transaction<'a>,
+    told: MoveProgress<'a>,
 }
 
-async fn copy_to(
-    transaction: &Transaction<'_>,
-    (table, types): (&str, &[Type]),
-) -> Result<BinaryCopyInWriter, tokio_postgres::Error> {
-    let sink = transaction.copy_in(&format!("COPY progressd.{table} FROM STDIN (FORMAT binary)")).await?;
-    Ok(BinaryCopyInWriter::new(sink, types))
+impl Destination<'_> {
+    /// Copies rows slice by slice, each from behind the last row of the one before, and answers how many.
+    async fn copy<T>(
+        &mut self,
+        what: &'static str,
+        (table, types): (&str, &[Type]),
+        mut after: Seq,
+        slice: impl Fn(Seq) -> Result<Vec<T>, OpenError>,
+        place: impl Fn(&T) -> Seq,
+        write: impl AsyncFn(Pin<&mut BinaryCopyInWriter>, &T) -> Result<(), tokio_postgres::Error>,
+    ) -> Result<u64, ImportFailure> {
+        let sink = self.transaction.copy_in(&format!("COPY progressd.{table} FROM STDIN (FORMAT binary)")).await?;
+        let mut to = pin!(BinaryCopyInWriter::new(sink, types));
+        let mut copied = 0;
+        loop {
+            let rows = slice(after)?;
+            let Some(last) = rows.last() else { break };
+            after = place(last);
+            for row in &rows {
+                write(to.as_mut(), row).await?;
+            }
+            copied += rows.len() as u64;
+            (self.told)(what, copied);
+        }
+        to.finish().await?;
+        Ok(copied)
+    }
 }
 
-async fn write_event(
-    to: &mut std::pin::Pin<&mut BinaryCopyInWriter>,
-    event: &Event,
-) -> Result<(), tokio_postgres::Error> {
+async fn write_event(to: Pin<&mut BinaryCopyInWriter>, event: &Event) -> Result<(), tokio_postgres::Error> {
     let draft = &event.draft;
-    to.as_mut()
-        .write(&[
-            &signed(event.seq),
-            &event.at.as_millis(),
-            &class(event),
-            &draft.channel.to_string(),
-            &event.group,
-            &draft.name.as_deref(),
-            &&draft.data[..],
-            &draft.memo.as_deref(),
-            &draft.origin.as_deref(),
-        ])
-        .await
+    to.write(&[
+        &signed(event.seq),
+        &event.at.as_millis(),
+        &class(event),
+        &draft.channel.to_string(),
+        &event.group,
+        &draft.name.as_deref(),
+        &&draft.data[..],
+        &draft.memo.as_deref(),
+        &draft.origin.as_deref(),
+    ])
+    .await
 }
 
-async fn write_channel(
-    to: &mut std::pin::Pin<&mut BinaryCopyInWriter>,
-    channel: &MovedChannel,
-) -> Result<(), tokio_postgres::Error> {
+async fn write_channel(to: Pin<&mut BinaryCopyInWriter>, channel: &MovedChannel) -> Result<(), tokio_postgres::Error> {
     let MovedChannel { stored, last_at, size, tick, members } = channel;
     let member = |member: &Option<String>| member.clone().filter(|member| is_listable(member));
     let visible = stored.visible.as_ref();
-    to.as_mut()
-        .write(&[
-            &signed(stored.created),
-            &stored.channel.to_string(),
-            &stored.channel.kind_word(),
-            &signed(stored.last),
-            &signed(stored.floor),
-            &signed(Seq(size.events)),
-            &signed(Seq(size.bytes)),
-            &signed(*tick),
-            &stored.finished_at.map(|at| at.as_millis()),
-            &stored.gone.then_some(last_at.as_millis()),
-            &member(&members.status),
-            &member(&members.kind),
-            &member(&members.user_id),
-            &member(&members.queue),
-            &visible.map(|event| signed(event.seq)),
-            &visible.map(|event| event.at.as_millis()),
-            &visible.map(class),
-            &visible.map(|event| event.group),
-            &visible.and_then(|event| event.draft.name.as_deref()),
-            &visible.map(|event| &event.draft.data[..]),
-            &stored.memo.as_deref(),
-        ])
-        .await
+    to.write(&[
+        &signed(stored.created),
+        &stored.channel.to_string(),
+        &stored.channel.kind_word(),
+        &signed(stored.last),
+        &signed(stored.floor),
+        &signed(Seq(size.events)),
+        &signed(Seq(size.bytes)),
+        &signed(*tick),
+        &stored.finished_at.map(|at| at.as_millis()),
+        &stored.gone.then_some(last_at.as_millis()),
+        &member(&members.status),
+        &member(&members.kind),
+        &member(&members.user_id),
+        &member(&members.queue),
+        &visible.map(|event| signed(event.seq)),
+        &visible.map(|event| event.at.as_millis()),
+        &visible.map(class),
+        &visible.map(|event| event.group),
+        &visible.and_then(|event| event.draft.name.as_deref()),
+        &visible.map(|event| &event.draft.data[..]),
+        &stored.memo.as_deref(),
+    ])
+    .await
+}
+
+async fn write_history(to: Pin<&mut BinaryCopyInWriter>, moved: &MovedEvent) -> Result<(), tokio_postgres::Error> {
+    let MovedEvent { channel, event } = moved;
+    let (seq, at, name, data) =
+        (signed(event.seq), event.at.as_millis(), event.draft.name.as_deref(), &event.draft.data[..]);
+    to.write(&[&signed(*channel), &seq, &at, &class(event), &event.group, &name, &data]).await
+}
+
+async fn write_origin(
+    to: Pin<&mut BinaryCopyInWriter>,
+    (channel, origin): &(Seq, Vec<u8>),
+) -> Result<(), tokio_postgres::Error> {
+    to.write(&[&signed(*channel), origin]).await
 }
 
 fn class(event: &Event) -> i16 {
@@ -328,7 +314,7 @@ async fn append(transaction: &Transaction<'_>, source: &SqliteExport, groups: Ve
         let columns = Columns::new(head, epoch, usize::MAX, HistoryBounds::from(1), &groups);
         transaction.query(APPEND, &columns.values()).await?
     };
-    let outcomes = appended(groups, &rows)?.outcomes;
+    let outcomes = append::answer(groups, &rows)?.outcomes;
     if outcomes.iter().all(|outcome| *outcome == Outcome::Committed) {
         return Ok(());
     }

@@ -143,23 +143,19 @@ async fn enter(client: &Client, known: Option<(Epoch, Seq)>) -> Result<Epoch, Da
     let (epoch, head) = (known.map(|(epoch, _)| epoch.to_string()), known.map_or(0, |(_, head)| signed(head)));
     let entered = client.query_one("SELECT progressd.enter($1, $2, $3)", &[&new_epoch.as_str(), &epoch, &head]).await;
     let row = entered.map_err(|error| DatabaseError::before_sending(&error))?;
-    record::parsed(&row, 0)
+    record::parsed_at(&row, 0)
 }
 
 async fn read(client: &Client) -> Result<(Epochs, Seq), DatabaseError> {
     let rows = client.query(EPOCHS, &[]).await.map_err(|error| DatabaseError::before_sending(&error))?;
-    let row = rows.first().ok_or_else(missing)?;
-    Ok((epochs(&rows)?, record::seq(row, 3)?))
-}
-
-fn missing() -> DatabaseError {
-    DatabaseError::Damaged("its row of facts is missing".into())
+    let row = rows.first().ok_or_else(DatabaseError::no_facts)?;
+    Ok((epochs(&rows)?, record::seq_at(row, 3)?))
 }
 
 fn epochs(rows: &[Row]) -> Result<Epochs, DatabaseError> {
-    let row = rows.first().ok_or_else(missing)?;
-    let store = record::parsed(row, 0)?;
-    let begun = rows.iter().map(|row| Ok((record::seq(row, 1)?, record::parsed(row, 2)?)));
+    let row = rows.first().ok_or_else(DatabaseError::no_facts)?;
+    let store = record::parsed_at(row, 0)?;
+    let begun = rows.iter().map(|row| Ok((record::seq_at(row, 1)?, record::parsed_at(row, 2)?)));
     let begun = begun.collect::<Result<Vec<_>, DatabaseError>>()?;
     // As many as an embedded store keeps.
     let begun = begun[begun.len().saturating_sub(Epochs::KEPT_MAX)..].to_vec();

@@ -2,10 +2,11 @@
 //!
 //! An append is one call of a function in the database (`append.sql`, `append.rs`), which holds the log's lock, checks
 //! what the groups expect, adds the events and folds them into the rows of their channels, all in one transaction. So
-//! there is nothing to fold behind it, and a read is one statement (`read.rs`). What other nodes append is heard of in
-//! `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in `tables.sql` and a
-//! file for each later version (`history_bytes.sql`, `lives.sql`), how they are made in `open.rs` or taken over in `import.rs`, the
-//! lives of the store in `life.rs`, connections and their time-outs in `connect.rs`.
+//! there is nothing to fold behind it, and a read is one statement (`read.rs`, its rows in `record.rs`). What other nodes
+//! append is heard of in `follow.rs`, with the time of the database, which is that of all (`time.rs`). The tables are in
+//! `tables.sql` and a file for each later version (`history_bytes.sql`, `lives.sql`), how they are made in `open.rs` or
+//! taken over in `import.rs`, the lives of the store in `life.rs`, this node in `node.rs`, connections and their time-outs
+//! in `address.rs` and `connect.rs`.
 //!
 //! What PostgreSQL has committed is as durable as it is set up to be; a node that loses its connection tries again.
 
@@ -36,7 +37,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     address::Address,
-    append::{APPEND, Columns},
+    append::{APPEND, Answer, Columns},
     connect::{Connections, PoolKind},
     error::DatabaseError,
     follow::LogFollower,
@@ -44,7 +45,9 @@ use self::{
     record::signed,
     time::DatabaseClock,
 };
-use super::{Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail};
+use super::{
+    Appended, Counted, Group, Journal, JournalError, Listing, Member, Outcome, SWEEP_MAX, Stored, Tail, column::at_most,
+};
 use crate::event::{ChannelKind, ChannelName, Epoch, Epochs, History, HistoryBounds, Seq, Timestamp};
 
 /// How much the journal keeps. All nodes of a store should have the same.
@@ -117,12 +120,21 @@ impl PostgresJournal {
 
     async fn histories(&self, channels: &[ChannelName], after: Seq) -> Result<Vec<History>, JournalError> {
         let rows = self.query(PoolKind::Shared, read::HISTORIES, &[&texts(channels), &signed(after)]).await?;
-        Ok(read::histories(channels, &rows)?)
+        let histories = read::histories(channels, &rows)?;
+        self.note_read(histories.iter().filter_map(|history| history.events.last()).map(|last| last.seq));
+        Ok(histories)
     }
 
     async fn lasts(&self, kind: PoolKind, channels: &[ChannelName]) -> Result<Vec<Option<Stored>>, JournalError> {
         let rows = self.query(kind, &read::last_sql(), &[&texts(channels)]).await?;
-        Ok(read::in_order(channels, &rows)?)
+        let lasts = read::in_order(channels, &rows)?;
+        self.note_read(lasts.iter().flatten().map(|stored| stored.last));
+        Ok(lasts)
+    }
+
+    /// Who is shown what a standby may not have is shown that it was lost, too.
+    fn note_read(&self, lasts: impl Iterator<Item = Seq>) {
+        lasts.max().into_iter().for_each(|last| self.life.note_head(last));
     }
 }
 
@@ -155,8 +167,8 @@ impl Journal for PostgresJournal {
 
     async fn head(&self) -> Result<Seq, JournalError> {
         let rows = self.query(PoolKind::Own, "SELECT head FROM progressd.store", &[]).await?;
-        let row = rows.first().ok_or_else(|| JournalError::Damaged("its row of facts is missing".into()))?;
-        let head = record::seq(row, 0)?;
+        let row = rows.first().ok_or_else(DatabaseError::no_facts)?;
+        let head = record::seq_at(row, 0)?;
         self.life.name_head(head);
         Ok(head)
     }
@@ -166,6 +178,13 @@ impl Journal for PostgresJournal {
     }
 
     async fn append(&self, known_head: Seq, groups: Vec<Group>) -> Result<Appended, JournalError> {
+        if groups.is_empty() {
+            return match self.others_through(Vec::new(), known_head, None).await? {
+                Tail::Events(events) => Ok(Appended { outcomes: Vec::new(), events }),
+                Tail::Lapsed => Err(JournalError::Lapsed),
+            };
+        }
+        let unknown = Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() };
         let mut answer = self.try_append(known_head, &groups).await;
         if let Err(DatabaseError::NewLife) = answer
             && self.meet_life(PoolKind::Own).await?
@@ -174,20 +193,26 @@ impl Journal for PostgresJournal {
         }
         match answer {
             Ok(rows) => {
-                let appended = append::appended(groups, &rows)?;
-                self.life.note_head(appended.events.last().map_or(known_head, |last| last.seq));
-                Ok(appended)
+                let Answer { outcomes, others, others_through, placed } = append::answer(groups, &rows)?;
+                // What is committed is not known before all that came before it is.
+                let Ok(Tail::Events(mut events)) = self.others_through(others, known_head, Some(others_through)).await
+                else {
+                    return Ok(unknown);
+                };
+                events.extend(placed);
+                self.life.note_head(events.last().map_or(known_head, |last| last.seq));
+                Ok(Appended { outcomes, events })
             }
             Err(DatabaseError::Lost(reason)) => {
                 tracing::warn!(reason, "the answer to an append was lost");
-                Ok(Appended { outcomes: vec![Outcome::Unknown; groups.len()], events: Vec::new() })
+                Ok(unknown)
             }
             Err(error) => Err(error.into()),
         }
     }
 
     async fn tail(&self, after: Seq, limit: usize) -> Result<Tail, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let rows = self.query(PoolKind::Shared, &read::tail_sql(), &[&signed(after), &limit]).await?;
         Ok(read::tail(&rows, after)?)
     }
@@ -223,23 +248,23 @@ impl Journal for PostgresJournal {
     }
 
     async fn live(&self, kind: ChannelKind, after: Seq, limit: usize) -> Result<Vec<Stored>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let rows = self.query(PoolKind::Own, &read::live_sql(), &[&kind.as_str(), &signed(after), &limit]).await?;
         Ok(rows.iter().map(record::stored).collect::<Result<_, _>>()?)
     }
 
     async fn finished_before(&self, at: Timestamp, limit: usize) -> Result<Vec<(ChannelName, Seq)>, JournalError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = at_most(limit);
         let kinds: Vec<_> = ChannelKind::known().map(ChannelKind::as_str).collect();
         let rows = self.query(PoolKind::Shared, read::FINISHED, &[&at.as_millis(), &limit, &kinds]).await?;
-        let finished = rows.iter().map(|row| Ok((record::channel(row, 0)?, record::seq(row, 1)?)));
+        let finished = rows.iter().map(|row| Ok((record::channel_at(row, 0)?, record::seq_at(row, 1)?)));
         Ok(finished.collect::<Result<_, DatabaseError>>()?)
     }
 
     async fn sweep(&self, at: Timestamp, limit: usize) -> Result<bool, JournalError> {
-        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let limit = at_most(limit.min(SWEEP_MAX));
         let rows = self.query(PoolKind::Shared, "SELECT progressd.sweep($1, $2)", &[&at.as_millis(), &limit]).await?;
-        let swept = rows.first().map_or(Ok(0), |row| record::at::<i64>(row, 0))?;
+        let swept = rows.first().map_or(Ok(0), |row| record::value_at::<i64>(row, 0))?;
         Ok(swept > 0 && swept == limit)
     }
 
@@ -250,11 +275,11 @@ impl Journal for PostgresJournal {
         after: Seq,
         limit: usize,
     ) -> Result<Option<Seq>, JournalError> {
-        let limit = i64::try_from(limit.min(SWEEP_MAX)).unwrap_or(i64::MAX);
+        let limit = at_most(limit.min(SWEEP_MAX));
         let sql = "SELECT progressd.trim_channels($1, $2, $3, $4)";
         let values: [&(dyn ToSql + Sync); 4] = [&kind.as_str(), &at.as_millis(), &signed(after), &limit];
         let rows = self.query(PoolKind::Shared, sql, &values).await?;
-        let next = rows.first().map_or(Ok(None), |row| record::at::<Option<i64>>(row, 0))?;
+        let next = rows.first().map_or(Ok(None), |row| record::value_at::<Option<i64>>(row, 0))?;
         Ok(next.and_then(|next| u64::try_from(next).ok()).map(Seq))
     }
 

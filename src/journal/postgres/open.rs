@@ -1,11 +1,9 @@
 //! Opening: the tables are made or upgraded under a lock, and the store tells who it is.
 
-use tokio::time::timeout;
 use tokio_postgres::{Client, Transaction};
 
 use super::{
     address::Address,
-    connect::{CONNECTED_MAX, silent},
     error::{DatabaseError, DatabaseRefused},
     life::Life,
     time::{self, DatabaseClock},
@@ -31,36 +29,21 @@ pub(super) struct FoundStore {
 
 /// Makes the store what this version needs, and reads who it is.
 pub(super) async fn open(address: &Address, history: HistoryBounds) -> Result<FoundStore, DatabaseRefused> {
-    let place = &address.place;
-    let connected =
-        timeout(CONNECTED_MAX, address.connect()).await.map_err(|_| DatabaseError::Away(silent()).at_open(place))?;
-    let (mut client, connection) = connected.map_err(|error| DatabaseError::before_sending(&error).at_open(place))?;
-    // The connection lives as long as the work on it.
-    tokio::select! {
-        opened = open_on(&mut client, place, history) => opened,
-        ended = connection => {
-            let reason = ended.err().map_or("the connection ended".into(), |error| DatabaseError::before_sending(&error).to_string());
-            Err(DatabaseRefused::Unavailable { place: place.clone(), reason })
-        }
-    }
+    let opened = address.work(async |client: &mut Client| open_on(client, history).await).await;
+    opened.map_err(|error| error.at_open(&address.place))
 }
 
-async fn open_on(client: &mut Client, place: &str, history: HistoryBounds) -> Result<FoundStore, DatabaseRefused> {
-    let transaction = client.transaction().await.map_err(|error| failed(&error, place))?;
-    let found = upgrade(&transaction, history).await.map_err(|error| failed(&error, place))?;
+async fn open_on(client: &mut Client, history: HistoryBounds) -> Result<FoundStore, DatabaseError> {
+    let failed = |error| DatabaseError::before_sending(&error);
+    let transaction = client.transaction().await.map_err(failed)?;
+    let found = upgrade(&transaction, history).await.map_err(failed)?;
     if found > VERSION {
-        return Err(DatabaseRefused::Newer { place: place.to_owned(), found, supported: VERSION });
+        return Err(DatabaseError::Newer(found));
     }
-    transaction.commit().await.map_err(|error| failed(&error, place))?;
-    let life = Life::find(client).await.map_err(|error| error.at_open(place))?;
-    let sql = format!("SELECT {} FROM progressd.store", time::NOW);
-    let row = client.query_one(&sql, &[]).await.map_err(|error| failed(&error, place))?;
-    let clock = DatabaseClock::at(time::told_at(&row).map_err(|error| error.at_open(place))?);
-    Ok(FoundStore { life, clock })
-}
-
-fn failed(error: &tokio_postgres::Error, place: &str) -> DatabaseRefused {
-    DatabaseError::before_sending(error).at_open(place)
+    transaction.commit().await.map_err(failed)?;
+    let life = Life::find(client).await?;
+    let row = client.query_one(&format!("SELECT {} FROM progressd.store", time::NOW), &[]).await.map_err(failed)?;
+    Ok(FoundStore { life, clock: DatabaseClock::at(time::told_at(&row)?) })
 }
 
 /// Makes what is missing, while no other node does, and answers the version that was found or made.

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     event::{ChannelName, Event, History, Seq},
-    journal::{Counted, Listing, Member, Stored, Tail},
+    journal::{
+        Counted, Listing, Member, Stored, Tail,
+        column::{self, at_most},
+    },
 };
 
 /// The states of some channels, in any order.
@@ -36,21 +39,16 @@ pub(super) fn tail_sql() -> String {
 
 /// Reads the rows of [`tail_sql`].
 pub(super) fn tail(rows: &[Row], after: Seq) -> Result<Tail, DatabaseError> {
-    let row = rows.first().ok_or_else(|| DatabaseError::Damaged("its row of facts is missing".into()))?;
-    if after < record::seq(row, 0)? {
+    let row = rows.first().ok_or_else(DatabaseError::no_facts)?;
+    if after < record::seq_at(row, 0)? {
         return Ok(Tail::Lapsed);
     }
     let mut events: Vec<Event> = Vec::with_capacity(rows.len());
     for row in rows {
-        if record::at::<Option<i64>>(row, 2)?.is_none() {
+        if record::value_at::<Option<i64>>(row, 2)?.is_none() {
             break;
         }
-        let event = record::event(row, 2)?;
-        let expected = events.last().map_or(after, |last| last.seq).next();
-        if event.seq != expected {
-            return Err(DatabaseError::Damaged(format!("event {expected} is missing from the log")));
-        }
-        events.push(event);
+        column::push_next(&mut events, after, record::event(row, 2)?)?;
     }
     Ok(Tail::Events(events))
 }
@@ -68,13 +66,13 @@ pub(super) const HISTORIES: &str = "SELECT c.channel, c.floor, h.* FROM progress
 pub(super) fn histories(channels: &[ChannelName], rows: &[Row]) -> Result<Vec<History>, DatabaseError> {
     let mut by_channel = std::collections::HashMap::<ChannelName, History>::new();
     for row in rows {
-        let channel = record::channel(row, 0)?;
-        let event = match record::at::<Option<i64>>(row, 2)? {
+        let channel = record::channel_at(row, 0)?;
+        let event = match record::value_at::<Option<i64>>(row, 2)? {
             Some(_) => Some(record::kept_event(row, 2, &channel)?),
             None => None,
         };
         let history = by_channel.entry(channel).or_default();
-        history.floor = record::seq(row, 1)?;
+        history.floor = record::seq_at(row, 1)?;
         history.events.extend(event);
     }
     Ok(channels.iter().map(|channel| by_channel.get(channel).cloned().unwrap_or_default()).collect())
@@ -85,13 +83,13 @@ pub(super) fn listing(listing: &Listing) -> (String, Vec<Box<dyn ToSql + Sync + 
     let mut values: Vec<Box<dyn ToSql + Sync + Send>> = vec![
         Box::new(listing.kind.as_str()),
         Box::new(listing.created_before.map_or(i64::MAX, signed)),
-        Box::new(i64::try_from(listing.limit).unwrap_or(i64::MAX)),
+        Box::new(at_most(listing.limit)),
     ];
     let mut condition = String::new();
     for (member, wanted) in &listing.members {
         let wanted: Vec<String> = wanted.iter().filter(|value| is_listable(value)).cloned().collect();
         values.push(Box::new(wanted));
-        condition.push_str(&format!(" AND c.{} = ANY (${})", column(*member), values.len()));
+        condition.push_str(&format!(" AND c.{} = ANY (${})", column::of_member(*member), values.len()));
     }
     let sql = format!(
         "{CHANNELS} WHERE c.channel_kind = $1 AND c.gone_at IS NULL AND c.created < $2{condition} \
@@ -102,7 +100,7 @@ pub(super) fn listing(listing: &Listing) -> (String, Vec<Box<dyn ToSql + Sync + 
 
 /// How many channels of a kind have each value of a member, with the head of the same moment.
 pub(super) fn count_sql(member: Member) -> String {
-    let column = column(member);
+    let column = column::of_member(member);
     format!(
         "SELECT s.head, c.{column}, count(c.channel) FROM progressd.store s \
          LEFT JOIN progressd.channels c ON c.channel_kind = $1 AND c.{column} IS NOT NULL \
@@ -112,8 +110,8 @@ pub(super) fn count_sql(member: Member) -> String {
 
 /// Reads the rows of [`count_sql`].
 pub(super) fn counted(rows: &[Row]) -> Result<Counted, DatabaseError> {
-    let through = rows.first().map_or(Ok(Seq::ZERO), |row| record::seq(row, 0))?;
-    let values = rows.iter().map(|row| Ok((record::at::<Option<String>>(row, 1)?, record::seq(row, 2)?.0)));
+    let through = record::seq_at(rows.first().ok_or_else(DatabaseError::no_facts)?, 0)?;
+    let values = rows.iter().map(|row| Ok((record::value_at::<Option<String>>(row, 1)?, record::seq_at(row, 2)?.0)));
     let values: Vec<_> = values.collect::<Result<_, DatabaseError>>()?;
     // Where there is none, the head alone is told.
     Ok(Counted { through, values: values.into_iter().filter_map(|(value, count)| Some((value?, count))).collect() })
@@ -131,12 +129,3 @@ pub(super) fn live_sql() -> String {
 pub(super) const FINISHED: &str = "SELECT c.channel, c.last FROM progressd.channels c \
      WHERE c.finished_at < $1 AND c.gone_at IS NULL AND c.channel_kind = ANY ($3) \
      ORDER BY c.finished_at, c.created LIMIT $2";
-
-fn column(member: Member) -> &'static str {
-    match member {
-        Member::Status => "status",
-        Member::Kind => "kind",
-        Member::UserId => "user_id",
-        Member::Queue => "queue",
-    }
-}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-use crate::journal::JournalError;
+use crate::journal::{JournalError, column::Damage};
 
 /// Why a journal could not be opened. Each message names the file or directory.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,12 @@ pub(super) enum StoreError {
     Sync(std::io::Error),
     #[error("the data directory was removed or replaced: {} is not what was opened", .0.display())]
     Displaced(PathBuf),
+}
+
+impl From<Damage> for StoreError {
+    fn from(Damage(what): Damage) -> Self {
+        Self::Damaged(what)
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -13,7 +13,7 @@ use super::{
     schema,
 };
 use crate::{
-    event::{ChannelName, Epochs, Event, HistoryBounds, Seq},
+    event::{Epochs, Event, HistoryBounds, Seq},
     journal::{Journal, MovedChannel, MovedEvent},
 };
 
@@ -122,10 +122,8 @@ impl SqliteExport {
             columns.join(", ")
         );
         self.rows(&sql, [signed(after)], |row| {
-            let name: String = row.get(8)?;
-            let name =
-                ChannelName::stored(&name).map_err(|_| StoreError::Damaged(format!("{name} is not a channel")))?;
-            Ok(MovedEvent { channel: record::seq_at(row, 1)?, event: record::kept_event(row, &name)? })
+            let channel = record::channel_at(row, 8)?;
+            Ok(MovedEvent { channel: record::seq_at(row, 1)?, event: record::kept_event(row, &channel)? })
         })
     }
 

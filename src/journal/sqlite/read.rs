@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, Class, Event, History, HistoryBounds, Seq, Timestamp},
-    journal::{Counted, Listing, Member, Members, Stored, Tail},
+    journal::{
+        Counted, Listing, Member, Members, Stored, Tail,
+        column::{self, at_most},
+    },
 };
 
 /// The row of one channel, without its origin.
@@ -41,15 +44,10 @@ pub(super) fn last_seq(connection: &Connection, channel: &ChannelName) -> Result
 pub(super) fn events_after(connection: &Connection, after: Seq, limit: usize) -> Result<Vec<Event>, StoreError> {
     let mut statement = connection
         .prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
-    let mut rows = statement.query((signed(after), i64::try_from(limit).unwrap_or(i64::MAX)))?;
+    let mut rows = statement.query((signed(after), at_most(limit)))?;
     let mut events: Vec<Event> = Vec::new();
     while let Some(row) = rows.next()? {
-        let event = record::event(row)?;
-        let expected = events.last().map_or(after, |last| last.seq).next();
-        if event.seq != expected {
-            return Err(StoreError::Damaged(format!("event {expected} is missing from the log")));
-        }
-        events.push(event);
+        column::push_next(&mut events, after, record::event(row)?)?;
     }
     Ok(events)
 }
@@ -117,13 +115,14 @@ pub(super) fn list(
             && listing.created_before.is_none_or(|before| stored.created < before)
             && record.members.match_all(&listing.members)
     };
-    let (condition, values) = listing_condition(listing);
+    let (condition, mut values) = listing_condition(listing);
+    values.push(at_most(listing.limit.saturating_add(unfolded.len())).to_string());
+    let limit = values.len();
     let values: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
     // The inner query is answered from an index where there is one; only rows that are wanted are read whole.
-    let limit = i64::try_from(listing.limit.saturating_add(unfolded.len())).unwrap_or(i64::MAX);
     let sql = format!(
         "SELECT {CHANNEL_COLUMNS} FROM channels WHERE created IN
-            (SELECT created FROM channels WHERE {condition} ORDER BY created DESC LIMIT {limit})
+            (SELECT created FROM channels WHERE {condition} ORDER BY created DESC LIMIT CAST(?{limit} AS INTEGER))
          ORDER BY created DESC"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -146,7 +145,7 @@ pub(super) fn live_ends(
 ) -> Result<Vec<Seq>, StoreError> {
     let sql = format!("SELECT created FROM channels WHERE {LIVE} AND created > ?2 ORDER BY created LIMIT ?3");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![kind.as_str(), signed(after), i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query(params![kind.as_str(), signed(after), at_most(limit)])?;
     let mut page = Vec::new();
     while let Some(row) = rows.next()? {
         page.push(record::seq_at(row, 0)?);
@@ -223,7 +222,7 @@ pub(super) fn count(
     kind: ChannelKind,
     member: Member,
 ) -> Result<Counted, StoreError> {
-    let column = column(member);
+    let column = column::of_member(member);
     let sql = format!(
         "SELECT {column}, count(*) FROM channels WHERE channel_kind = ?1 AND {column} IS NOT NULL GROUP BY {column}"
     );
@@ -240,8 +239,7 @@ pub(super) fn count(
         }
     }
     let counted = counts.into_iter().filter_map(|(value, count)| Some((value, u64::try_from(count).ok()?)));
-    let mut head = connection.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?;
-    let through = head.query_row([], |row| Ok(record::seq_at(row, 0)))??;
+    let through = schema::read_head(connection, &schema::read_facts(connection)?)?;
     Ok(Counted { through, values: counted.filter(|(_, count)| *count > 0).collect() })
 }
 
@@ -362,17 +360,8 @@ fn listing_condition(listing: &Listing) -> (String, Vec<String>) {
     for (member, wanted) in &listing.members {
         let places: Vec<String> = (1..=wanted.len()).map(|n| format!("?{}", values.len() + n)).collect();
         let prefix = if by_user && *member != Member::UserId { "+" } else { "" };
-        condition.push_str(&format!(" AND {prefix}{} IN ({})", column(*member), places.join(", ")));
+        condition.push_str(&format!(" AND {prefix}{} IN ({})", column::of_member(*member), places.join(", ")));
         values.extend(wanted.iter().cloned());
     }
     (condition, values)
-}
-
-fn column(member: Member) -> &'static str {
-    match member {
-        Member::Status => "status",
-        Member::Kind => "kind",
-        Member::UserId => "user_id",
-        Member::Queue => "queue",
-    }
 }

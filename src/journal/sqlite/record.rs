@@ -9,8 +9,10 @@ use uuid::Uuid;
 use super::error::StoreError;
 use crate::{
     event::{ChannelName, Class, Draft, Event, HistorySize, Seq, Timestamp},
-    journal::{Members, Stored},
+    journal::{Members, Stored, column},
 };
+
+pub(super) use crate::journal::column::signed;
 
 /// Columns of `events`, in the order in which [`event`] reads them.
 pub(super) const EVENT_COLUMNS: &str = "seq, at, class, channel, grouped, name, data, memo, origin, checksum";
@@ -53,8 +55,7 @@ impl Record {
     /// Reads a row of [`CHANNEL_COLUMNS`].
     pub(super) fn unverified(row: &Row<'_>) -> Result<Self, StoreError> {
         let created = seq_at(row, 0)?;
-        let text: String = row.get(1)?;
-        let channel = ChannelName::stored(&text).map_err(|_| damaged("the name of channel", created))?;
+        let channel = channel_at(row, 1)?;
         let visible = match row.get_ref(14)? {
             ValueRef::Null => None,
             _ => Some(Event {
@@ -62,7 +63,7 @@ impl Record {
                 at: Timestamp::from_millis(row.get(15)?),
                 group: group_at(row, 17)?,
                 draft: Draft {
-                    channel: std::clone::Clone::clone(&channel),
+                    channel: ChannelName::clone(&channel),
                     name: name_at(row, 18)?,
                     class: class_at(row, 16)?,
                     data: bytes_at(row, 19)?.unwrap_or_default(),
@@ -120,13 +121,12 @@ impl Record {
 /// Reads and verifies a row of [`EVENT_COLUMNS`].
 pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
     let seq = seq_at(row, 0)?;
-    let channel = text_at(row, 3)?;
     let event = Event {
         seq,
         at: Timestamp::from_millis(row.get(1)?),
         group: group_at(row, 4)?,
         draft: Draft {
-            channel: ChannelName::stored(channel).map_err(|_| damaged("the channel's name of event", seq))?,
+            channel: channel_at(row, 3)?,
             name: name_at(row, 5)?,
             class: class_at(row, 2)?,
             data: bytes_at(row, 6)?.unwrap_or_default(),
@@ -134,7 +134,7 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, StoreError> {
             origin: bytes_at(row, 8)?,
         },
     };
-    verify(row.get(9)?, event_checksum(&event, channel), || format!("event {seq}"))?;
+    verify(row.get(9)?, event_checksum(&event, text_at(row, 3)?), || format!("event {seq}"))?;
     Ok(event)
 }
 
@@ -229,15 +229,9 @@ pub(super) fn verify(stored: i64, computed: i64, what: impl FnOnce() -> String) 
     if stored == computed { Ok(()) } else { Err(StoreError::Damaged(format!("the checksum of {} is wrong", what()))) }
 }
 
-/// A seq as SQLite's signed integer. Seqs count up from one, so they never reach the sign.
-pub(super) fn signed(seq: Seq) -> i64 {
-    i64::try_from(seq.0).unwrap_or(i64::MAX)
-}
-
 /// The seq in a column.
-pub(super) fn seq_at(row: &Row<'_>, column: usize) -> Result<Seq, StoreError> {
-    let signed: i64 = row.get(column)?;
-    u64::try_from(signed).map(Seq).map_err(|_| StoreError::Damaged(format!("{signed} is not a seq")))
+pub(super) fn seq_at(row: &Row<'_>, place: usize) -> Result<Seq, StoreError> {
+    Ok(column::seq(row.get(place)?)?)
 }
 
 /// The bytes in a column, if any.
@@ -245,9 +239,13 @@ pub(super) fn bytes_at(row: &Row<'_>, column: usize) -> Result<Option<Bytes>, St
     Ok(row.get::<_, Option<Vec<u8>>>(column)?.map(Bytes::from))
 }
 
-fn class_at(row: &Row<'_>, column: usize) -> Result<Class, StoreError> {
-    let code: i64 = row.get(column)?;
-    Class::from_code(code).ok_or_else(|| StoreError::Damaged(format!("{code} is not a class of events")))
+fn class_at(row: &Row<'_>, place: usize) -> Result<Class, StoreError> {
+    Ok(column::class(row.get(place)?)?)
+}
+
+/// The channel with the name in a column.
+pub(super) fn channel_at(row: &Row<'_>, place: usize) -> Result<ChannelName, StoreError> {
+    Ok(column::channel(text_at(row, place)?)?)
 }
 
 fn group_at(row: &Row<'_>, column: usize) -> Result<Uuid, StoreError> {
@@ -260,10 +258,6 @@ fn text_at<'a>(row: &'a Row<'_>, column: usize) -> Result<&'a str, StoreError> {
 
 fn name_at(row: &Row<'_>, column: usize) -> Result<Option<Cow<'static, str>>, StoreError> {
     Ok(row.get::<_, Option<String>>(column)?.map(Cow::Owned))
-}
-
-fn damaged(what: &str, seq: Seq) -> StoreError {
-    StoreError::Damaged(format!("{what} {seq} is not one"))
 }
 
 #[cfg(test)]

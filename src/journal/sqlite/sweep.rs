@@ -9,7 +9,10 @@ use super::{
     record::{CHANNEL_COLUMNS, Record, signed},
     schema,
 };
-use crate::event::{ChannelName, Seq, Timestamp};
+use crate::{
+    event::{ChannelName, Seq, Timestamp},
+    journal::column::at_most,
+};
 
 /// A channel that may go. Its tombstone is folded, so its row is all that is left of it.
 pub(super) struct Swept {
@@ -25,7 +28,7 @@ pub(super) struct Swept {
 pub(super) fn find(connection: &Connection, at: Timestamp, limit: usize) -> Result<Vec<Swept>, StoreError> {
     let mut statement = connection.prepare_cached(&find_sql())?;
     let folded_through = schema::read_facts(connection)?.folded_through;
-    let mut rows = statement.query(params![at.as_millis(), signed(folded_through), limit as i64])?;
+    let mut rows = statement.query(params![at.as_millis(), signed(folded_through), at_most(limit)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let stored = Record::read(row)?.stored;

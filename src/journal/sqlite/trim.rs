@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{ChannelKind, ChannelName, HistorySize, Seq, Timestamp},
-    journal::Members,
+    journal::{Members, column::at_most},
 };
 
 /// Most events that are removed at a time, but at least those of one channel.
@@ -40,7 +40,7 @@ pub(super) fn find(
     limit: usize,
 ) -> Result<Outdated, StoreError> {
     let mut statement = connection.prepare_cached(&find_sql())?;
-    let mut rows = statement.query(params![kind.as_str(), signed(after), at.as_millis(), limit as i64])?;
+    let mut rows = statement.query(params![kind.as_str(), signed(after), at.as_millis(), at_most(limit)])?;
     let mut outdated = Outdated { channels: Vec::new(), at, next: None };
     let mut events = 0;
     while let Some(row) = rows.next()? {

@@ -1,6 +1,6 @@
 //! Several nodes on one store: who lives, who is connected, and what becomes of the jobs of a node that is gone.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, iter, sync::Arc};
 
 use super::*;
 use crate::{
@@ -392,4 +392,76 @@ async fn a_node_that_was_taken_for_dead_does_not_resume_what_it_works_on() {
     assert_eq!((a.tracker.left_tasks(), b.tracker.left_tasks()), (vec![], vec![id]));
     drop(guard);
     assert_eq!(a.tracker.left_tasks(), [id]);
+}
+
+/// What another node appends to the channel of a user.
+fn of_user(user: &str, class: Class, memo: Option<&'static str>) -> Group {
+    let text = people::message(&ChannelName::user(user).unwrap(), bytes::Bytes::from("hello"));
+    let draft = Draft { class, memo: memo.map(bytes::Bytes::from), ..text };
+    Group { id: Uuid::now_v7(), at: Timestamp::default(), expects: Vec::new(), drafts: vec![draft] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_forgotten_while_they_are_looked_up_is_not_known() {
+    const AWAY: &str = r#"{"status":"disconnected","since":"2026-01-01T00:00:00Z","groups":{"g":1}}"#;
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    let ann = ChannelName::user("ann").unwrap();
+    // The row is read between the two, and the table follows both.
+    a.journal.foreign(of_user("ann", Class::Hidden, Some(AWAY))).await;
+    a.journal.foreign_before_next_append(of_user("ann", Class::Tombstone, None));
+    let refused = a.tracker.ask_user(&ann, UserIntent::Seen(Seq(1))).await.unwrap_err();
+    assert_eq!(refused, people::PeopleRefusal::NoUser.into());
+    assert!(a.tracker.user("ann").is_none() && a.tracker.members("g", None, 1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_sent_texts_while_they_are_looked_up_can_come() {
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    a.journal.foreign(of_user("ann", Class::Notice, None)).await;
+    a.journal.foreign_before_next_append(of_user("ann", Class::Notice, None));
+    a.says("ann", PresenceStatus::Connected).await;
+    assert_eq!((a.is_connected("ann"), a.conflicts()), (true, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_disconnected_at_another_node_is_in_doubt_alone() {
+    let store = MemoryJournal::new();
+    let (a, b) = (node(&store, "a").await, node(&store, "b").await);
+    for user in ["ann", "ben"] {
+        a.says(user, PresenceStatus::Connected).await;
+    }
+    assert!(a.tracker.take_doubts().are_of_all, "it has entered");
+    b.hears(|b| b.tracker.user("ben").is_some()).await;
+    b.tracker.ask_user(&ChannelName::user("ann").unwrap(), UserIntent::HangUp).await.unwrap();
+    a.hears(|a| !a.is_connected("ann")).await;
+    let doubts = a.tracker.take_doubts();
+    assert_eq!((doubts.are_of_all, doubts.users), (false, BTreeSet::from(["ann".into()])));
+    assert!(a.tracker.take_doubts().users.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_node_said_last_of_all_is_soon_taken_from_it() {
+    const HERE: &str = r#"{"status":"connected","since":"2026-01-01T00:00:00Z","nodes":["gone"]}"#;
+    let store = MemoryJournal::new();
+    let a = node(&store, "a").await;
+    tokio::time::sleep(2 * NODE_LEASE).await;
+    a.journal.foreign(of_user("ann", Class::Hidden, Some(HERE))).await;
+    a.hears(|a| a.tracker.user("ann").is_some()).await;
+    assert!(a.hears(|a| !a.is_connected("ann")).await <= 2 * SECOND);
+
+    tokio::time::sleep(2 * NODE_LEASE).await;
+    let expires_at = a.tracker.clock().now() + 100 * JOB_LEASE;
+    let lease = || Lease { holder: Lease::holder_on("gone"), token: Uuid::new_v4(), expires_at };
+    let tasks: Vec<_> = iter::repeat_with(Uuid::now_v7).take(600).collect();
+    for id in &tasks {
+        let create = Intent::Create { new: new_task("{}"), key: None, lease: Some(lease()) };
+        assert!(a.journal.foreign(a.foreign(*id, &create).await).await);
+    }
+    a.hears(|a| tasks.iter().all(|id| a.tracker.live(*id).is_some())).await;
+    assert!(a.hears(|a| tasks.iter().all(|id| a.tracker.live(*id).is_none())).await <= 2 * SECOND);
+    for id in tasks {
+        assert_eq!(a.task(id).await.task.error.unwrap().code, "worker_lost");
+    }
 }

@@ -96,7 +96,9 @@ async fn streams_end_where_something_cannot_be_shown(store: Store) {
         }
         rig.newer(&[&topic("t")], NEW_CLASS).await;
         rig.tracker.append(vec![broadcast(&topic("u"), None, "1".into())], None).await.unwrap();
-        for delivery in [ended.next().await, several.next().await, of_all.next().await] {
+        let ends = async { [ended.next().await, several.next().await, of_all.next().await] };
+        let ends = tokio::time::timeout(Duration::from_secs(20), ends).await.expect("they end");
+        for delivery in ends {
             assert!(matches!(delivery, Delivery::Interrupted | Delivery::Lapsed), "{delivery:?}");
         }
         assert!(matches!(theirs.next().await, Delivery::Frame(_)));

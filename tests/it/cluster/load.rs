@@ -58,6 +58,14 @@ pub(super) struct Watched {
     pub(super) seen: Vec<(u64, Mark)>,
 }
 
+/// How a stream ended.
+enum WatchEnd {
+    Task,
+    /// At once; it is to be tried again after this time.
+    Refused(Duration),
+    Stream,
+}
+
 /// What happened since it was last looked at.
 pub(super) struct Tally {
     pub(super) acknowledged: u64,
@@ -242,8 +250,10 @@ impl Load {
             let request = cursor.iter().fold(request, |request, cursor| request.header("last-event-id", cursor));
             match request.send().await {
                 Ok(stream) if stream.status() == StatusCode::OK => {
-                    if self.read(stream, watched, &mut cursor).await {
-                        return;
+                    match self.read(stream, watched, &mut cursor).await {
+                        WatchEnd::Task => return,
+                        WatchEnd::Refused(wait) => sleep(wait).await,
+                        WatchEnd::Stream => {}
                     }
                 }
                 Ok(answer) if answer.status() == StatusCode::SERVICE_UNAVAILABLE => {}
@@ -254,8 +264,8 @@ impl Load {
         }
     }
 
-    /// Reads a stream to its end; tells whether that was the end of the task.
-    async fn read(&self, mut stream: Response, watched: &mut Watched, cursor: &mut Option<String>) -> bool {
+    /// Reads a stream to its end.
+    async fn read(&self, mut stream: Response, watched: &mut Watched, cursor: &mut Option<String>) -> WatchEnd {
         let (mut parser, before) = (SseParser::default(), watched.seen.len());
         while let Ok(Some(bytes)) = stream.chunk().await {
             for SseEvent { event, data, id, .. } in parser.feed(&bytes) {
@@ -265,10 +275,12 @@ impl Load {
                         watched.seen.push((id.parse::<Cursor>().expect("a cursor").seq.0, mark));
                         *cursor = Some(id);
                         if is_end {
-                            return true;
+                            return WatchEnd::Task;
                         }
                     }
-                    "refused" if watched.seen.len() == before => return false,
+                    "refused" if watched.seen.len() == before => {
+                        return WatchEnd::Refused(parser.retry_ms.map_or(PAUSE, Duration::from_millis));
+                    }
                     other => self.note_wrong(format!("{} after {cursor:?}: {other} {data}", watched.task)),
                 }
             }
@@ -276,7 +288,7 @@ impl Load {
         if watched.seen.len() > before {
             self.note(|tally| tally.reconnects += 1);
         }
-        false
+        WatchEnd::Stream
     }
 }
 

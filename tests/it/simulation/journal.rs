@@ -27,22 +27,33 @@ pub(super) struct Fate {
     choices: Choices,
     pub(super) is_dead: AtomicBool,
     is_calm: AtomicBool,
+    lapses: AtomicBool,
     away_until: Mutex<Option<Instant>>,
 }
 
 impl Fate {
     pub(super) fn new(choices: Choices, is_calm: bool) -> Arc<Self> {
-        let (is_dead, is_calm) = (AtomicBool::default(), is_calm.into());
-        Arc::new(Self { choices, is_dead, is_calm, away_until: Mutex::default() })
+        let (is_dead, is_calm, lapses) = (AtomicBool::default(), is_calm.into(), AtomicBool::default());
+        Arc::new(Self { choices, is_dead, is_calm, lapses, away_until: Mutex::default() })
     }
 
-    /// Nothing goes wrong from now on.
+    /// Nothing goes wrong by chance from now on.
     pub(super) fn calm(&self) {
         self.is_calm.store(true, Ordering::Relaxed);
+        self.go_away(Duration::ZERO);
+    }
+
+    /// The next time that others have written something, or that it writes, it has not followed for too long.
+    pub(super) fn lapse(&self) {
+        self.lapses.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn go_away(&self, time: Duration) {
         *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + time);
+    }
+
+    fn takes_lapse(&self) -> bool {
+        self.lapses.swap(false, Ordering::Relaxed)
     }
 
     fn is_calm(&self) -> bool {
@@ -63,7 +74,7 @@ impl Fate {
             std::future::pending::<()>().await;
         }
         let away = *self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.is_calm() && away.is_some_and(|until| Instant::now() < until) {
+        if away.is_some_and(|until| Instant::now() < until) {
             return Err(JournalError::Unavailable("it is away".into()));
         }
         Ok(())
@@ -103,6 +114,7 @@ impl Journal for FatedJournal {
             }
             match self.tail(known_head, limit).await {
                 Ok(Tail::Events(events)) if events.is_empty() => {}
+                Ok(_) if self.fate.takes_lapse() => return Tail::Lapsed,
                 Ok(found) => return found,
                 Err(_) => {}
             }
@@ -124,7 +136,7 @@ impl Journal for FatedJournal {
         if self.fate.may(3) {
             return Ok(lost());
         }
-        if self.node().is_some() && self.fate.may(2) {
+        if self.node().is_some() && (self.fate.may(2) || self.fate.takes_lapse()) {
             return Err(JournalError::Lapsed);
         }
         let appended = self.inner.append(known_head, groups.clone()).await;

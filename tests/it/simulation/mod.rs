@@ -5,6 +5,7 @@
 //! A failure names its seed; `SIMULATION_SEED=7 cargo test --test it simulation` tries that one alone, and
 //! `scripts/trial simulation` many.
 
+mod calm;
 mod choices;
 mod journal;
 mod nodes;
@@ -25,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use choices::Choices;
+pub(crate) use choices::Choices;
 use nodes::Nodes;
 use truth::Truth;
 use watchers::{Listener, Seen, Watcher};
@@ -117,6 +118,7 @@ async fn simulate(choices: Choices) -> Truth {
         told.retain(|_, count| *count != 0);
         assert_eq!(told, counted, "the counts do not follow the journal");
     }
+    calm::one_fails(&nodes, &choices).await;
     truth::comes_and_goes_in_turns(&truth).await;
     let events = truth::events(&truth).await;
     truth::has_all(&events, &written.concat());

@@ -7,11 +7,15 @@ use std::{
 
 use progressd::{
     config::Config,
+    event::ChannelName,
+    journal::Journal,
     service::{Clock, Service},
+    task::Memo,
     testing::MemoryJournal,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     choices::Choices,
@@ -58,7 +62,7 @@ impl Nodes {
             config.streams.tick_interval = Duration::from_millis(10);
             // A store that nodes share begins no epoch with the start of one.
             let is_shared = self.nodes.len() > 1;
-            let inner = if is_shared { self.truth.on_node(&format!("node-{node}")) } else { self.truth.reopened() };
+            let inner = if is_shared { self.truth.on_node(&name(node)) } else { self.truth.reopened() };
             let journal = FatedJournal { inner, fate: Arc::clone(&fate) };
             match Service::start(config, Arc::new(journal), self.clock.clone()).await {
                 Ok(service) => {
@@ -72,11 +76,38 @@ impl Nodes {
     }
 
     /// Ends a life without a word: what was on its way may have arrived or not.
-    fn kill(&self, node: usize) {
+    pub(super) fn kill(&self, node: usize) {
         if let Some(life) = self.life(node).take() {
             life.fate.is_dead.store(true, Ordering::Relaxed);
             life.end.cancel();
         }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The journal is away for one that lives.
+    pub(super) fn be_away(&self, node: usize, time: Duration) {
+        self.life(node).iter().for_each(|life| life.fate.go_away(time));
+    }
+
+    /// One that lives has not followed for too long.
+    pub(super) fn lapse(&self, node: usize) {
+        self.life(node).iter().for_each(|life| life.fate.lapse());
+    }
+
+    /// One that lives.
+    pub(super) fn router(&self, node: usize) -> axum::Router {
+        self.life(node).as_ref().expect("it lives").service.router.clone()
+    }
+
+    /// Whether the job on a task is at this one.
+    pub(super) async fn works_on(&self, node: usize, task: Uuid) -> bool {
+        let stored = self.truth.last(&ChannelName::task(task)).await.unwrap();
+        let memo = stored.and_then(|stored| stored.memo).map(|memo| serde_json::from_slice::<Memo>(&memo).unwrap());
+        let lease = memo.and_then(|memo| memo.lease);
+        lease.is_some_and(|lease| lease.node() == Some(&name(node)))
     }
 
     /// Breaks things until it is dropped.
@@ -87,12 +118,11 @@ impl Nodes {
             match choices.between(0, 9) {
                 0..=2 => {
                     self.kill(node);
-                    tokio::time::sleep(Duration::from_millis(choices.between(0, 3_000))).await;
+                    tokio::time::sleep(up_to(3_000, &choices)).await;
                     self.begin(node, choices.fork(), false).await;
                 }
                 3..=5 => {
-                    let time = Duration::from_millis(choices.between(1, 6_000));
-                    self.life(node).iter().for_each(|life| life.fate.go_away(time));
+                    self.be_away(node, up_to(6_000, &choices));
                 }
                 6 => self.clock.step(i64::try_from(choices.between(0, 120_000)).unwrap_or(0) - 60_000),
                 _ => {}
@@ -112,8 +142,13 @@ impl Nodes {
 
     /// What each of them says now.
     pub(super) async fn ask_each(&self, path: &str) -> Vec<Answer> {
-        let routers =
-            (0..self.nodes.len()).filter_map(|node| self.life(node).as_ref().map(|life| life.service.router.clone()));
+        self.ask_each_but(None, path).await
+    }
+
+    /// What each of the others says.
+    pub(super) async fn ask_each_but(&self, but: Option<usize>, path: &str) -> Vec<Answer> {
+        let others = (0..self.nodes.len()).filter(|node| Some(*node) != but);
+        let routers = others.filter_map(|node| self.life(node).as_ref().map(|life| life.service.router.clone()));
         futures_util::future::join_all(routers.map(|router| Asking::of(router, "GET", path).send())).await
     }
 
@@ -143,4 +178,13 @@ impl Nodes {
         let events = end.run_until_cancelled(asking.header("accept", "text/event-stream").events()).await?;
         Some((events, end))
     }
+}
+
+fn name(node: usize) -> String {
+    format!("node-{node}")
+}
+
+/// So many milliseconds at most; now and then so many that a node is taken for dead.
+fn up_to(most: u64, choices: &Choices) -> Duration {
+    Duration::from_millis(choices.between(0, if choices.chance(15) { 30_000 } else { most }))
 }

@@ -88,7 +88,7 @@ impl Worker {
     }
 }
 
-fn new_id(choices: &Choices) -> Uuid {
+pub(super) fn new_id(choices: &Choices) -> Uuid {
     let bytes = (u128::from(choices.number()) << 64 | u128::from(choices.number())).to_be_bytes();
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }

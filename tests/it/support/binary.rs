@@ -46,17 +46,18 @@ impl Binary {
         Self::launch(command, data, &[&["--listen", listen], arguments].concat())
     }
 
-    /// The same, where it only tells what is wrong.
-    pub(crate) fn start_quiet(data: &Path, listen: &str, arguments: &[&str]) -> Self {
+    /// The same, where it only tells what is wrong; what it wrote if it does not start.
+    pub(crate) fn try_start_quiet(data: &Path, listen: &str, arguments: &[&str]) -> Result<Self, String> {
         let command = Command::new(env!("CARGO_BIN_EXE_progressd"));
         Self::launch_telling("warn", command, data, &[&["--listen", listen], arguments].concat())
     }
 
     fn launch(command: Command, data: &Path, arguments: &[&str]) -> Self {
         Self::launch_telling("progressd=debug", command, data, arguments)
+            .unwrap_or_else(|log| panic!("it listens: {log}"))
     }
 
-    fn launch_telling(filter: &str, mut command: Command, data: &Path, arguments: &[&str]) -> Self {
+    fn launch_telling(filter: &str, mut command: Command, data: &Path, arguments: &[&str]) -> Result<Self, String> {
         let log = NamedTempFile::new().expect("a file");
         command.args(["serve", "--log", filter, "--log-format", "json", "--data-dir"]).arg(data);
         command.args(arguments).stdout(Stdio::piped()).stderr(File::create(log.path()).expect("the file"));
@@ -64,9 +65,11 @@ impl Binary {
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("it tells its address");
-        let base = line.trim().strip_prefix("listening on ").map(str::to_owned);
-        let base = base.unwrap_or_else(|| panic!("it listens: {}", std::fs::read_to_string(log.path()).expect("text")));
-        Self { child, base, data: data.to_owned(), log }
+        let Some(base) = line.trim().strip_prefix("listening on ").map(str::to_owned) else {
+            child.wait().expect("it ends");
+            return Err(std::fs::read_to_string(log.path()).expect("text"));
+        };
+        Ok(Self { child, base, data: data.to_owned(), log })
     }
 
     /// The start of its URLs.

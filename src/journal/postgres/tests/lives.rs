@@ -28,6 +28,7 @@ async fn what_is_lost_with_files_that_are_put_back_is_known() {
     let server: &'static PostgresServer = Box::leak(Box::new(PostgresServer::start()));
     let database = server.database().await;
     let [one, other] = [open(&database.url()).await.unwrap(), open(&database.url()).await.unwrap()];
+    let readers = [open(&database.url()).await.unwrap(), open(&database.url()).await.unwrap()];
     let kept = add(&one, &task(1), Class::Change, "kept").await[0].seq;
     let before = one.epochs().cursor(kept);
     server.stop();
@@ -37,6 +38,8 @@ async fn what_is_lost_with_files_that_are_put_back_is_known() {
     let appended = settled(&one, kept, vec![group(&task(1), Class::Change, "lost")]).await.unwrap();
     let lost = one.epochs().cursor(appended.events[0].seq);
     assert_eq!((lost.seq, one.epochs().know(before)), (Seq(2), true));
+    assert_eq!(readers[0].read(&task(1), Seq::ZERO).await.unwrap().events.len(), 2);
+    assert!(readers[1].last(&task(1)).await.unwrap().is_some_and(|stored| stored.last == lost.seq));
     server.stop();
     server.put_back();
     server.start_again();
@@ -61,7 +64,12 @@ async fn what_is_lost_with_files_that_are_put_back_is_known() {
     // One that was there and does not goes on.
     let heard = settled(&other, kept, Vec::new()).await.unwrap().events;
     assert_eq!((heard.len(), &heard[0]), (2, &again));
-    drop([one, other, new]);
+    // One that was only shown it knows of it, too.
+    for reader in &readers {
+        let stale = settled(reader, kept, Vec::new()).await;
+        assert!(matches!(stale, Err(JournalError::Lapsed)), "{stale:?}");
+    }
+    drop(([one, other, new], readers));
     server.end();
 }
 
