@@ -19,7 +19,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     people::{Notification, PeopleTable, UserIntent, UserState},
-    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide},
+    task::{Decided, Decision, Entry, EventKey, Intent, Load, Refusal, Row, Table, decide},
     topics::{TopicRefusal, TopicTable},
 };
 
@@ -223,29 +223,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The last event that was appended with this key, if it is taken.
-    fn known(&self, key: Option<EventKey>) -> Result<Option<Seq>, Refusal> {
-        let Some(key) = key else { return Ok(None) };
-        match self.row(&key.channel()) {
-            Some(Row::Key(Keyed::Events { content, last })) if key.matches(*content) => Ok(Some(*last)),
-            Some(Row::Key(_)) => Err(Refusal::Mismatch),
-            Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Gone | Row::Task(_)) | None => Ok(None),
-        }
-    }
-
-    /// The task that an intent is about: with a key that is known, the one that was made with it.
-    fn task_of(&self, id: Uuid, intent: &Intent) -> Result<Uuid, Refusal> {
-        let Intent::Create { key: Some(key), .. } = intent else { return Ok(id) };
-        match self.row(&ChannelName::key(*key)) {
-            Some(Row::Key(Keyed::Task(task_id))) => Ok(*task_id),
-            Some(Row::Key(Keyed::Events { .. })) => Err(Refusal::Mismatch),
-            Some(Row::Gone) => Err(Refusal::Gone),
-            Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Task(_)) | None => Ok(id),
-        }
-    }
-
     fn decide(&mut self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
         let policy = self.table.policy();
         match self.row(&ChannelName::task(id)) {
@@ -274,7 +251,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What a channel will be, where this batch changes it, or else is.
-    fn row(&self, channel: &ChannelName) -> Option<&Row> {
+    pub(super) fn row(&self, channel: &ChannelName) -> Option<&Row> {
         let planned = self.by_channel.get(channel).and_then(|index| self.planned.get(*index)?.as_ref());
         let overlaid = planned.and_then(|planned| planned.rows.iter().find(|(name, _)| name == channel));
         overlaid.map(|(_, row)| row).or_else(|| self.table.row(channel))

@@ -13,6 +13,7 @@ mod clock;
 mod conditions;
 mod holders;
 mod inbox;
+mod keys;
 mod live_list;
 mod members;
 mod nodes;

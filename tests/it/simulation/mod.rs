@@ -44,7 +44,7 @@ const USERS: [&str; 2] = ["ann", "bob"];
 /// Who only comes and goes.
 const VISITOR: &str = "cid";
 /// Who only joins groups.
-const MEMBER: &str = "dan";
+const MEMBER: &str = "eve";
 
 #[test]
 fn whatever_happens_everybody_is_told_what_is_kept() {
