@@ -39,9 +39,9 @@ async fn nodes() -> (OpenedNode, OpenedNode) {
 
 /// What is acknowledged by one node, what is then asked of the other, and how that answers. `{}` stands for a name that is
 /// used nowhere else, `{cursor}` for the cursor in the acknowledgement.
-type Step = ((&'static str, &'static str, Value), (&'static str, &'static str, Value), u16);
+type AcknowledgedStep = ((&'static str, &'static str, Value), (&'static str, &'static str, Value), u16);
 
-fn steps() -> Vec<Step> {
+fn steps() -> Vec<AcknowledgedStep> {
     let (nothing, task) = (Value::Null, ("PUT", "/api/tasks/{}", json!({ "start": true })));
     let (user, topic) =
         (("PUT", "/api/users/{}/groups", json!(["{}"])), ("PUT", "/api/topics/{}", json!({ "data": 1 })));
