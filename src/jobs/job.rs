@@ -13,7 +13,7 @@ use super::{lease::Backoff, reporter::Reporter};
 use crate::{
     event::ChannelName,
     people,
-    task::{Entry, Payload, Report, StepSpec, Task, TaskError},
+    task::{Entry, EventKey, Payload, Report, StepSpec, Task, TaskError},
     tracker::{Tracker, TrackerError},
 };
 
@@ -175,8 +175,10 @@ impl JobContext {
 
     async fn append(&self, user: &ChannelName, text: Bytes) -> Result<(), JobError> {
         let mut backoff = Backoff::default();
+        // What was said although its answer was lost is not said again.
+        let key = EventKey::new(user, &Uuid::now_v7().to_string(), &text);
         loop {
-            match self.tracker.append(vec![people::message(user, text.clone())], None).await {
+            match self.tracker.append(vec![people::message(user, text.clone())], Some(key)).await {
                 Ok(_) => return Ok(()),
                 Err(TrackerError::Refused(_) | TrackerError::Stopping) => return Err(JobError::Stopped),
                 Err(error) => backoff.pause(&error).await,

@@ -1,7 +1,7 @@
 //! The runner, attempts and leases.
 
 use super::*;
-use crate::{journal::JournalError, task::Report};
+use crate::{journal::JournalError, task::Report, testing::LostAnswer};
 
 #[tokio::test(start_paused = true)]
 async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
@@ -27,6 +27,29 @@ async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
     assert_eq!((task.current, task.message.as_deref()), (Some(3), Some("Step 3 of 3")), "the last word before the end");
     assert_eq!(house.said_to("alice").await, ["a", "b", "c", "and", "so on"]);
     assert_eq!(started.elapsed().as_secs(), 3, "those beyond the steps are said without waiting");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_says_is_said_once_although_no_answer_tells_so() {
+    let house = Plan::default().build().await;
+    let mut losses = 6;
+    house.journal.before_append(move |faults, groups| {
+        if losses > 0 && groups.iter().flat_map(|group| &group.drafts).any(|draft| draft.data == "b") {
+            losses -= 1;
+            faults.lost_answer = Some(LostAnswer::Committed);
+        }
+        Ok(())
+    });
+    let input = json!({"steps": 1, "intervalMs": 1000, "messages": ["a", "b", "c"]});
+    let new = NewTask {
+        kind: Some("simulate".into()),
+        user_id: Some("alice".into()),
+        input: Payload::of(&input),
+        ..NewTask::default()
+    };
+    let id = house.create(new).await;
+    assert_eq!(house.end(id).await.status, Status::Completed);
+    assert_eq!(house.said_to("alice").await, ["a", "b", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
