@@ -225,7 +225,8 @@ async fn subject(
     if lease_token.is_none() && principal.person().is_none() {
         return Ok(subject);
     }
-    match app.tracker.find(id).await {
+    let is_enough = |entry: &Entry| lease_token.is_none_or(|token| has_lease(entry, token));
+    match app.tracker.find_enough(id, is_enough).await {
         Ok(Found::Task(entry)) => {
             subject.is_new = false;
             subject.is_leased = lease_token.is_some_and(|token| has_lease(&entry, token));

@@ -64,7 +64,7 @@ refusals!(
         (status = 304, description = "The file has not changed"),
         Refusals<(TaskId, Reads, Finds, FileReads, Room)>))]
 async fn read(State(app): State<App>, TaskId(id): TaskId, room: Room, headers: HeaderMap) -> Result<Response, Problem> {
-    let entry = app.tracker.find(id).await?.entry()?;
+    let entry = app.tracker.find_enough(id, |entry| entry.task.status.is_final()).await?.entry()?;
     let task = &entry.task;
     if task.kind != UPLOAD_KIND {
         return Err(Problem::new(&FILE_NOT_FOUND));

@@ -12,7 +12,7 @@ use super::{
     App,
     extract::{GroupName, Json, Names, Query, User},
     notifications::{MeetsUsers, Repeats, SentNotification},
-    problem::{Problem, Writes, kinds},
+    problem::{Problem, Reads, Writes, kinds},
     refusals::{Refusals, refusals},
     users::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, Looks, page_token},
 };
@@ -36,9 +36,9 @@ refusals!(
     get, path = "/api/users/{userId}/groups", operation_id = "listGroupsOfUser", tag = "groups", params(User),
     responses(
         (status = 200, description = "The names of the groups", body = Vec<String>, example = json!(["complaints"])),
-        Refusals<(User, Looks)>))]
+        Refusals<(User, Reads, Looks)>))]
 async fn of_user(State(app): State<App>, user: User) -> Result<axum::Json<Vec<String>>, Problem> {
-    let state = app.tracker.user(&user.id()).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))?;
+    let state = app.tracker.find_user(&user.id()).await?;
     Ok(axum::Json(state.groups.keys().cloned().collect()))
 }
 

@@ -18,7 +18,7 @@ use super::{
     users::Looks,
 };
 use crate::{
-    event::Seq,
+    event::{Cursor, Seq},
     people::{NewNotification, Notification, UserIntent},
     tracker::InboxFilter,
 };
@@ -184,11 +184,23 @@ async fn mark_read(
     user: User,
     OptionalJson(mark): OptionalJson<ReadMark>,
 ) -> Result<StatusCode, Problem> {
-    let unknown = |_| Problem::invalid("cursor", "is not a cursor of this store");
-    let through = mark.cursor.map(|cursor| read_page(&app, &cursor).map_err(unknown)).transpose()?;
-    if through.is_some_and(|seq| seq > app.tracker.head()) {
-        return Err(Problem::invalid("cursor", "is after the last event"));
-    }
+    let through = match mark.cursor {
+        Some(cursor) => Some(read_place(&app, &cursor).await?),
+        None => None,
+    };
     app.tracker.ask_user(&user.0, UserIntent::Read(through)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The place of a notification, by its cursor.
+async fn read_place(app: &App, cursor: &str) -> Result<Seq, Problem> {
+    let unknown = || Problem::invalid("cursor", "is not a cursor of this store");
+    let cursor: Cursor = cursor.parse().map_err(|_| unknown())?;
+    if app.tracker.knows(cursor).await? {
+        Ok(cursor.seq)
+    } else if app.tracker.cursor(cursor.seq) == cursor {
+        Err(Problem::invalid("cursor", "is after the last event"))
+    } else {
+        Err(unknown())
+    }
 }

@@ -312,7 +312,7 @@ impl IntoResponse for Problem {
 
 refusals!(
     /// Any read of the task table may be refused.
-    Reads: kinds::STORE_UNAVAILABLE, kinds::STOPPING
+    Reads: kinds::STORE_UNAVAILABLE, kinds::STOPPING, kinds::OVERLOADED
 );
 refusals!(
     /// A search for a task may find none.

@@ -293,7 +293,10 @@ pub(super) async fn check_known(
         let named = |problem: Problem| problem.with_detail(format!("The channel {channel}."));
         // Only for people it depends on whose task it is.
         let owned = channel.id().filter(|_| principal.person().is_some());
-        let is_member = channel.kind() == ChannelKind::Group && is_member(app, principal, &channel.name());
+        let is_member = match principal.person().filter(|_| channel.kind() == ChannelKind::Group) {
+            Some(user_id) => app.tracker.is_member(user_id, &channel.name()).await?,
+            None => false,
+        };
         let ties = Ties { owner: None, is_member, is_public: app.access.is_public(channel) };
         if owned.is_none() && !may_watch(principal, channel, ties) {
             return Err(named(Problem::new(hidden)));
@@ -302,11 +305,6 @@ pub(super) async fn check_known(
         principal.known(app.tracker.find(id).await?).map(drop).map_err(named)
     });
     try_join_all(known).await.map(drop)
-}
-
-fn is_member(app: &App, principal: &Principal, group: &str) -> bool {
-    let user = principal.person().and_then(|id| app.tracker.user(id));
-    user.is_some_and(|user| user.groups.contains_key(group))
 }
 
 /// Answers a long poll: with what there is, or with what comes first.

@@ -136,7 +136,7 @@ async fn list(
     let limit = query.limit.unwrap_or(LIST_LIMIT_DEFAULT);
     let before = query.page.map(|page| read_page(&app, &page)).transpose()?;
     if wants_stream(&headers) {
-        let opened = match app.tracker.watch_list(filter.clone(), resume) {
+        let opened = match app.tracker.watch_list(filter.clone(), resume).await {
             Ok(opened) => opened,
             Err(error) => return Ok(refused(&error.into())),
         };

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     App,
     extract::{Query, User},
-    problem::{Problem, kinds},
+    problem::{Problem, Reads, kinds},
     refusals::{Refusals, refusals},
 };
 use crate::{event::check_name, people::PresenceStatus, presence::UserPresence};
@@ -78,7 +78,8 @@ refusals!(
     get, path = "/api/users/{userId}", operation_id = "readUser", tag = "users", params(User),
     responses(
         (status = 200, description = "The user", body = UserPresence),
-        Refusals<(User, Looks)>))]
+        Refusals<(User, Reads, Looks)>))]
 async fn read(State(app): State<App>, user: User) -> Result<Json<UserPresence>, Problem> {
+    app.tracker.find_user(&user.id()).await?;
     app.presence.get(&user.id()).map(Json).ok_or_else(|| Problem::new(&kinds::USER_NOT_FOUND))
 }

@@ -16,7 +16,8 @@
 //!
 //! Where the answer was lost on the way, the outcome is [`Outcome::Unknown`]: the group may be committed or not. Appending
 //! the same group (same id) again is then safe: a group whose id is found after `known_head` is answered as committed
-//! and not written twice.
+//! and not written twice. So whoever only wants to hear what is new appends a group without drafts: no outcome would say that
+//! the answer to no groups was lost.
 //!
 //! # Folding and trimming
 //! Behind the log stand one row a channel ([`Stored`]) and the channel's history of visible events, both folded from

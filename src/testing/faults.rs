@@ -152,6 +152,11 @@ impl<S: TestStore + ?Sized> FaultyJournal<S> {
         self.faults().look_up_lost = true;
     }
 
+    /// Lets it hear of what others append only with the answers to its own appends. Or ends that.
+    pub fn deafen(&self, is_deaf: bool) {
+        self.gate.is_deaf.send_replace(is_deaf);
+    }
+
     /// From now on no sweep comes back.
     pub fn hold_sweeps(&self) {
         self.faults().sweeps_held = true;
@@ -249,7 +254,9 @@ impl<S: TestStore + ?Sized> Journal for FaultyJournal<S> {
 
     async fn follow(&self, known_head: Seq, limit: usize) -> Tail {
         self.gate.is_connected().await;
-        self.store.journal().follow(known_head, limit).await
+        let heard = self.store.journal().follow(known_head, limit).await;
+        self.gate.hears().await;
+        heard
     }
 
     fn folded_through(&self) -> Seq {

@@ -36,12 +36,19 @@ pub(super) struct Gate {
     waiting: watch::Sender<usize>,
     /// Whether the store is cut off.
     pub(super) is_cut: watch::Sender<bool>,
+    /// Whether nothing is heard of others by itself.
+    pub(super) is_deaf: watch::Sender<bool>,
 }
 
 impl Gate {
     pub(super) async fn is_connected(&self) {
         // The sender is held by `self`, so waiting cannot fail.
         let _ = self.is_cut.subscribe().wait_for(|is_cut| !is_cut).await;
+    }
+
+    pub(super) async fn hears(&self) {
+        // The sender is held by `self`, so waiting cannot fail.
+        let _ = self.is_deaf.subscribe().wait_for(|is_deaf| !is_deaf).await;
     }
 
     pub(super) async fn pass(&self) {

@@ -19,7 +19,7 @@ use crate::{
     event::{ChannelKind, ChannelName, Class, Draft, Event, Seq, Timestamp},
     journal::{Expect, Group},
     people::{Notification, PeopleTable, UserIntent, UserState},
-    task::{Decided, Decision, Entry, EventKey, Intent, Keyed, Load, Refusal, Row, Table, decide},
+    task::{Decided, Decision, Entry, EventKey, Intent, Load, Refusal, Row, Table, decide},
     topics::{TopicRefusal, TopicTable},
 };
 
@@ -32,6 +32,8 @@ pub(super) enum Ask {
     Events(EventAsk, Option<EventKey>),
     /// That a channel other than a task's is forgotten, unless it has had an event after the one that is named.
     Forget(ChannelName, Option<Seq>),
+    /// Nothing but that the tables follow what is in the store.
+    CatchUp,
 }
 
 /// Events that are no task's.
@@ -89,9 +91,9 @@ pub(super) struct Batch<'a> {
     /// A group that went into another one leaves its place empty.
     planned: Vec<Option<Planned>>,
     by_channel: HashMap<ChannelName, usize>,
-    later: Vec<Request>,
-    /// Whether other nodes may make tasks at the same time.
-    is_shared: bool,
+    pub(super) later: Vec<Request>,
+    /// Whether other nodes may write at the same time.
+    pub(super) is_shared: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -122,7 +124,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The same, where other nodes may make tasks at the same time.
+    /// The same, where other nodes may write at the same time.
     pub(super) fn shared_if(self, is_shared: bool) -> Self {
         Self { is_shared, ..self }
     }
@@ -135,6 +137,8 @@ impl<'a> Batch<'a> {
     /// Decides a request: it joins a group, or is answered at once where it needs none.
     pub(super) fn add(&mut self, request: Request) {
         match &request.ask {
+            _ if self.must_catch_up(&request) => self.later.push(request),
+            Ask::CatchUp => request.answer(Ok(Answer { entry: None, seq: self.head, changed: false })),
             Ask::Task(id, Intent::Delete) if self.by_channel.contains_key(&ChannelName::task(*id)) => {
                 // The others of its group are still answered with the task that is there until then.
                 self.later.push(request);
@@ -148,7 +152,7 @@ impl<'a> Batch<'a> {
                     let channel = ChannelName::task(id);
                     self.join(Caller { request, promise }, channel, decided.unwrap_or_default());
                 }
-                Err(refusal) => request.answer(Err(refusal.into())),
+                Err(refusal) => self.refuse(request, refusal.into()),
             },
             Ask::Events(_, Some(key)) if self.by_channel.contains_key(&key.channel()) => {
                 // What it is answered has its place only then.
@@ -164,12 +168,12 @@ impl<'a> Batch<'a> {
                         let decision = drafts.chain(key.map(EventKey::taken)).collect();
                         self.append(request, channel, decision, usize::from(key.is_some()), None);
                     }
-                    Err(error) => request.answer(Err(error)),
+                    Err(error) => self.refuse(request, error),
                 },
-                Err(refusal) => request.answer(Err(refusal.into())),
+                Err(refusal) => self.refuse(request, refusal.into()),
             },
             Ask::Forget(channel, _) if channel.kind() == ChannelKind::Topic && !self.has_topic(channel) => {
-                request.answer(Err(TopicRefusal::NotFound.into()));
+                self.refuse(request, TopicRefusal::NotFound.into());
             }
             Ask::Forget(channel, _) if self.by_channel.contains_key(channel) => self.later.push(request),
             // It has had another event, or somebody joins.
@@ -219,29 +223,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// The last event that was appended with this key, if it is taken.
-    fn known(&self, key: Option<EventKey>) -> Result<Option<Seq>, Refusal> {
-        let Some(key) = key else { return Ok(None) };
-        match self.row(&key.channel()) {
-            Some(Row::Key(Keyed::Events { content, last })) if key.matches(*content) => Ok(Some(*last)),
-            Some(Row::Key(_)) => Err(Refusal::Mismatch),
-            Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Gone | Row::Task(_)) | None => Ok(None),
-        }
-    }
-
-    /// The task that an intent is about: with a key that is known, the one that was made with it.
-    fn task_of(&self, id: Uuid, intent: &Intent) -> Result<Uuid, Refusal> {
-        let Intent::Create { key: Some(key), .. } = intent else { return Ok(id) };
-        match self.row(&ChannelName::key(*key)) {
-            Some(Row::Key(Keyed::Task(task_id))) => Ok(*task_id),
-            Some(Row::Key(Keyed::Events { .. })) => Err(Refusal::Mismatch),
-            Some(Row::Gone) => Err(Refusal::Gone),
-            Some(Row::Unreadable) => Err(Refusal::Unreadable),
-            Some(Row::Task(_)) | None => Ok(id),
-        }
-    }
-
     fn decide(&mut self, id: Uuid, intent: &Intent) -> Result<Decision, Refusal> {
         let policy = self.table.policy();
         match self.row(&ChannelName::task(id)) {
@@ -270,7 +251,7 @@ impl<'a> Batch<'a> {
     }
 
     /// What a channel will be, where this batch changes it, or else is.
-    fn row(&self, channel: &ChannelName) -> Option<&Row> {
+    pub(super) fn row(&self, channel: &ChannelName) -> Option<&Row> {
         let planned = self.by_channel.get(channel).and_then(|index| self.planned.get(*index)?.as_ref());
         let overlaid = planned.and_then(|planned| planned.rows.iter().find(|(name, _)| name == channel));
         overlaid.map(|(_, row)| row).or_else(|| self.table.row(channel))
@@ -279,6 +260,10 @@ impl<'a> Batch<'a> {
     /// Puts a decision into the group of its channels. What adds nothing to no group is answered at once: it was decided
     /// against what is durable already.
     fn join(&mut self, mut waiting: Caller, channel: ChannelName, decision: Decision) -> Option<&mut Planned> {
+        if decision.is_empty() && self.may_be_behind(&waiting.request) {
+            self.later.push(waiting.request);
+            return None;
+        }
         if decision.is_empty() && !self.by_channel.contains_key(&channel) {
             waiting.answer(self.table, Seq::ZERO);
             return None;

@@ -50,7 +50,7 @@ impl Tracker {
     /// # Errors
     /// When nobody has this id, the store does not answer, or a newer version has sent what this one cannot read.
     pub async fn inbox(&self, user_id: &str, filter: InboxFilter) -> Result<InboxPage, TrackerError> {
-        let state = self.user(user_id).ok_or(PeopleRefusal::NoUser)?;
+        let state = self.find_user(user_id).await?;
         let not_before = self.shared.clock.now().before(self.shared.people_config.inbox_max_age);
         let groups = state.groups.iter().map(|(group, joined)| (ChannelName::group(group), *joined));
         let (mut events, mut unread) = (Vec::new(), 0);

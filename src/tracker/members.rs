@@ -153,7 +153,7 @@ impl Tracker {
         member: Option<&ChannelName>,
         resume: Resume,
     ) -> Result<(Joined, MemberWatcher), WatchError<TrackerError>> {
-        self.catch_up(resume).await?;
+        self.catch_up_to(resume).await?;
         let is_followed = |channel: &&ChannelName| member.is_some() && channel.kind() == ChannelKind::Group;
         let (groups, channels): (Vec<_>, Vec<_>) = channels.iter().partition(is_followed);
         let mut followed: Vec<_> = users.iter().map(|user| self.shared.members.follow(user, None)).collect();

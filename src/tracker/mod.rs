@@ -8,10 +8,12 @@
 //! quicker; then the group is decided again upon what came back. Reads do not pass through the queue.
 
 mod batch;
+mod catching_up;
 mod clock;
 mod conditions;
 mod holders;
 mod inbox;
+mod keys;
 mod live_list;
 mod members;
 mod nodes;
@@ -54,7 +56,7 @@ pub use reads::{Found, TaskFilter};
 use crate::{
     channel::Registry,
     config::{PeopleConfig, TopicConfig},
-    event::{ChannelName, Cursor, Draft, Seq},
+    event::{Cursor, Draft, Seq},
     journal::{Journal, JournalError},
     nodes::NodeTable,
     people::{PeopleRefusal, PeopleTable},
@@ -184,12 +186,14 @@ struct Request {
     ask: Ask,
     reply: Option<oneshot::Sender<Result<Answer, TrackerError>>>,
     conflicts: u32,
+    /// Whether the tables have followed all that was in the store when it was made.
+    is_caught_up: bool,
 }
 
 impl Request {
     /// What time alone asks for.
     fn timer(id: Uuid, intent: Intent) -> Self {
-        Self { ask: Ask::Task(id, intent), reply: None, conflicts: 0 }
+        Self { ask: Ask::Task(id, intent), reply: None, conflicts: 0, is_caught_up: false }
     }
 
     fn is_timer(&self) -> bool {
@@ -315,22 +319,6 @@ impl Tracker {
         self.shared.registry.head()
     }
 
-    /// How many streams there are.
-    pub fn streams(&self) -> usize {
-        self.shared.registry.streams()
-    }
-
-    /// Ends the streams of a channel.
-    pub fn hang_up(&self, channel: &ChannelName) {
-        drop(self.shared.registry.find(channel).map(|channel| channel.hang_up()));
-    }
-
-    /// Ends all streams after what has been published, and lets nobody in.
-    pub fn drain(&self) {
-        self.shared.registry.drain();
-        self.shared.lists.drain();
-    }
-
     /// Comes back when the writer takes no requests any more: it was told to stop, or it is broken.
     pub async fn ended(&self) {
         self.shared.requests.closed().await;
@@ -343,7 +331,7 @@ impl Tracker {
 
     async fn ask(&self, ask: Ask) -> Result<Answer, TrackerError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { ask, reply: Some(reply), conflicts: 0 };
+        let request = Request { ask, reply: Some(reply), conflicts: 0, is_caught_up: false };
         let place = match self.shared.requests.try_reserve() {
             Err(TrySendError::Full(())) => {
                 let place = timeout(QUEUE_WAIT_MAX, self.shared.requests.reserve()).await;

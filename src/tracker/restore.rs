@@ -3,12 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Request, TrackerError, batch::Ask, reads, writer::Writer};
+use super::{
+    Request, TrackerError,
+    batch::{Ask, EventAsk},
+    reads,
+    writer::Writer,
+};
 use crate::{
     event::{ChannelKind, ChannelName, Seq, Timestamp},
     journal::{JournalError, Member, Stored, Tail},
     people::{Census, PeopleTable},
-    task::{Intent, Keyed, Row, Table},
+    task::{EventKey, Intent, Keyed, Row, Table},
     topics::{LastEvent, TopicTable},
 };
 
@@ -117,6 +122,25 @@ impl Writer {
                 refused.answer(Err(error.clone()));
             }
         }
+    }
+
+    /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
+    /// group.
+    pub(super) fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
+        let (row, user) = match &request.ask {
+            Ask::Task(_, Intent::Create { key, new, .. }) => {
+                let is_shared = self.shared.own_node.is_some();
+                let user = is_shared.then(|| self.shared.table().counted_user(new)).flatten();
+                (key.map(ChannelName::key), user)
+            }
+            Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
+            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user.clone())),
+            Ask::Events(_, key) => (key.map(EventKey::channel), None),
+            Ask::Forget(..) | Ask::CatchUp => (None, None),
+        };
+        let row = row.filter(|channel| self.shared.table().row(channel).is_none());
+        let user = user.filter(|user| self.shared.people().last(user).is_none());
+        row.into_iter().chain(user)
     }
 
     /// The task that a request may have made before, if it is not in memory, and may find no room as one of so many.

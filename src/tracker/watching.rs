@@ -23,7 +23,7 @@ impl Tracker {
         channel: &ChannelName,
         resume: Resume,
     ) -> Result<(Join, Subscriber), WatchError<TrackerError>> {
-        self.catch_up(resume).await?;
+        self.catch_up_to(resume).await?;
         let shared = &self.shared;
         let load = async || known(channel, shared.journal.read(channel, Seq::ZERO).await?);
         shared.registry.open(channel, resume, load).await
@@ -32,8 +32,13 @@ impl Tracker {
     /// Lets a watcher in on a list; what it has not in its page, it is given.
     ///
     /// # Errors
-    /// When a bound is reached, and when the service is stopping.
-    pub fn watch_list(&self, filter: TaskFilter, resume: Resume) -> Result<(ListJoin, ViewWatcher), StreamRefused> {
+    /// See [`Tracker::watch`].
+    pub async fn watch_list(
+        &self,
+        filter: TaskFilter,
+        resume: Resume,
+    ) -> Result<(ListJoin, ViewWatcher), WatchError<TrackerError>> {
+        self.catch_up_to(resume).await?;
         let permit = self.shared.registry.admit()?;
         let known = match resume {
             Resume::After(cursor) => Some(cursor.seq).filter(|_| self.shared.journal.epochs().know(cursor)),
@@ -48,6 +53,22 @@ impl Tracker {
         Ok((join, watcher))
     }
 
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.shared.registry.streams()
+    }
+
+    /// Ends the streams of a channel.
+    pub fn hang_up(&self, channel: &ChannelName) {
+        drop(self.shared.registry.find(channel).map(|channel| channel.hang_up()));
+    }
+
+    /// Ends all streams after what has been published, and lets nobody in.
+    pub fn drain(&self) {
+        self.shared.registry.drain();
+        self.shared.lists.drain();
+    }
+
     /// A place among all streams, for one that watches no channel.
     ///
     /// # Errors
@@ -56,16 +77,12 @@ impl Tracker {
         self.shared.registry.admit()
     }
 
-    /// Only after catching up with the store can it be said that a cursor is from the future.
-    pub(super) async fn catch_up(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
-        let shared = &self.shared;
-        if let Resume::After(cursor) = resume
-            && shared.journal.epochs().know(cursor)
-            && cursor.seq > shared.registry.head()
-        {
-            shared.registry.advance(shared.journal.head().await.map_err(into_load)?);
+    /// Catches up with the store unless this cursor is known: only then can it be said that it is from the future.
+    pub(super) async fn catch_up_to(&self, resume: Resume) -> Result<(), WatchError<TrackerError>> {
+        match resume {
+            Resume::After(cursor) => self.knows(cursor).await.map(drop).map_err(into_load),
+            Resume::First | Resume::Unreadable => Ok(()),
         }
-        Ok(())
     }
 
     /// The task after its next visible change, or as it is when there was none for so long.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Core, Request, TrackerError,
-    batch::{Ask, Batch, EventAsk, Planned},
+    batch::{Batch, Planned},
     clock::JumpWatch,
     live_list::TaskChange,
 };
@@ -25,7 +25,7 @@ use crate::{
     channel::Wake,
     event::{ChannelKind, ChannelName, Epoch, Event, Seq},
     journal::{Appended, Group, JournalError, Outcome},
-    task::{Entry, EventKey, Intent, Row, Status},
+    task::{Entry, Row, Status},
 };
 
 /// Most requests in one commit.
@@ -151,6 +151,7 @@ impl Writer {
             },
             Err(error) => self.fail(planned, &error.into()),
         }
+        self.again.iter_mut().for_each(|request| request.is_caught_up = true);
         self.forget_folded();
     }
 
@@ -171,32 +172,18 @@ impl Writer {
         let mut batch = batch.shared_if(self.shared.own_node.is_some());
         requests.into_iter().for_each(|request| batch.add(request));
         let (planned, later) = batch.into_plan();
+        // Those are decided upon what the append tells.
+        self.is_behind |= !later.is_empty();
         self.again.extend(later);
         planned
-    }
-
-    /// What is asked about and is not in memory. A new task is not looked for: that there is none is a condition of its
-    /// group.
-    fn missing(&self, request: &Request) -> impl Iterator<Item = ChannelName> + use<> {
-        let (row, user) = match &request.ask {
-            Ask::Task(_, Intent::Create { key, new, .. }) => {
-                let is_shared = self.shared.own_node.is_some();
-                let user = is_shared.then(|| self.shared.table().counted_user(new)).flatten();
-                (key.map(ChannelName::key), user)
-            }
-            Ask::Task(id, _) => (Some(ChannelName::task(*id)), None),
-            Ask::Events(EventAsk::User(user, _), key) => (key.map(EventKey::channel), Some(user.clone())),
-            Ask::Events(_, key) => (key.map(EventKey::channel), None),
-            Ask::Forget(..) => (None, None),
-        };
-        let row = row.filter(|channel| self.shared.table().row(channel).is_none());
-        let user = user.filter(|user| self.shared.people().last(user).is_none());
-        row.into_iter().chain(user)
     }
 
     /// Appends; where the answer is lost, asks again with the same groups, which is safe. Once an answer was lost, no
     /// error means that nothing was written.
     pub(super) async fn append(&mut self, groups: impl Fn() -> Vec<Group>) -> Result<Appended, JournalError> {
+        // Only the outcome of a group says that an answer was lost.
+        let none = Group { id: Uuid::nil(), at: self.shared.clock.now(), expects: Vec::new(), drafts: Vec::new() };
+        let groups = || Some(groups()).filter(|groups| !groups.is_empty()).unwrap_or_else(|| vec![none.clone()]);
         let mut pause = UNKNOWN_PAUSE;
         let mut was_lost = false;
         let until = Instant::now() + UNKNOWN_MAX;
@@ -371,6 +358,7 @@ impl Writer {
         if self.is_behind || waiting.any(|waiting| waiting.request.is_timer()) {
             self.rest_until = Instant::now() + FAILURE_PAUSE;
         }
+        self.again.drain(..).for_each(|request| request.answer(Err(error.clone())));
         planned.into_iter().for_each(|planned| refuse(planned, error));
     }
 

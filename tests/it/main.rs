@@ -4,6 +4,7 @@
 mod access;
 mod architecture;
 mod backup;
+mod behind;
 mod broadcasts;
 mod cluster;
 mod connections;

@@ -264,11 +264,13 @@ async fn a_long_poll_knows_what_other_nodes_have_told() {
     let old = app.get(&path).send().await.header("etag").to_owned();
     other.report(&path, json!({ "progress": 10 })).await;
     let new = other.get(&path).send().await.header("etag").to_owned();
-    let (answer, waited) = long_poll(&app, &path, &new, "wait=30").await;
-    assert_eq!((answer.status(), waited.as_secs(), answer.header("etag")), (304, 30, &*new), "not the older state");
     let (answer, waited) = long_poll(&app, &path, &old, "wait=30").await;
     assert_eq!((answer.status(), waited.as_secs()), (200, 30), "nothing is said to be as it was that is not");
     assert_eq!(answer.json()["progress"], 10.0);
+    let (answer, waited) = long_poll(&app, &path, &new, "wait=30").await;
+    assert_eq!((answer.status(), waited.as_secs(), answer.header("etag")), (304, 30, &*new), "not the older state");
+    let (answer, waited) = long_poll(&app, &path, &old, "wait=30").await;
+    assert_eq!((answer.status(), waited.as_secs()), (200, 0), "the cursor has told that there is more to be heard");
 }
 
 #[tokio::test]

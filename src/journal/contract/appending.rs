@@ -100,6 +100,19 @@ pub(super) async fn asks_nothing_of_channels_that_are_not_named<S: Store>() {
     assert_eq!(store.journal().last(&task(2)).await.unwrap().unwrap().last, Seq(5));
 }
 
+pub(super) async fn brings_them_to_a_group_without_events<S: Store>() {
+    for moment in MOMENTS {
+        let mut store = S::open(10, 100).await;
+        let known = add(store.journal(), &task(1), Class::Change, "known").await;
+        let theirs = commit(store.journal(), [group([draft(&task(1), Class::Tick, "1")])]).await;
+        store = moment.of(store).await;
+        for _ in 0..2 {
+            let appended = store.journal().append(known, vec![group([])]).await.unwrap();
+            assert_eq!((appended.outcomes, appended.events), (vec![Outcome::Committed], theirs.clone()), "{moment:?}");
+        }
+    }
+}
+
 pub(super) async fn brings_the_events_of_others<S: Store>() {
     for moment in MOMENTS {
         let mut store = S::open(10, 100).await;

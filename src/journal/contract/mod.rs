@@ -267,6 +267,7 @@ hold_to_contract! {
         counts_the_groups_before_in_the_same_call,
         asks_nothing_of_channels_that_are_not_named,
         brings_the_events_of_others,
+        brings_them_to_a_group_without_events,
         brings_the_events_of_others_also_when_nothing_was_written,
         does_not_write_a_group_twice,
         takes_nothing_as_well,

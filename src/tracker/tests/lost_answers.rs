@@ -113,7 +113,7 @@ async fn when_it_is_never_told_callers_hear_that_and_the_table_catches_up(store:
 async fn counts_and_lists_follow_what_was_never_told(store: Store) {
     let (rig, armed) = losing(store, LostAnswer::Committed).await;
     let finished = rig.finished().await;
-    let (_, mut list) = rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap();
+    let (_, mut list) = rig.tracker.watch_list(TaskFilter::default(), Resume::First).await.unwrap();
     let made = Uuid::now_v7();
     armed.store(6, Ordering::Relaxed);
     rig.tracker.create(made, new_task(r#"{"start":true}"#), None).await.unwrap_err();

@@ -29,6 +29,7 @@ macro_rules! on_each_store {
     };
 }
 
+mod behind;
 mod bounds;
 mod conflicts;
 mod durability;

@@ -131,14 +131,14 @@ async fn watchers_that_join_while_reports_are_made_see_every_step(store: Store) 
 
 async fn counts_that_were_shown_for_a_moment_are_corrected(store: Store) {
     let rig = Rig::start(store).await;
-    let watch = || rig.tracker.watch_list(TaskFilter::default(), Resume::First).unwrap().1;
-    let _first = watch();
+    let watch = async || rig.tracker.watch_list(TaskFilter::default(), Resume::First).await.unwrap().1;
+    let _first = watch().await;
     rig.made("{}").await;
     // These counts are sent; the next follow a second later.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let before = rig.tracker.counts();
     let finished = rig.finished().await;
-    let mut watcher = watch();
+    let mut watcher = watch().await;
     assert_ne!(rig.tracker.counts(), before, "its page says so");
     rig.tracker.submit(finished, Intent::Delete).await.unwrap();
     assert_eq!(rig.tracker.counts(), before);

@@ -30,7 +30,7 @@ pub(crate) use choices::Choices;
 use nodes::Nodes;
 use truth::Truth;
 use watchers::{Listener, Seen, Watcher};
-use writers::{Tasks, Worker, notify, submit, visit};
+use writers::{Tasks, Worker, gather, notify, submit, visit};
 
 /// Seeds that are tried unless more are asked for.
 const SEEDS: u64 = 100;
@@ -43,6 +43,8 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(30);
 const USERS: [&str; 2] = ["ann", "bob"];
 /// Who only comes and goes.
 const VISITOR: &str = "cid";
+/// Who only joins groups.
+const MEMBER: &str = "eve";
 
 #[test]
 fn whatever_happens_everybody_is_told_what_is_kept() {
@@ -89,6 +91,7 @@ async fn simulate(choices: Choices) -> Truth {
     let jobs = Arc::<Tasks>::default();
     writing.spawn(submit(Arc::clone(&nodes), Arc::clone(&jobs), choices.fork()));
     writing.spawn(visit(VISITOR, Arc::clone(&nodes), choices.fork()));
+    writing.spawn(gather(MEMBER, Arc::clone(&nodes), choices.fork()));
     let troubles = tokio::spawn(Arc::clone(&nodes).trouble(choices.fork()));
     let written = timeout(SETTLES_WITHIN, writing.join_all()).await.expect("all is written in the end");
     troubles.abort();

@@ -1,5 +1,5 @@
-//! Those who write: workers who report on their tasks, who notifies users, who gives jobs to the services, and who comes and
-//! goes. Each asks again until it has an answer that
+//! Those who write: workers who report on their tasks, who notifies users, who gives jobs to the services, who joins groups,
+//! and who comes and goes. Each asks again until it has an answer that
 //! tells what became of it.
 
 use std::{
@@ -61,6 +61,7 @@ impl Worker {
                 (0..self.choices.between(1, 6)).map(|step| json!({ "name": step.to_string() })).collect();
             let path = format!("/api/tasks/{id}");
             self.until_done("PUT", &path, &json!({ "start": true, "steps": steps })).await;
+            is_there(&self.nodes, &self.choices, &path).await;
             self.tasks.add(id);
             let channel = format!("task:{id}");
             for step in 0..steps.len() {
@@ -141,7 +142,30 @@ pub(super) async fn notify(user: &'static str, nodes: Arc<Nodes>, choices: Choic
         let title = if number == last { "the end".to_owned() } else { format!("{user} {number}") };
         let body = json!({ "id": format!("{user}-{number}"), "title": title, "message": "m" });
         ask_until_done(&nodes, &choices, "POST", &format!("/api/users/{user}/notifications"), &body).await;
+        is_there(&nodes, &choices, &format!("/api/users/{user}/notifications")).await;
         acknowledged.push((format!("inbox:{user}"), title));
+    }
+    acknowledged
+}
+
+/// What is acknowledged is there for all of them at once.
+async fn is_there(nodes: &Nodes, choices: &Choices, path: &str) {
+    let answer = nodes.ask(choices, |router| Asking::of(router, "GET", path)).await;
+    assert!(answer.as_ref().is_none_or(|answer| [200, 429, 503].contains(&answer.status())), "{path}: {answer:?}");
+}
+
+/// Joins one group after the other, each of which is notified then.
+pub(super) async fn gather(user: &'static str, nodes: Arc<Nodes>, choices: Choices) -> Acknowledged {
+    let mut acknowledged = Vec::new();
+    for number in 0..choices.between(1, 6) {
+        choices.pause(Duration::from_secs(6)).await;
+        let (group, title) = (format!("{user}-{number}"), format!("to group {number}"));
+        let path = format!("/api/users/{user}/groups");
+        ask_until_done(&nodes, &choices, "PUT", &path, &json!([group])).await;
+        is_there(&nodes, &choices, &path).await;
+        let body = json!({ "id": title, "title": title, "message": "m" });
+        ask_until_done(&nodes, &choices, "POST", &format!("/api/groups/{group}/notifications"), &body).await;
+        acknowledged.push((format!("group:{group}"), title));
     }
     acknowledged
 }

@@ -48,7 +48,8 @@ impl TestApp {
         Self::on(self.journal.clone(), (*self.service.app.config).clone()).await
     }
 
-    async fn on(journal: MemoryJournal, mut config: Config) -> Self {
+    /// On a store that it may share with others.
+    pub(crate) async fn on(journal: MemoryJournal, mut config: Config) -> Self {
         let data = tempfile::tempdir().unwrap();
         config.data_dir = data.path().to_owned();
         let service = Service::start(config, Arc::new(journal.clone()), Clock::runtime()).await.unwrap();
