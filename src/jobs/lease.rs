@@ -35,9 +35,9 @@ impl HeldLease {
         Self { tracker: tracker.clone(), id, token, length, guard: tracker.hold_lease(token, length) }
     }
 
-    /// Claims the pending task. Safe to repeat if the answer was lost.
+    /// Claims the pending task. Where the answer was lost, it may have been granted: it is asked again until that is known.
     pub(super) async fn claim(&self) -> Result<Arc<Entry>, TrackerError> {
-        self.granted(self.tracker.submit(self.id, Intent::Claim(self.lease())).await)
+        self.granted(insist(&self.tracker, self.id, Intent::Claim(self.lease())).await)
     }
 
     /// Creates the task with this lease on it.

@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     Inner, Job, JobContext,
     attempt::attempt,
-    lease::{Backoff, HeldLease, LeftLease},
+    lease::{HeldLease, LeftLease},
 };
 use crate::{event::Timestamp, task::Entry, tracker::TrackerError};
 
@@ -38,11 +38,9 @@ impl JobKind {
 pub(super) async fn run(inner: Arc<Inner>, kind: Arc<JobKind>) {
     let stop = inner.stage.stop();
     let mut work = inner.tracker.work();
-    let mut backoff = Backoff::default();
     // Shutdown cancels only the wait. A claim that has been requested will be granted, so it must not lose its holder.
     while let Some(Some(next)) = stop.run_until_cancelled(next(&inner, &kind, &mut work)).await {
         let claims = next.into_iter().map(|(entry, place)| claim(&inner, entry, place));
-        let mut failure = None;
         for claimed in join_all(claims).await {
             match claimed {
                 Ok((held, entry, place)) => {
@@ -50,13 +48,8 @@ pub(super) async fn run(inner: Arc<Inner>, kind: Arc<JobKind>) {
                 }
                 Err(TrackerError::Stopping) => return,
                 // Another request was faster; the table shows it by now.
-                Err(TrackerError::Refused(refusal)) => tracing::debug!(%refusal, "a task could not be claimed"),
-                Err(error) => failure = Some(error),
+                Err(error) => tracing::debug!(%error, "a task could not be claimed"),
             }
-        }
-        match failure {
-            Some(error) => backoff.pause(&error).await,
-            None => backoff = Backoff::default(),
         }
     }
 }
@@ -117,15 +110,8 @@ async fn claim(
     place: OwnedSemaphorePermit,
 ) -> Result<(HeldLease, Arc<Entry>, OwnedSemaphorePermit), TrackerError> {
     let held = HeldLease::new(&inner.tracker, waiting.task.task_id, inner.config.lease);
-    let mut backoff = Backoff::default();
-    loop {
-        match held.claim().await {
-            Ok(entry) => return Ok((held, entry, place)),
-            // The claim may have been granted: the same token is used again until that is known.
-            Err(error @ TrackerError::Unavailable(_)) => backoff.pause(&error).await,
-            Err(error) => return Err(error),
-        }
-    }
+    let entry = held.claim().await?;
+    Ok((held, entry, place))
 }
 
 async fn begin(inner: Arc<Inner>, kind: Arc<JobKind>, held: HeldLease, entry: Arc<Entry>, place: OwnedSemaphorePermit) {

@@ -99,9 +99,10 @@ async fn a_claim_whose_answer_is_lost_is_not_left_to_nobody() {
         gate.reached().await;
         gate.release();
         // Longer than the store is asked again what became of it.
-        for _ in 0..1000 {
+        for nth in 0..1000 {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            house.journal.fail_next_append(JournalError::Unavailable("away".into()));
+            let away = JournalError::Unavailable("away".into());
+            house.journal.fail_next_append(if nth < 500 { away } else { JournalError::Full });
         }
         let task = house.end(id).await;
         assert_eq!((task.status, task.attempt, *run.borrow()), (Status::Completed, 1, 1), "{lost:?}");

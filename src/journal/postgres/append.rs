@@ -149,7 +149,7 @@ pub(super) fn is_listable(member: &str) -> bool {
 }
 
 /// What `progressd.append` answers.
-pub(super) struct Answer {
+pub(super) struct AppendAnswer {
     pub(super) outcomes: Vec<Outcome>,
     /// The first events of others.
     pub(super) others: Vec<Event>,
@@ -160,7 +160,7 @@ pub(super) struct Answer {
 }
 
 /// Reads it. Events of the groups are not among its rows, since they are known.
-pub(super) fn answer(mut groups: Vec<Group>, rows: &[Row]) -> Result<Answer, DatabaseError> {
+pub(super) fn answer(mut groups: Vec<Group>, rows: &[Row]) -> Result<AppendAnswer, DatabaseError> {
     let (placed, others) = rows.split_at_checked(groups.len()).ok_or_else(misunderstood)?;
     let others = others.iter().map(|row| record::event(row, 1)).collect::<Result<Vec<_>, _>>()?;
     let others_through = record::seq_at(placed.first().ok_or_else(misunderstood)?, 2)?;
@@ -178,7 +178,7 @@ pub(super) fn answer(mut groups: Vec<Group>, rows: &[Row]) -> Result<Answer, Dat
             events.extend((first..).zip(drafts).map(place));
         }
     }
-    Ok(Answer { outcomes, others, others_through, placed: events })
+    Ok(AppendAnswer { outcomes, others, others_through, placed: events })
 }
 
 fn misunderstood() -> DatabaseError {

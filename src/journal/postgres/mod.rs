@@ -37,7 +37,7 @@ use tokio_postgres::{Row, types::ToSql};
 
 use self::{
     address::Address,
-    append::{APPEND, Answer, Columns},
+    append::{APPEND, AppendAnswer, Columns},
     connect::{Connections, PoolKind},
     error::DatabaseError,
     follow::LogFollower,
@@ -193,7 +193,7 @@ impl Journal for PostgresJournal {
         }
         match answer {
             Ok(rows) => {
-                let Answer { outcomes, others, others_through, placed } = append::answer(groups, &rows)?;
+                let AppendAnswer { outcomes, others, others_through, placed } = append::answer(groups, &rows)?;
                 // What is committed is not known before all that came before it is.
                 let Ok(Tail::Events(mut events)) = self.others_through(others, known_head, Some(others_through)).await
                 else {
