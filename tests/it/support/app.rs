@@ -43,7 +43,8 @@ impl TestApp {
         Self::on(journal, config).await
     }
 
-    /// Another node of the same store. Neither hears of what the other writes before it writes something itself.
+    /// Another node of the same store. Neither hears of what the other writes before it writes something
+    /// itself, or is shown a cursor that tells of it.
     pub(crate) async fn beside(&self) -> Self {
         Self::on(self.journal.clone(), (*self.service.app.config).clone()).await
     }
