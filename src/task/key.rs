@@ -7,10 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    state::{InvalidEvent, Row},
-    transition::Decided,
-};
+use super::{row::Row, state::InvalidEvent, transition::Decided};
 use crate::event::{ChannelName, Class, Draft, Seq};
 
 /// What an idempotency key stands for.

@@ -13,6 +13,7 @@ mod lease;
 mod payload;
 mod refusal;
 mod report;
+mod row;
 mod state;
 mod table;
 mod transition;
@@ -23,7 +24,8 @@ pub use key::{EventKey, Keyed, key_digest};
 pub use lease::Lease;
 pub use payload::Payload;
 pub use refusal::Refusal;
-pub use state::{Entry, InvalidEvent, Memo, Row, Status, Task, TaskError};
+pub use row::Row;
+pub use state::{Entry, InvalidEvent, Memo, Status, Task, TaskError};
 pub use table::{Load, Table};
 pub use transition::{Decided, Decision, tombstone};
 

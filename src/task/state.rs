@@ -9,11 +9,10 @@ use uuid::Uuid;
 
 use super::{
     eta::{AttemptPace, Eta},
-    key::Keyed,
     lease::Lease,
     payload::Payload,
 };
-use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
+use crate::event::{ChannelName, Class, Event, Seq, Timestamp};
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -227,73 +226,6 @@ pub(super) fn payload_bytes(payloads: [&Option<Payload>; 2]) -> usize {
     payloads.into_iter().flatten().map(|payload| payload.as_str().len()).sum()
 }
 
-/// What the table holds of one channel.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Row {
-    /// A task.
-    Task(Arc<Entry>),
-    /// An idempotency key, and what it stands for.
-    Key(Keyed),
-    /// It was deleted.
-    Gone,
-    /// Its last event is not what this version writes: a newer version may have written it.
-    Unreadable,
-}
-
-impl Row {
-    /// Reads the row of a channel after one more event, the first where there was none; `None` for channels that the
-    /// table does not hold.
-    ///
-    /// # Errors
-    /// When the event does not hold what this version writes.
-    pub fn after(before: Option<&Self>, event: &Event) -> Result<Option<Self>, InvalidEvent> {
-        Ok(Some(match event.channel().kind() {
-            ChannelKind::User
-            | ChannelKind::Inbox
-            | ChannelKind::Group
-            | ChannelKind::Topic
-            | ChannelKind::Node
-            | ChannelKind::Shared
-            | ChannelKind::Unknown => {
-                return Ok(None);
-            }
-            _ if !event.class().is_known() => return Err(InvalidEvent(event.seq)),
-            ChannelKind::Task | ChannelKind::Key if event.class() == Class::Tombstone => Self::Gone,
-            ChannelKind::Task => Self::Task(Arc::new(match before {
-                Some(Self::Task(entry)) => Entry::clone(entry).followed_by(event)?,
-                _ => Entry::from_first(event)?,
-            })),
-            ChannelKind::Key => Self::from_key_memo(event.seq, event.draft.memo.as_deref().unwrap_or_default())?,
-        }))
-    }
-
-    /// Reads the row of an idempotency key from its memo.
-    ///
-    /// # Errors
-    /// When it does not hold what this version writes.
-    pub fn from_key_memo(seq: Seq, memo: &[u8]) -> Result<Self, InvalidEvent> {
-        Keyed::read(seq, memo).map(Self::Key)
-    }
-
-    /// The task, if it is one.
-    pub fn task(&self) -> Option<&Arc<Entry>> {
-        match self {
-            Self::Task(entry) => Some(entry),
-            Self::Key(_) | Self::Gone | Self::Unreadable => None,
-        }
-    }
-
-    /// The row now that an event which it was decided with has got its place.
-    pub fn placed(&mut self, seq: Seq, class: Class) {
-        match self {
-            // Nobody else has it yet, so nothing is copied.
-            Self::Task(entry) => Arc::make_mut(entry).placed(seq, class),
-            Self::Key(keyed) => keyed.placed(seq),
-            Self::Gone | Self::Unreadable => {}
-        }
-    }
-}
-
 /// A task in the table: its state after its last event. Until the journal has given that a place, `last`, and where the
 /// event is visible `visible`, are those of the event before it; both, and `created`, are zero before the first.
 #[derive(Clone, Debug, PartialEq)]
@@ -316,7 +248,7 @@ pub struct Entry {
 
 impl Entry {
     /// From the first event of a task.
-    fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
+    pub(super) fn from_first(event: &Event) -> Result<Self, InvalidEvent> {
         let draft = &event.draft;
         Ok(Self {
             task: parse(event.seq, &draft.data)?,
@@ -381,7 +313,7 @@ impl Entry {
         Ok(self)
     }
 
-    fn placed(&mut self, seq: Seq, class: Class) {
+    pub(super) fn placed(&mut self, seq: Seq, class: Class) {
         if self.created == Seq::ZERO {
             self.created = seq;
         }

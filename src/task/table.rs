@@ -13,7 +13,8 @@ use super::{
     intent::{NewTask, PAYLOAD_BYTES_MAX},
     lease::Lease,
     refusal::Refusal,
-    state::{Entry, InvalidEvent, Row, Status, Task, payload_bytes},
+    row::Row,
+    state::{Entry, InvalidEvent, Status, Task, payload_bytes},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Event, Seq, Timestamp};
 

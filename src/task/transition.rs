@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::{
     eta::AttemptPace,
     lease::Lease,
-    state::{Entry, Memo, Origin, Row, Status, Task},
+    row::Row,
+    state::{Entry, Memo, Origin, Status, Task},
 };
 use crate::event::{ChannelKind, ChannelName, Class, Draft, EventName, Seq, Timestamp};
 

@@ -3,18 +3,22 @@
 use super::*;
 use crate::{journal::JournalError, task::Report, testing::LostAnswer};
 
-#[tokio::test(start_paused = true)]
-async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
-    let house = Plan::default().build().await;
-    let started = Instant::now();
-    let input = json!({"steps": 3, "intervalMs": 1000, "messages": ["a", "b", "c", "and", "so on"]});
-    let new = NewTask {
+/// A simulation of so many seconds that says this.
+fn talk(steps: u32, messages: &[&str]) -> NewTask {
+    let input = json!({ "steps": steps, "intervalMs": 1000, "messages": messages });
+    NewTask {
         kind: Some("simulate".into()),
         user_id: Some("alice".into()),
         input: Payload::of(&input),
         ..NewTask::default()
-    };
-    let id = house.create(new).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_simulation_counts_its_steps_and_talks_to_its_user() {
+    let house = Plan::default().build().await;
+    let started = Instant::now();
+    let id = house.create(talk(3, &["a", "b", "c", "and", "so on"])).await;
     let second = house.until(id, |task| task.message.as_deref() == Some("Step 2 of 3")).await;
     assert_eq!((second.current, second.total, second.unit.as_deref()), (Some(1), Some(3), Some("steps")));
     assert_eq!(second.progress, Some(33.33));
@@ -40,14 +44,7 @@ async fn what_a_job_says_is_said_once_although_no_answer_tells_so() {
         }
         Ok(())
     });
-    let input = json!({"steps": 1, "intervalMs": 1000, "messages": ["a", "b", "c"]});
-    let new = NewTask {
-        kind: Some("simulate".into()),
-        user_id: Some("alice".into()),
-        input: Payload::of(&input),
-        ..NewTask::default()
-    };
-    let id = house.create(new).await;
+    let id = house.create(talk(1, &["a", "b", "c"])).await;
     assert_eq!(house.end(id).await.status, Status::Completed);
     assert_eq!(house.said_to("alice").await, ["a", "b", "c"]);
 }
