@@ -6,6 +6,7 @@
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until, timeout},
@@ -45,6 +46,10 @@ pub(super) struct LogFollower {
 
 struct LogFollowerState {
     listener: Option<HintListener>,
+    /// On the way to the next one. It is kept where who follows is dropped and comes again.
+    connecting: Option<BoxFuture<'static, Option<HintListener>>>,
+    /// The latest hint since the last look.
+    told: Option<Seq>,
     /// Looks that found something since the last hint.
     unheard: u32,
     look_at: Instant,
@@ -63,7 +68,14 @@ impl LogFollower {
         let now = Instant::now();
         Self {
             address,
-            state: Mutex::new(LogFollowerState { listener: None, unheard: 0, look_at: now, listen_at: now }),
+            state: Mutex::new(LogFollowerState {
+                listener: None,
+                connecting: None,
+                told: None,
+                unheard: 0,
+                look_at: now,
+                listen_at: now,
+            }),
         }
     }
 }
@@ -72,8 +84,12 @@ impl PostgresJournal {
     pub(super) async fn others(&self, known_head: Seq, limit: usize) -> Tail {
         let mut state = self.follower.state.lock().await;
         loop {
-            let is_told = state.wait(known_head).await;
-            match self.look(known_head, limit).await {
+            let is_told = state.wait(known_head, &self.follower.address).await;
+            let found = self.look(known_head, limit).await;
+            let may_be_more = matches!(&found, Ok(Tail::Events(events)) if events.len() == limit);
+            // Only now: where the look was dropped, it is to be taken again.
+            (state.told, state.look_at) = (None, Instant::now() + if may_be_more { Duration::ZERO } else { INTERVAL });
+            match found {
                 Ok(Tail::Events(events)) if events.is_empty() => {}
                 Ok(found) => {
                     state.find(is_told);
@@ -82,8 +98,6 @@ impl PostgresJournal {
                 // The next look, or the next append, tells more.
                 Err(error) => tracing::debug!(%error, "cannot look for events of other nodes"),
             }
-            state.look_at = Instant::now() + INTERVAL;
-            state.listen(&self.follower.address).await;
         }
     }
 
@@ -133,24 +147,38 @@ impl PostgresJournal {
 
 impl LogFollowerState {
     /// Waits until there may be something after a seq; answers whether a hint said so.
-    async fn wait(&mut self, known_head: Seq) -> bool {
+    async fn wait(&mut self, known_head: Seq, address: &Address) -> bool {
         loop {
+            if self.told.is_some_and(|head| head > known_head) {
+                return true;
+            }
+            self.listen(address);
+            let Self { listener, connecting, .. } = self;
             let hint = async {
-                match &mut self.listener {
+                match listener {
                     Some(listener) => listener.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let connected = async {
+                match connecting {
+                    Some(connecting) => connecting.await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 hint = hint => match hint {
-                    Some(head) if head > known_head => return true,
                     // The connection lives.
-                    Some(_) => self.unheard = 0,
-                    None => {
-                        self.listener = None;
-                        self.listen_at = Instant::now() + LISTEN_PAUSE;
-                    }
+                    Some(head) => (self.told, self.unheard) = (Some(head), 0),
+                    None => self.listener = None,
                 },
+                connected = connected => {
+                    (self.connecting, self.listener) = (None, connected);
+                    if self.listener.is_some() {
+                        // Nobody has told of what was appended before.
+                        return false;
+                    }
+                }
                 () = sleep_until(self.look_at) => return false,
             }
         }
@@ -166,17 +194,21 @@ impl LogFollowerState {
     }
 
     /// Listens, where nobody does.
-    async fn listen(&mut self, address: &Address) {
-        if self.listener.is_some() || Instant::now() < self.listen_at {
+    fn listen(&mut self, address: &Address) {
+        if self.listener.is_some() || self.connecting.is_some() || Instant::now() < self.listen_at {
             return;
         }
-        // Here, so that it is not tried over and over by who is cut off on the way.
         self.listen_at = Instant::now() + LISTEN_PAUSE;
-        match timeout(LISTEN_MAX, HintListener::connect(address)).await {
-            Ok(Ok(listener)) => self.listener = Some(listener),
-            Ok(Err(error)) => tracing::debug!(%error, "cannot listen to the database"),
-            Err(_) => tracing::debug!("cannot listen to the database: it does not answer"),
-        }
+        let address = address.clone();
+        let connecting = async move {
+            match timeout(LISTEN_MAX, HintListener::connect(&address)).await {
+                Ok(Ok(listener)) => return Some(listener),
+                Ok(Err(error)) => tracing::debug!(%error, "cannot listen to the database"),
+                Err(_) => tracing::debug!("cannot listen to the database: it does not answer"),
+            }
+            None
+        };
+        self.connecting = Some(Box::pin(connecting));
     }
 }
 

@@ -4,9 +4,10 @@ mod faults;
 mod lives;
 mod outages;
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
@@ -67,6 +68,54 @@ async fn a_newer_store_is_refused_and_stays_what_it_is() {
     let refused = open(&database.url()).await.err().unwrap();
     assert!(matches!(refused, DatabaseRefused::Newer { found: 99, supported: open::VERSION, .. }), "{refused}");
     assert!(refused.to_string().contains("use the newer progressd"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_is_not_lost_with_a_future_that_is_dropped() {
+    let (one, database) = store().await;
+    let two = open(&database.url()).await.unwrap();
+    let (mut head, mut slow) = (Seq::ZERO, 0);
+    for nth in 0..60 {
+        let appended = one.append(head, vec![group(&task(1), Class::Change, "{}")]).await.unwrap();
+        let started = tokio::time::Instant::now();
+        let mut heard = None;
+        {
+            // Dropped wherever it is by then.
+            let mut follows = pin!(two.follow(head, 9));
+            for _ in 0..nth * 60 {
+                heard = heard.or_else(|| follows.as_mut().now_or_never());
+                tokio::task::yield_now().await;
+            }
+        }
+        let heard = match heard {
+            Some(heard) => heard,
+            None => two.follow(head, 9).await,
+        };
+        assert_eq!(heard, Tail::Events(appended.events.clone()));
+        head = appended.events[0].seq;
+        slow += u32::from(started.elapsed() > Duration::from_millis(150));
+    }
+    assert!(slow < 6, "{slow} were not heard of before somebody looked");
+}
+
+#[tokio::test]
+async fn who_always_finds_something_goes_on_listening() {
+    let (one, database) = store().await;
+    let two = open(&database.url()).await.unwrap();
+    let listeners = "datname = current_database() AND query = 'LISTEN progressd'";
+    let is_there = format!("SELECT 1 / (count(*) = 1)::int FROM pg_stat_activity WHERE {listeners}");
+    tokio::select! {
+        _ = two.follow(Seq::ZERO, 9) => panic!("there is nothing"),
+        () = async { while database.try_execute(&is_there).await.is_err() {} } => {}
+    }
+    database.execute(&format!("CREATE TABLE listening AS SELECT pid FROM pg_stat_activity WHERE {listeners}")).await;
+    let (mut head, started) = (Seq::ZERO, tokio::time::Instant::now());
+    while started.elapsed() < Duration::from_secs(1) {
+        head = one.append(head, vec![group(&task(1), Class::Tick, "{}")]).await.unwrap().events[0].seq;
+        assert_ne!(two.follow(Seq(head.0 - 1), 9).await, Tail::Lapsed);
+    }
+    let is_still_there = "SELECT 1 / (count(*) = 1)::int FROM pg_stat_activity JOIN listening USING (pid)";
+    database.execute(is_still_there).await;
 }
 
 #[tokio::test]
