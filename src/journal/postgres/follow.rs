@@ -110,7 +110,8 @@ impl PostgresJournal {
     ) -> Result<Tail, DatabaseError> {
         loop {
             let last = events.last().map_or(known_head, |last| last.seq);
-            let missing = through.map_or(PAGE, |through| PAGE.min(usize::try_from(through.0 - last.0).unwrap_or(PAGE)));
+            let missing = through
+                .map_or(PAGE, |through| PAGE.min(usize::try_from(through.0.saturating_sub(last.0)).unwrap_or(PAGE)));
             if missing == 0 {
                 return Ok(Tail::Events(events));
             }

@@ -195,9 +195,13 @@ impl Journal for PostgresJournal {
             Ok(rows) => {
                 let AppendAnswer { outcomes, others, others_through, placed } = append::answer(groups, &rows)?;
                 // What is committed is not known before all that came before it is.
-                let Ok(Tail::Events(mut events)) = self.others_through(others, known_head, Some(others_through)).await
-                else {
-                    return Ok(unknown);
+                let mut events = match self.others_through(others, known_head, Some(others_through)).await {
+                    Ok(Tail::Events(events)) => events,
+                    Ok(Tail::Lapsed) => return Ok(unknown),
+                    Err(error) => {
+                        tracing::warn!(%error, "what others appended before an append could not be read");
+                        return Ok(unknown);
+                    }
                 };
                 events.extend(placed);
                 self.life.note_head(events.last().map_or(known_head, |last| last.seq));
